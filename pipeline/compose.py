@@ -1,0 +1,29 @@
+"""Compose `conf/` into `params.yaml`, exactly as `dvc exp run` does it, so that both write the same bytes.
+
+`python -m pipeline.compose [dataset=small models=paper retrieval.k=7 ...]`: Hydra overrides may follow.
+"""
+
+import sys
+from pathlib import Path
+
+CONF = Path("conf")
+PARAMS = Path("params.yaml")
+
+
+def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAMS) -> None:
+    """Write the composed params to `out`; ValueError says which group, key or value is wrong."""
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        compose_and_dump(out, str(conf.resolve()), None, "config", None, overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+if __name__ == "__main__":
+    try:
+        compose_params(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")

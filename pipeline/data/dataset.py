@@ -1,0 +1,70 @@
+"""The three tables that every data set becomes (items, interactions, cases), and the list of adapters that make them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.params import read_section
+
+
+@dataclass
+class Dataset:
+    """Rows of the dataset stage's tables; `labels` only where every item's style and concept are known."""
+
+    items: list[dict[str, Any]]
+    interactions: list[dict[str, Any]]
+    cases: list[dict[str, Any]]
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
+
+
+def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
+    """Build the data set that the params' `dataset.name` asks for; `extra` is a folder of further item images."""
+    name = read_section(params, "dataset.name")
+    adapters = list_adapters()
+    if name not in adapters:
+        raise ValueError(f"{params}: dataset.name is {name!r}, but it must be one of: {', '.join(sorted(adapters))}.")
+    return adapters[name](params, extra, seed)
+
+
+def list_adapters() -> dict[str, Callable[[Path, Path, int], Dataset]]:
+    """Return the adapters by data set name; a new data set is one module and one line here."""
+    from pipeline.data import stylemoji
+
+    return {"stylemoji": stylemoji.build_from_params}
+
+
+def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
+    """Build one row of the items table; the image bytes are stored as they are, decodable or not."""
+    return {
+        "item_id": item_id,
+        "image": {"bytes": image, "path": None},
+        "text": text,
+        "category": category,
+        "image_sha256": hashlib.sha256(image).hexdigest(),
+    }
+
+
+def build_interactions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Build the interactions table's rows: every user's history, oldest first; references and truths are not in it."""
+    return [
+        {"user_id": case["user_id"], "item_id": item_id, "position": position}
+        for case in cases
+        for position, item_id in enumerate(case["history"])
+    ]
+
+
+def summarise(dataset: Dataset) -> dict[str, Any]:
+    """Count what the tables hold."""
+    splits = [case["split"] for case in dataset.cases]
+    return {
+        "items": len(dataset.items),
+        "interactions": len(dataset.interactions),
+        "users": len({case["user_id"] for case in dataset.cases}),
+        "cases": {split: splits.count(split) for split in ("train", "val", "test")},
+        **dataset.facts,
+    }

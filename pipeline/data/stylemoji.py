@@ -1,0 +1,226 @@
+"""StyleMoji: OpenMoji stickers in six drawing styles, with users who like another style in each group of things.
+
+A (concept, style) pair is an item. A user likes one style in each of some groups (neon vehicles, pastel animals), so only
+the history items that are related to the reference tell the right style. The reference is an unseen concept in the
+reference style, the truth is that concept in the style that this user likes for its group: a known right answer.
+A tenth of the pairs is held out: no model is trained on them, no history holds them, and the truths of the validation and
+test cases come from them.
+
+The paper's own sticker protocol is `protocol: themes`: two random themes (group and style) are merged into a history and
+the reference comes from another theme; there is no known truth then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.data.dataset import Dataset, build_interactions, build_item
+from pipeline.data.extra import place_in_histories, read_extra_items
+from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
+from pipeline.params import load_params
+from pipeline.runtime import progress
+
+SPLITS = ("train", "val", "test")
+MAX_TRIES = 200  # draws of a user's groups and styles before the sizes are called impossible
+
+
+@dataclass(frozen=True)
+class StyleMojiConfig:
+    """Sizes and protocol of StyleMoji; every field is explained in conf/dataset/stylemoji.yaml."""
+
+    name: str
+    protocol: Literal["preference", "themes"]
+    num_users: int
+    num_concepts: int
+    styles: tuple[str, ...]
+    reference_style: str
+    image_size: int
+    history_length: int
+    groups_per_user: int
+    noise: float
+    splits: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        unknown = [style for style in self.styles if style not in STYLES]
+        if unknown:
+            raise ValueError(f"styles has {unknown[0]!r}, but it may hold only: {', '.join(STYLES)}.")
+        if len(set(self.styles)) != len(self.styles) or len(self.styles) < 2:
+            raise ValueError(f"styles is {list(self.styles)}, but it must name at least 2 different styles.")
+        if self.reference_style not in self.styles:
+            raise ValueError(f"reference_style is {self.reference_style!r}, but it must be one of the styles: {', '.join(self.styles)}.")
+        for name, low in (("num_users", 3), ("num_concepts", 4), ("image_size", 16), ("history_length", 2), ("groups_per_user", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= {low}.")
+        if self.image_size > 512:
+            raise ValueError(f"image_size is {self.image_size}, but it must be <= 512 px.")
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"noise is {self.noise}, but it must be in [0, 1).")
+        if len(self.splits) != 3 or abs(sum(self.splits) - 1) > 1e-9 or min(self.splits) < 0:
+            raise ValueError(f"splits is {list(self.splits)}, but it must be 3 shares (train, val, test) that sum to 1.")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Which pairs exist and which may be shown: concepts by group, and for a pair whether it is held out."""
+
+    concepts: tuple[Concept, ...]
+    groups: dict[str, tuple[Concept, ...]]
+    config: StyleMojiConfig
+
+    def list_shown(self, group: str, style: str) -> list[str]:
+        """Return the item ids of a group in a style that histories may hold."""
+        return [build_item_id(c, style) for c in self.groups[group] if not is_held_out(c.hexcode, style)]
+
+
+def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
+    """Build StyleMoji as the params' `dataset` block says, with the extra items placed in some histories."""
+    config = load_params(params, "dataset", StyleMojiConfig)
+    return build_stylemoji(config, extras=read_extra_items(extra), seed=seed)
+
+
+def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], seed: int) -> Dataset:
+    """Render the items and draw the users; everything depends on (config, seed, extras) alone."""
+    catalogue = build_catalogue(config)
+    items, labels = build_items(catalogue)
+    build_case = build_preference_case if config.protocol == "preference" else build_themes_case
+    splits = assign_splits(config)
+    cases = [build_case(catalogue, index, splits[index], seed=seed) for index in range(config.num_users)]
+    place_in_histories(cases, extras)
+    held_out = sum(is_held_out(label["item_id"].rsplit("-", 1)[0], label["style"]) for label in labels)
+    facts = {"concepts": len(catalogue.concepts), "styles": len(config.styles), "held_out_pairs": held_out, "extra_items": len(extras)}
+    return Dataset([*items, *extras], build_interactions(cases), cases, labels, facts)
+
+
+def build_catalogue(config: StyleMojiConfig) -> Catalogue:
+    """Read the first `num_concepts` concepts and sort them into their groups."""
+    concepts = tuple(read_concepts(limit=config.num_concepts))
+    if len(concepts) < config.num_concepts:
+        raise ValueError(f"num_concepts is {config.num_concepts}, but there are only {len(concepts)} concepts.")
+    groups: dict[str, list[Concept]] = defaultdict(list)
+    for concept in concepts:
+        groups[concept.group].append(concept)
+    if config.groups_per_user > len(groups):
+        raise ValueError(f"groups_per_user is {config.groups_per_user}, but the {len(concepts)} concepts fall into {len(groups)} groups.")
+    return Catalogue(concepts, {name: tuple(members) for name, members in sorted(groups.items())}, config)
+
+
+def build_item_id(concept: Concept, style: str) -> str:
+    """Return the id of a pair's item, e.g. `1F994-pastel`."""
+    return f"{concept.hexcode}-{style}"
+
+
+def build_items(catalogue: Catalogue) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Render every pair; the item's text is the concept's name alone, so only the image tells the style."""
+    config = catalogue.config
+    items, labels = [], []
+    for concept in progress(catalogue.concepts, label="drawing concepts", total=len(catalogue.concepts)):
+        for style in config.styles:
+            item_id = build_item_id(concept, style)
+            image = encode_png(render_sticker(concept, style, size=config.image_size))
+            items.append(build_item(item_id, image, text=concept.name, category=concept.group))
+            labels.append({"item_id": item_id, "style": style, "concept": concept.name})
+    return items, labels
+
+
+def assign_splits(config: StyleMojiConfig) -> list[str]:
+    """Give every user a split: users are ordered by a hash and cut at the shares, so every split has its exact size."""
+    order = sorted(range(config.num_users), key=lambda index: hashlib.sha256(f"split:{index}".encode()).digest())
+    ends = np.rint(np.cumsum(config.splits) * config.num_users).astype(int)
+    splits = [""] * config.num_users
+    for place, index in enumerate(order):
+        splits[index] = SPLITS[int(np.searchsorted(ends, place, side="right"))]
+    return splits
+
+
+def make_user_rng(seed: int, user_index: int) -> np.random.Generator:
+    """Make the generator of one user, so that a user does not depend on how many others there are."""
+    digest = hashlib.sha256(f"stylemoji:{seed}:{user_index}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+    """Draw a user's groups and liked styles, a history that shows them with noise, and a reference whose truth is held out (train: shown)."""
+    config = catalogue.config
+    rng = make_user_rng(seed, user_index)
+    likeable = [style for style in config.styles if style != config.reference_style]
+    for _ in range(MAX_TRIES):
+        groups = [str(name) for name in rng.permutation(list(catalogue.groups))[: config.groups_per_user]]
+        # different styles in different groups, as long as there are enough styles
+        order = [str(style) for style in rng.permutation(likeable)]
+        liked = {group: order[i % len(order)] for i, group in enumerate(groups)}
+        target_group = groups[0]
+        truths = [c for c in catalogue.groups[target_group] if is_held_out(c.hexcode, liked[target_group]) == (split != "train")]
+        if truths:
+            truth = truths[int(rng.integers(len(truths)))]
+            history = draw_history(catalogue, liked, exclude=truth, rng=rng)
+            if history is not None:
+                reference_id, truth_id = build_item_id(truth, config.reference_style), build_item_id(truth, liked[target_group])
+                return build_case_row(user_index, split, history, reference_id, truth_id)
+    raise ValueError(
+        f"StyleMoji cannot draw user {user_index}: no group has a {'held-out' if split != 'train' else 'shown'} truth and enough items; "
+        f"raise dataset.num_concepts ({config.num_concepts}) or lower dataset.history_length ({config.history_length})."
+    )
+
+
+def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
+    """Draw a shuffled history: shares of liked items from each group in turn, and noise of any group and style; None if there are too few."""
+    config = catalogue.config
+    num_noise = int(round(config.noise * config.history_length))
+    pools = {group: [str(x) for x in rng.permutation(catalogue.list_shown(group, style))] for group, style in liked.items()}
+    for pool in pools.values():
+        pool[:] = [item_id for item_id in pool if not item_id.startswith(f"{exclude.hexcode}-")]
+    chosen: list[str] = []
+    groups = list(liked)
+    for place in range(config.history_length - num_noise):
+        pool = pools[groups[place % len(groups)]]
+        if not pool:
+            return None
+        chosen.append(pool.pop())
+    while len(chosen) < config.history_length:
+        concept = catalogue.concepts[int(rng.integers(len(catalogue.concepts)))]
+        style = config.styles[int(rng.integers(len(config.styles)))]
+        item_id = build_item_id(concept, style)
+        if concept != exclude and not is_held_out(concept.hexcode, style) and item_id not in chosen:
+            chosen.append(item_id)
+    return [str(item_id) for item_id in rng.permutation(chosen)]
+
+
+def build_themes_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+    """Merge two random themes (group and style) into a history and take the reference from another theme (the paper's protocol)."""
+    config = catalogue.config
+    rng = make_user_rng(seed, user_index)
+    half = (config.history_length + 1) // 2
+    themes = [(group, style) for group in catalogue.groups for style in config.styles]
+    large = [theme for theme in themes if len(catalogue.list_shown(*theme)) >= half]
+    if len(large) < 2:
+        raise ValueError(
+            f"StyleMoji needs 2 themes of {half} items for protocol themes; "
+            f"raise dataset.num_concepts ({config.num_concepts}) or lower dataset.history_length ({config.history_length})."
+        )
+    first, second = (large[i] for i in rng.permutation(len(large))[:2])
+    history = [
+        *rng.permutation(catalogue.list_shown(*first))[:half],
+        *rng.permutation(catalogue.list_shown(*second))[: config.history_length - half],
+    ]
+    others = [theme for theme in themes if theme not in (first, second) and catalogue.list_shown(*theme)]
+    references = catalogue.list_shown(*others[int(rng.integers(len(others)))])
+    reference_id = references[int(rng.integers(len(references)))]
+    return build_case_row(user_index, split, [str(x) for x in rng.permutation(history)], reference_id, None)
+
+
+def build_case_row(user_index: int, split: str, history: list[str], reference_id: str, truth_id: str | None) -> dict[str, Any]:
+    """Build one row of the cases table; a user has one case."""
+    return {
+        "case_id": f"case-{user_index:05d}",
+        "user_id": f"user-{user_index:05d}",
+        "split": split,
+        "history": history,
+        "reference_id": reference_id,
+        "truth_id": truth_id,
+    }

@@ -1,0 +1,104 @@
+"""The independent judge of StyleMoji drawings: a plain CNN that names the style and the concept of an image.
+
+Not in the paper, whose data know no right answer. The judge shares no weights with anything that draws or rewards images, so
+that style accuracy cannot be gained by pleasing the ranker.
+
+Files of a judge's folder: `config.json` (styles, concepts, image_size, width) and `model.safetensors`.
+Shapes: B images, S styles, C concepts, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Geometry and vocabulary of a judge; the order of the names is the order of the outputs."""
+
+    styles: tuple[str, ...]
+    concepts: tuple[str, ...]
+    image_size: int = 64  # px, side of the square that every image is resized to
+    width: int = 32  # channels of the first stage; each of the three later stages doubles them
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a shortcut; the first one halves the resolution."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_in, num_out, 3, stride=2, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(num_out)
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(num_out)
+        self.shortcut = nn.Conv2d(num_in, num_out, 1, stride=2, bias=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, num_in, H, W) to (B, num_out, H/2, W/2)."""
+        hidden = F.relu(self.norm1(self.conv1(x_BCHW)))
+        return F.relu(self.norm2(self.conv2(hidden)) + self.shortcut(x_BCHW))
+
+
+class JudgeNetwork(nn.Module):
+    """Stem, four halving blocks, mean pooling, and one linear head each for style and concept."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(4)]
+        self.stem = nn.Conv2d(3, config.width, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip([config.width, *widths], widths, strict=False)))
+        self.style_head = nn.Linear(widths[-1], len(config.styles))
+        self.concept_head = nn.Linear(widths[-1], len(config.concepts))
+
+    def forward(self, pixel_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return style logits (B, S) and concept logits (B, C) of images in [-1, 1]."""
+        pooled = self.blocks(self.stem(pixel_BCHW)).mean(dim=(2, 3))
+        return self.style_head(pooled), self.concept_head(pooled)
+
+
+class Judge:
+    """A judge network in evaluation mode with its vocabulary."""
+
+    def __init__(self, network: JudgeNetwork, config: JudgeConfig, device: torch.device) -> None:
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.config = config
+        self.device = device
+
+    @torch.inference_mode()
+    def name_images(self, images: Sequence[np.ndarray]) -> list[tuple[str, str]]:
+        """Return (style, concept) of each uint8 (H, W, 3) image, resized to the judge's own size."""
+        if not images:
+            return []
+        size = (self.config.image_size, self.config.image_size)
+        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in images]
+        resized = [p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", antialias=True) for p in pixels]
+        style_BS, concept_BC = self.network((torch.cat(resized) / 127.5 - 1).to(self.device))
+        names = zip(style_BS.argmax(dim=1).tolist(), concept_BC.argmax(dim=1).tolist(), strict=True)
+        return [(self.config.styles[style], self.config.concepts[concept]) for style, concept in names]
+
+
+def load_judge(folder: str | Path, *, device: torch.device | str = "cpu") -> Judge:
+    """Load a judge from its folder; ValueError if a file is missing or does not fit."""
+    from safetensors.torch import load_file
+
+    config_path, weights_path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    for path in (config_path, weights_path):
+        if not path.is_file():
+            raise ValueError(f"The judge in {folder} has no {path.name}.")
+    block = json.loads(config_path.read_text(encoding="utf-8"))
+    names = {name: tuple(block[name]) for name in ("styles", "concepts")}
+    config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]))
+    network = JudgeNetwork(config)
+    try:
+        network.load_state_dict(load_file(weights_path))
+    except RuntimeError as error:
+        raise ValueError(f"The weights in {weights_path} do not fit the judge of {config_path.name}: {error}") from error
+    return Judge(network, config, torch.device(device))

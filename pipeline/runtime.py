@@ -1,0 +1,131 @@
+"""How a run behaves without changing its result: device, threads, per-row generators, progress and log lines."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pipeline.params import load_params
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.ledger import Summary
+
+T = TypeVar("T")
+LOG_SECONDS = 10.0  # between two progress lines when the output is no terminal
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Knobs that cannot change a result; no stage lists them in its DVC params."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    num_threads: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        if self.num_threads < 0:
+            raise ValueError(f"num_threads is {self.num_threads}, but it must be >= 0 (0: all cores).")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is {self.checkpoint_every}, but it must be >= 1 step.")
+
+
+def load_runtime(params: Path) -> RuntimeConfig:
+    """Load the `runtime` block."""
+    return load_params(params, "runtime", RuntimeConfig)
+
+
+def resolve_device(config: RuntimeConfig) -> torch.device:
+    """Return the device to run on, and set the number of CPU threads; ValueError if CUDA is asked for and absent."""
+    import torch
+
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("runtime.device is cuda, but this machine has no usable GPU; allowed are auto, cpu and cuda.")
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def make_generator(seed: int, *names: str) -> torch.Generator:
+    """Make a CPU generator seeded from a hash of (seed, names), so that a row's randomness depends on nothing else."""
+    import torch
+
+    digest = hashlib.sha256("\x1f".join([str(seed), *names]).encode()).digest()
+    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def setup_logging() -> None:
+    """Quieten libraries and put hub clients offline unless the user has said otherwise; called by stages only."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        os.environ.setdefault(name, "1")
+    for name, value in (
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DIFFUSERS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ("NO_ALBUMENTATIONS_UPDATE", "1"),
+    ):
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for name in ("transformers", "diffusers", "open_clip", "timm", "PIL", "matplotlib", "root"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def progress(iterable: Iterable[T], *, label: str, total: int | None = None, step: int = 1) -> Iterator[T]:
+    """Yield from `iterable`, showing rate and time left: a bar on a terminal, a plain line every few seconds elsewhere.
+
+    `total` counts units, of which every iteration finishes `step` (the last one perhaps fewer).
+    """
+    if sys.stderr.isatty():
+        yield from _show_bar(iterable, label=label, total=total, step=step)
+        return
+    started = shown = time.monotonic()
+    done = 0
+    for item in iterable:
+        yield item
+        done += step
+        now = time.monotonic()
+        if now - shown >= LOG_SECONDS:
+            shown = now
+            print(format_progress(label, done, total, now - started), file=sys.stderr, flush=True)
+
+
+def _show_bar(iterable: Iterable[T], *, label: str, total: int | None, step: int) -> Iterator[T]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, unit="row", dynamic_ncols=True, leave=False) as bar:
+        for item in iterable:
+            yield item
+            bar.update(min(step, total - bar.n) if total is not None else step)
+
+
+def format_progress(label: str, done: int, total: int | None, seconds: float) -> str:
+    """Return one plain progress line, e.g. `captioning: 640/1800, 21.3/s, 54 s left`."""
+    rate = done / seconds if seconds > 0 else 0.0
+    if total is None:
+        return f"{label}: {done}, {rate:.3g}/s"
+    done = min(done, total)
+    left = f", {(total - done) / rate:.0f} s left" if rate else ""
+    return f"{label}: {done}/{total}, {rate:.3g}/s{left}"
+
+
+def print_summary(stage: str, summary: Summary) -> None:
+    """Print the stage's one closing line."""
+    print(
+        f"{stage}: {summary.rows_in} rows in, {summary.computed} computed, {summary.reused} reused, "
+        f"{summary.rejected} rejected, {summary.seconds:.1f} s",
+        flush=True,
+    )
