@@ -1,0 +1,202 @@
+"""Train the image tower of the `open_clip` model against the frozen MiniLM text tower.
+
+Run as `python -m embedded.train_clip` (about ten minutes on one core). Every image is compared with a full bank of texts,
+in three questions at once: which pair (any paraphrase of any training pair), which concept (style-free texts), which style
+(concept-free texts). Held-out pairs give neither images nor candidate texts.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embedded.stickers import DEFAULT_UNIVERSE, Stickers, flip_images, load_stickers, scale_images
+from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, find_minilm_dir, list_name_texts, list_pair_texts
+from embedded.texts import list_style_texts
+from embedded.training import MODELS_DIR, LoopConfig, train_module, write_atomically, write_json
+from pipeline.data.openmoji import STYLES
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Shape and recipe of the image tower."""
+
+    width: int = 192
+    layers: int = 6
+    head_width: int = 32
+    patch_size: int = 8
+    batch_size: int = 48
+    temperature: float = 0.05  # starting value, learnt
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Pooled MiniLM features of all texts: (paraphrase, concept[, style], 384)."""
+
+    pairs: Tensor
+    names: Tensor
+    styles: Tensor
+
+
+def build_model_config(config: ClipConfig, text_tower: str) -> dict:
+    """Describe the model as `open_clip_config.json` does; `text_tower` is a folder with MiniLM's config and tokenizer."""
+    return {
+        "embed_dim": TEXT_WIDTH,
+        "custom_text": True,
+        "vision_cfg": {
+            "image_size": 64,
+            "patch_size": config.patch_size,
+            "width": config.width,
+            "layers": config.layers,
+            "head_width": config.head_width,
+            "no_ln_pre": True,
+        },
+        "text_cfg": {
+            "hf_model_name": text_tower,
+            "hf_tokenizer_name": text_tower,
+            "hf_model_pretrained": False,
+            "hf_pooler_type": "mean_pooler",
+            "hf_proj_type": "linear",
+            "context_length": MAX_TOKENS,
+        },
+    }
+
+
+def build_clip(config: ClipConfig) -> nn.Module:
+    """Build the model with an untrained image tower and projection; the text tower holds no trained weights yet."""
+    import open_clip
+
+    shape = build_model_config(config, str(find_minilm_dir()))
+    model = open_clip.CustomTextCLIP(shape["embed_dim"], shape["vision_cfg"], shape["text_cfg"])
+    nn.init.eye_(model.text.proj.weight)
+    nn.init.constant_(model.logit_scale, -torch.tensor(config.temperature).log().item())
+    for parameter in model.text.transformer.parameters():
+        parameter.requires_grad = False
+    return model
+
+
+class TrainedPart(nn.Module):
+    """What is trained and shipped: image tower, text projection, temperature."""
+
+    def __init__(self, clip: nn.Module) -> None:
+        """Share the parameters of a full model under their names in it."""
+        super().__init__()
+        self.visual = clip.visual
+        self.text = nn.Module()
+        self.text.proj = clip.text.proj
+        self.logit_scale = clip.logit_scale
+
+
+def build_text_bank(stickers: Stickers) -> TextBank:
+    """Encode all texts once."""
+    names = [concept.name for concept in stickers.concepts]
+
+    def encode(grid: list[list[str]]) -> Tensor:
+        texts = [text for paraphrases in grid for text in paraphrases]
+        return encode_pooled(texts).view(len(grid), len(grid[0]), TEXT_WIDTH).transpose(0, 1)
+
+    pairs = encode([list_pair_texts(name, style) for name in names for style in STYLES])
+    return TextBank(
+        pairs=pairs.reshape(len(pairs), len(names), len(STYLES), TEXT_WIDTH),
+        names=encode([list_name_texts(name) for name in names]),
+        styles=encode([list_style_texts(style) for style in STYLES]),
+    )
+
+
+def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift, scale and mirror each image and add grey noise; colours stay, for they are the style."""
+    count = len(images)
+    scale = 0.85 + 0.4 * torch.rand(count, generator=generator)
+    shift = 0.24 * torch.rand(count, 2, generator=generator) - 0.12
+    angle = 0.3 * torch.rand(count, generator=generator) - 0.15
+    cosine, sine = angle.cos() * scale, angle.sin() * scale
+    rows = [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
+    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(flip_images(images, generator), grid, padding_mode="border", align_corners=False)
+    noise = torch.randn((count, 1, *images.shape[2:]), generator=generator)
+    return moved + noise * 0.08 * torch.rand((count, 1, 1, 1), generator=generator)
+
+
+def compute_clip_loss(
+    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropies of the three questions; `allowed` (concept, style) marks the pairs whose texts are candidates."""
+    with torch.autocast("cpu", torch.bfloat16):
+        image_BD = part.visual(images)
+    image_BD = functional.normalize(image_BD.float(), dim=-1)
+    scale = part.logit_scale.exp().clamp(max=100)
+    draw = lambda texts: texts[torch.randint(len(texts), (1,), generator=generator).item()]
+    project = lambda texts: functional.normalize(part.text.proj(texts), dim=-1)
+    pair_logits = scale * image_BD @ project(draw(bank.pairs).flatten(0, 1)).T
+    pair_logits = pair_logits.masked_fill(~allowed.flatten(), -1e4)
+    name_logits = scale * image_BD @ project(draw(bank.names)).T
+    style_logits = scale * image_BD @ project(draw(bank.styles)).T
+    targets = rows[:, 0] * len(STYLES) + rows[:, 1]
+    pair_loss = functional.cross_entropy(pair_logits, targets)
+    name_loss = functional.cross_entropy(name_logits, rows[:, 0])
+    style_loss = functional.cross_entropy(style_logits, rows[:, 1])
+    accuracy = (pair_logits.argmax(1) == targets).float().mean().item()
+    return pair_loss + name_loss + 0.5 * style_loss, {"pair": accuracy}
+
+
+@torch.no_grad()
+def measure_held_out(part: TrainedPart, stickers: Stickers, bank: TextBank) -> dict[str, float]:
+    """Held-out R@1 among all concepts of the same style, and zero-shot style accuracy, with canonical texts."""
+    rows = stickers.list_pairs(held_out=True)
+    images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
+    image_BD = functional.normalize(part.visual.eval()(images), dim=-1)
+    part.visual.train()
+    texts = functional.normalize(part.text.proj(bank.pairs[0]), dim=-1)
+    scores = torch.einsum("bd,cbd->bc", image_BD, texts[:, rows[:, 1]])
+    styles = image_BD @ functional.normalize(part.text.proj(bank.styles[1]), dim=-1).T
+    return {
+        "r1_300": (scores.argmax(1) == rows[:, 0]).float().mean().item(),
+        "style": (styles.argmax(1) == rows[:, 1]).float().mean().item(),
+    }
+
+
+def export_clip(state: dict[str, Tensor], config: ClipConfig) -> None:
+    """Write the shipped folder: everything but MiniLM, which is added when the folder is assembled."""
+    folder = MODELS_DIR / "clip"
+    model_config = build_model_config(config, "MINILM")
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    write_json(folder / "open_clip_config.json", {"model_cfg": model_config, "preprocess_cfg": preprocess})
+    halves = {name: value.half().contiguous() for name, value in state.items()}
+    write_atomically(folder / "trained.safetensors", lambda path: save_file(halves, str(path)))
+
+
+def main() -> None:
+    """Train, resume or finish."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=ClipConfig().loop.steps)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    base = ClipConfig()
+    config = ClipConfig(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps}))
+    stickers = load_stickers(DEFAULT_UNIVERSE)
+    bank = build_text_bank(stickers)
+    pairs = stickers.list_pairs(held_out=False)
+    part = TrainedPart(build_clip(config))
+
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rows = pairs[torch.randint(len(pairs), (config.batch_size,), generator=generator)]
+        images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
+        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator)
+
+    def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
+        measured = TrainedPart(build_clip(config))
+        measured.load_state_dict(state)
+        print(f"clip {step} held out {measure_held_out(measured, stickers, bank)}", flush=True)
+        export_clip(state, config)
+
+    on_checkpoint(train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint), config.loop.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Summarise scores per method and metric: mean, 95% bootstrap interval over users, and paired differences.
+
+Not in the paper, which prints means without n. A case that lacks a score is left out of that metric and counted by n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.metrics.definitions import Metric
+from pipeline.metrics.intervals import average_by_user, compute_mean_interval, compute_paired_interval
+
+CSV_COLUMNS = ("method", "metric", "value", "low", "high", "n")
+
+
+def group_by_user(scores: pa.Table, metrics: tuple[Metric, ...]) -> dict[str, dict[str, dict[Any, float]]]:
+    """Return method -> metric -> user_id -> mean over that user's cases."""
+    rows = scores.to_pylist()
+    grouped: dict[str, dict[str, dict[Any, float]]] = {}
+    for method in sorted({row["method"] for row in rows}):
+        own = [row for row in rows if row["method"] == method]
+        users = [row["user_id"] for row in own]
+        grouped[method] = {metric.name: average_by_user(users, [row.get(metric.name) for row in own]) for metric in metrics}
+    return grouped
+
+
+def summarise_scores(scores: pa.Table, metrics: tuple[Metric, ...], config: EvaluationConfig, *, seed: int) -> dict[str, Any]:
+    """Return `methods` (method -> metric -> value, low, high, n) and `differences` (main method minus each other one)."""
+    by_user = group_by_user(scores, metrics)
+    knobs: dict[str, Any] = {"seed": seed, "num_resamples": config.num_resamples, "level": config.level}
+    methods = {
+        method: {name: asdict(compute_mean_interval(users, **knobs)) for name, users in columns.items()}
+        for method, columns in by_user.items()
+    }
+    main = by_user.get(config.main_method, {})
+    differences = {
+        method: {name: asdict(compute_paired_interval(main[name], users, **knobs)) for name, users in columns.items()}
+        for method, columns in by_user.items()
+        if main and method != config.main_method
+    }
+    return {"methods": methods, "differences": differences, "main_method": config.main_method}
+
+
+def flatten_metrics(summary: dict[str, Any]) -> dict[str, float]:
+    """Return the main method's values by metric, those that exist: the few numbers that `dvc metrics show` prints."""
+    chosen = summary["methods"].get(summary["main_method"], {})
+    return {name: round(entry["value"], 6) for name, entry in chosen.items() if entry["value"] is not None and name != "num_history"}
+
+
+def list_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per method and metric that has a value, for plots."""
+    return [
+        {"method": method, "metric": name, **{column: "" if entry[column] is None else entry[column] for column in CSV_COLUMNS[2:]}}
+        for method, entries in summary["methods"].items()
+        for name, entry in entries.items()
+        if entry["value"] is not None
+    ]

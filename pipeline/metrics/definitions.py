@@ -1,0 +1,120 @@
+"""What every score column means: title, unit, direction, and one sentence on what is compared with what.
+
+Paper: Table 1, Table 4 and eq. 16. The columns of a perceptual distance are named after the model that measured it
+(`lpips_pers`, `effnet_pers`), because a metric that is not the paper's has another name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Group = Literal["right answer", "personalisation", "semantic alignment", "recommender"]
+GROUPS: tuple[Group, ...] = ("right answer", "personalisation", "semantic alignment", "recommender")
+CUTOFF = 10  # the K of R@K and N@K, Table 4
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score column; `higher_is_better` is None where neither end is good, `scale` multiplies the value for people."""
+
+    name: str
+    title: str
+    group: Group
+    higher_is_better: bool | None
+    sentence: str
+    digits: int = 2
+    scale: float = 1.0
+    unit: str = ""
+
+
+FIXED = (
+    Metric(
+        "style_accuracy",
+        "Style",
+        "right answer",
+        True,
+        "Share of images whose style, as named by an independent judge, is the one that the user likes for this group.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
+    Metric(
+        "concept_accuracy",
+        "Concept",
+        "right answer",
+        True,
+        "Share of images in which the judge's first guess is the thing that the reference shows.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
+    Metric("cis_truth", "CIS to truth", "right answer", True, "100 x cosine of the CLIP images of image and truth."),
+    Metric("ssim_truth", "SSIM to truth", "right answer", True, "100 x SSIM between image and truth, pixel by pixel."),
+    Metric("cps", "CPS", "personalisation", True, "100 x cosine of CLIP image and CLIP text, mean over the texts of the history items."),
+    Metric("cpis", "CPIS", "personalisation", True, "100 x cosine of CLIP images, mean over the images of the history items."),
+    Metric("ssim_pers", "SSIM", "personalisation", True, "100 x SSIM, mean over the images of the history items."),
+    Metric("cs", "CS", "semantic alignment", True, "100 x cosine of CLIP image and the CLIP text of the reference."),
+    Metric("cis", "CIS", "semantic alignment", True, "100 x cosine of CLIP images of image and reference."),
+    Metric("ssim_sem", "SSIM", "semantic alignment", True, "100 x SSIM between image and reference."),
+    Metric(
+        "delta_r",
+        "ΔR",
+        "recommender",
+        True,
+        "Eq. 16: (original rank - rank with the image in the reference's place) / (1 + original rank), in the whole catalogue.",
+        digits=3,
+    ),
+    Metric(
+        "log2_rank_gain",
+        "log2 gain",
+        "recommender",
+        True,
+        "log2(original rank / rank with the image): 1 means that the rank was halved; unlike ΔR it is symmetric.",
+    ),
+    Metric(
+        "rank_improved",
+        "Improved",
+        "recommender",
+        True,
+        "Share of cases whose reference ranks better with the image than with its own.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
+    Metric("rank_original", "Rank before", "recommender", None, "Rank of the reference with its own image, 1 = best.", digits=1),
+    Metric("rank_generated", "Rank after", "recommender", False, "Rank of the reference with the image in its place, 1 = best.", digits=1),
+    Metric(
+        f"hit_at_{CUTOFF}",
+        f"R@{CUTOFF}",
+        "recommender",
+        True,
+        f"Share of cases whose reference, with the image in its place, is among the first {CUTOFF} of the whole catalogue.",
+        digits=4,
+    ),
+    Metric(
+        f"ndcg_at_{CUTOFF}",
+        f"N@{CUTOFF}",
+        "recommender",
+        True,
+        f"1 / log2(rank + 1) of the reference with the image in its place, 0 beyond place {CUTOFF}.",
+        digits=4,
+    ),
+    Metric("num_history", "History items", "personalisation", None, "History items with a readable image: those that were compared.", digits=1),
+)
+DISTANCES: tuple[tuple[str, str, Group, str], ...] = (
+    ("truth", " to truth", "right answer", "between image and truth"),
+    ("pers", "", "personalisation", "mean over the images of the history items"),
+    ("sem", "", "semantic alignment", "between image and reference"),
+)
+PERCEPTUAL_TITLES = {"lpips": "LPIPS", "effnet": "EffNet dist."}
+
+
+def define_metrics(perceptual: str) -> tuple[Metric, ...]:
+    """Return every metric in the order of the tables, the distances named after the perceptual model."""
+    title = PERCEPTUAL_TITLES.get(perceptual, f"{perceptual} dist.")
+    distances = [
+        Metric(f"{perceptual}_{suffix}", f"{title}{extra}", group, False, f"100 x {title} (LPIPS formula), {compared}.")
+        for suffix, extra, group, compared in DISTANCES
+    ]
+    return tuple(metric for group in GROUPS for metric in (*FIXED, *distances) if metric.group == group)

@@ -1,0 +1,120 @@
+"""The StyleMoji data set. Run: python -m pytest tests/pipeline/data/test_stylemoji.py"""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.extra import read_extra_items
+from pipeline.data.openmoji import STYLES, is_held_out
+from pipeline.data.stylemoji import StyleMojiConfig, assign_splits, build_stylemoji
+
+CONFIG = StyleMojiConfig(
+    name="stylemoji",
+    protocol="preference",
+    num_users=30,
+    num_concepts=64,
+    styles=STYLES,
+    reference_style="classic",
+    image_size=16,
+    history_length=8,
+    groups_per_user=2,
+    noise=0.25,
+    splits=(0.4, 0.2, 0.4),
+)
+
+
+@pytest.fixture(scope="module")
+def small() -> Dataset:
+    return build_stylemoji(CONFIG, extras=[], seed=0)
+
+
+def split_id(item_id: str) -> tuple[str, str]:
+    concept, style = item_id.rsplit("-", 1)
+    return concept, style
+
+
+def test_every_pair_is_an_item_and_only_the_image_tells_its_style(small: Dataset) -> None:
+    assert len(small.items) == 64 * 6
+    texts = {item["item_id"]: item["text"] for item in small.items}
+    for label in small.labels:
+        assert texts[label["item_id"]] == label["concept"]
+        assert not any(style in label["concept"].split() for style in STYLES)
+
+
+def test_histories_show_the_liked_style_of_the_truths_group_and_noise(small: Dataset) -> None:
+    group = {item["item_id"]: item["category"] for item in small.items}
+    for case in small.cases:
+        assert len(case["history"]) == len(set(case["history"])) == 8
+        truth_concept, liked = split_id(case["truth_id"])
+        same = [split_id(i)[1] for i in case["history"] if group[i] == group[case["truth_id"]]]
+        assert same.count(liked) >= 3  # 6 liked items over 2 groups
+        assert split_id(case["reference_id"]) == (truth_concept, "classic")
+        assert liked != "classic"
+        assert truth_concept not in {split_id(i)[0] for i in case["history"]}
+
+
+def test_no_history_holds_a_held_out_pair_and_test_truths_are_held_out(small: Dataset) -> None:
+    for case in small.cases:
+        assert not any(is_held_out(*split_id(item_id)) for item_id in case["history"])
+        assert is_held_out(*split_id(case["truth_id"])) == (case["split"] != "train")
+
+
+def test_about_a_tenth_of_the_pairs_is_held_out_and_none_in_the_reference_style() -> None:
+    whole = build_stylemoji(replace(CONFIG, num_concepts=300, num_users=3, splits=(1.0, 0.0, 0.0)), extras=[], seed=0)
+    assert 0.07 < whole.facts["held_out_pairs"] / len(whole.items) < 0.13
+    assert not any(is_held_out(*split_id(item["item_id"])) for item in whole.items if item["item_id"].endswith("-classic"))
+
+
+def test_the_same_seed_gives_the_same_data_and_another_seed_other_users(small: Dataset) -> None:
+    again, other = (build_stylemoji(CONFIG, extras=[], seed=seed) for seed in (0, 1))
+    assert again.cases == small.cases
+    assert again.items == small.items == other.items
+    assert other.cases != small.cases
+
+
+def test_a_user_does_not_depend_on_how_many_users_there_are(small: Dataset) -> None:
+    more = build_stylemoji(replace(CONFIG, num_users=30, splits=(1.0, 0.0, 0.0)), extras=[], seed=0)
+    trained = [case["case_id"] for case in small.cases if case["split"] == "train"]
+    by_id = {case["case_id"]: case for case in more.cases}
+    assert all(by_id[case["case_id"]] == case for case in small.cases if case["case_id"] in trained)
+
+
+def test_splits_have_their_exact_sizes() -> None:
+    assert Counter(assign_splits(replace(CONFIG, num_users=500, splits=(0.5, 0.1, 0.4)))) == {"train": 250, "val": 50, "test": 200}
+
+
+def test_the_papers_protocol_merges_two_themes_and_takes_the_reference_from_another() -> None:
+    data = build_stylemoji(replace(CONFIG, protocol="themes", history_length=4), extras=[], seed=0)
+    group = {item["item_id"]: item["category"] for item in data.items}
+    for case in data.cases:
+        themes = Counter((group[i], split_id(i)[1]) for i in case["history"])
+        assert sorted(themes.values()) == [2, 2]
+        assert (group[case["reference_id"]], split_id(case["reference_id"])[1]) not in themes
+        assert case["truth_id"] is None
+
+
+def test_impossible_sizes_and_wrong_names_get_one_clear_sentence() -> None:
+    with pytest.raises(ValueError, match=r"cannot draw user 0.*num_concepts"):
+        build_stylemoji(replace(CONFIG, num_concepts=9, history_length=20), extras=[], seed=0)
+    with pytest.raises(ValueError, match=r"'cubist'.*classic, outline"):
+        replace(CONFIG, styles=("classic", "cubist"))
+    with pytest.raises(ValueError, match="noise is 1.5"):
+        replace(CONFIG, noise=1.5)
+    with pytest.raises(ValueError, match="sum to 1"):
+        replace(CONFIG, splits=(0.5, 0.5, 0.5))
+
+
+def test_extra_files_become_items_in_histories_whatever_their_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a_cat.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "notes.md").write_text("no image")
+    extras = read_extra_items(tmp_path)
+    assert [(e["item_id"], e["text"], len(e["image"]["bytes"])) for e in extras] == [("extra-a_cat.png", "a cat", 11), ("extra-empty.jpg", "", 0)]
+    data = build_stylemoji(CONFIG, extras=extras, seed=0)
+    shown = Counter(i for case in data.cases for i in case["history"] if i.startswith("extra-"))
+    assert shown == {"extra-a_cat.png": 1, "extra-empty.jpg": 1}
+    assert all(len(case["history"]) == 8 for case in data.cases)

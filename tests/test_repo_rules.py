@@ -1,0 +1,105 @@
+"""Rules of the repository that no single module can check. Run: python -m pytest tests/test_repo_rules.py"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.compose import compose_params
+from tests.import_closure import DVC_YAML, REPO, compute_closure, list_imports, write_deps
+
+LAYERS = (
+    {"params", "schemas", "artifacts", "ledger", "runtime", "compose", "doctor"},
+    {"data", "models", "metrics"},
+    {"captioning", "embedding", "retrieval", "keywords", "preference", "ranker"},
+    {"conditioning"},
+    {"reflection"},
+    {"generation"},
+    {"evaluation", "report"},
+)
+HEAVY = {"transformers", "diffusers", "open_clip", "timm"}
+
+
+def list_sources(folder: str) -> list[Path]:
+    return sorted((REPO / folder).rglob("*.py"))
+
+
+def find_layer(path: Path) -> tuple[int, str] | None:
+    name = path.relative_to(REPO / "pipeline").parts[0].removesuffix(".py")
+    return next(((i, name) for i, layer in enumerate(LAYERS) if name in layer), None)
+
+
+@pytest.mark.parametrize("path", list_sources("pipeline"), ids=lambda p: p.relative_to(REPO).as_posix())
+def test_a_module_imports_only_lower_layers_and_its_own_room(path: Path) -> None:
+    if path == REPO / "pipeline" / "__init__.py":
+        return
+    layer, room = find_layer(path)
+    for imported in list_imports(path):
+        assert imported.parts[len(REPO.parts)] == "pipeline", f"{path} imports {imported}"
+        if imported == REPO / "pipeline" / "__init__.py":
+            continue
+        other_layer, other_room = find_layer(imported)
+        siblings = layer == other_layer and layer in (0, 1)
+        assert other_room == room or other_layer < layer or siblings, f"{path.name} ({room}) imports {imported.name} ({other_room})"
+
+
+def test_stages_do_not_import_each_other() -> None:
+    for path in list_sources("stages"):
+        others = {p.name for p in list_imports(path) if p.parent.name == "stages"} - {"entry.py", "__init__.py"}
+        assert not others, f"{path.name} imports {others}"
+
+
+@pytest.mark.parametrize("path", list_sources("pipeline") + list_sources("stages"), ids=lambda p: p.relative_to(REPO).as_posix())
+def test_every_module_has_a_docstring_and_heavy_imports_are_late(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not tree.body:
+        return
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    top = {name.name.split(".")[0] for node in tree.body if isinstance(node, ast.Import) for name in node.names}
+    top |= {node.module.split(".")[0] for node in tree.body if isinstance(node, ast.ImportFrom) and node.module}
+    assert not top & HEAVY or "models" in path.parts, f"{path} imports {top & HEAVY} at its top"
+
+
+def test_dvc_deps_are_the_import_closure() -> None:
+    text = DVC_YAML.read_text(encoding="utf-8")
+    assert write_deps(text) == text, "dvc.yaml's code deps are out of date: run `make deps`"
+
+
+def test_stage_params_block_and_file_share_their_name() -> None:
+    stages = yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
+    for name, stage in stages.items():
+        definition = stage.get("do", stage)
+        assert (REPO / "stages" / f"{name}.py").is_file()
+        assert f"-m stages.{name} " in definition["cmd"]
+        assert any(param == name or str(param).startswith(f"{name}.") for param in definition["params"]), name
+        for out in definition["outs"]:
+            path = out if isinstance(out, str) else next(iter(out))
+            assert path.startswith(f"data/{name}/"), path
+        assert not any(str(param).startswith("runtime") for param in definition["params"]), name
+
+
+def test_params_yaml_is_the_composed_default(tmp_path: Path) -> None:
+    compose_params([], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    assert (tmp_path / "params.yaml").read_text() == (REPO / "params.yaml").read_text(), "run `make params`"
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "conf").rglob("*.yaml")), ids=lambda p: p.relative_to(REPO).as_posix())
+def test_every_param_has_a_comment_with_its_unit_or_source(path: Path) -> None:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        is_value = re.match(r"^\s*[a-z_]+: *[^ #]", line) and not line.startswith(("defaults:", "name:", "protocol: themes"))
+        assert not is_value or "#" in line, f"{path.name}: no comment: {line}"
+
+
+def test_the_readmes_map_names_every_file_of_the_library() -> None:
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    for path in [*list_sources("pipeline"), *list_sources("stages")]:
+        if path.stat().st_size and path.name != "__init__.py":
+            assert path.name in readme, f"README's map lacks {path.relative_to(REPO)}"
+
+
+def test_stage_closures_are_not_empty() -> None:
+    assert "pipeline/schemas.py" in compute_closure(REPO / "stages" / "dataset.py")
