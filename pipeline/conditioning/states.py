@@ -1,28 +1,102 @@
-"""Language-model states of every case's prompt and the token states of its global prompt, computed once and shared through the ledger.
-
-SIGNATURES FIRST (bodies follow).
-"""
+"""The calibrator's frozen inputs for every case: language model states of p_g, once for all stages, and token states of E^g (eq. 7)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.conditioning.calibrator import ConditionInputs
-from pipeline.models.diffusion import Diffusion
-from pipeline.models.llm import LanguageModel
+from pipeline.conditioning.conditioner import ConditionInputs, Conditioner, PromptFormat
+from pipeline.keywords.prompts import wrap_detailed_prompt
+from pipeline.ledger import Row, map_rows, open_ledger
+from pipeline.models.llm import LazyLanguageModel, PromptStates
+from pipeline.params import hash_params
+
+if TYPE_CHECKING:
+    from pipeline.models.diffusion import Diffusion
+    from pipeline.models.llm import LanguageModel
+
+LEDGER = "conditioning"
+COLUMNS = pa.schema([("text", pa.binary()), ("img", pa.binary())])
 
 
 def compute_condition_inputs(
-    preferences: pa.Table,  # rows wanted, in this order
-    *,
-    language_model: LanguageModel,
-    diffusion: Diffusion,
-    img_vectors_LD: torch.Tensor,
-    max_text_tokens: int,
-    prefix: str,
-    batch_size: int,
-    fingerprint: str,  # model revisions; the [IMG] vectors and prompts are hashed here
+    preferences: Sequence[dict[str, Any]], *, llm: LazyLanguageModel, diffusion: Diffusion, conditioner: Conditioner, batch_size: int
 ) -> ConditionInputs:
-    """Return the inputs of the calibrator for every row; rows that the ledger knows are not computed again."""
-    raise NotImplementedError
+    """Return the inputs of the rows (each with `global_prompt` and `detailed_prompt`), in their order.
+
+    Language model states go through the ledger, so that reflection and generation compute each prompt once between them.
+    """
+    check_fit(conditioner, diffusion)
+    states = compute_prompt_states(
+        [row["detailed_prompt"] for row in preferences],
+        llm=llm,
+        img_vectors_LD=conditioner.img_vectors_LD.cpu(),
+        prompt_format=conditioner.prompt_format,
+        batch_size=batch_size,
+    )
+    global_BKD, global_mask_BK = diffusion.encode_prompts([row["global_prompt"] for row in preferences])
+    return ConditionInputs(states.text_BTD, states.mask_BT, states.img_BLD, global_BKD, global_mask_BK)
+
+
+def check_fit(conditioner: Conditioner, diffusion: Diffusion) -> None:
+    """Raise ValueError if the mapper was trained for another diffusion model."""
+    shape = conditioner.mapper.shape
+    trained, found = (shape.num_tokens, shape.token_dim), (diffusion.num_tokens, diffusion.token_dim)
+    if trained != found:
+        raise ValueError(f"the mapper was trained for prompts of (tokens, width) {trained}, but the diffusion model has {found}.")
+
+
+def compute_prompt_states(
+    prompts: Sequence[str], *, llm: LazyLanguageModel, img_vectors_LD: torch.Tensor, prompt_format: PromptFormat, batch_size: int
+) -> PromptStates:
+    """Compute (or read back) the states of each p_g followed by the [IMG] vectors, float32 on the CPU."""
+
+    def compute(rows: list[Row]) -> list[dict[str, bytes]]:
+        with torch.inference_mode():
+            states = run_prompts([row.payload for row in rows], llm.load(), img_vectors_LD, prompt_format)
+        return [
+            {"text": to_bytes(text_TD[mask_T], llm.dtype), "img": to_bytes(img_LD, llm.dtype)}
+            for text_TD, mask_T, img_LD in zip(states.text_BTD, states.mask_BT, states.img_BLD, strict=True)
+        ]
+
+    fingerprint = hash_params(llm.revision, str(llm.dtype), prompt_format, img_vectors_LD.numpy().tobytes(), batch_size)
+    rows = [Row(prompt, prompt, prompt) for prompt in sorted(set(prompts))]
+    with open_ledger(LEDGER, fingerprint, COLUMNS) as ledger:
+        values = map_rows(ledger, rows, compute, batch_size=batch_size, label=LEDGER).values
+    shape = (prompt_format.max_text_tokens, img_vectors_LD.shape[1])
+    return stack_states([values[prompt] for prompt in prompts], llm.dtype, shape=shape)
+
+
+def run_prompts(
+    prompts: Sequence[str], language_model: LanguageModel, img_vectors_LD: torch.Tensor, prompt_format: PromptFormat
+) -> PromptStates:
+    """Run p_g followed by the [IMG] vectors through the language model; differentiable with respect to the vectors."""
+    wrapped = [wrap_detailed_prompt(prompt, language_model, prompt_style=prompt_format.prompt_style) for prompt in prompts]
+    return language_model.forward_states(
+        [prompt for _, prompt in wrapped], img_vectors_LD, prefix=wrapped[0][0], max_text_tokens=prompt_format.max_text_tokens
+    )
+
+
+def stack_states(values: Sequence[dict[str, bytes]], dtype: torch.dtype, *, shape: tuple[int, int]) -> PromptStates:
+    """Put stored rows together; `shape` is (T, D), and shorter texts are filled up with zeros."""
+    text_BTD = torch.zeros(len(values), *shape)
+    mask_BT = torch.zeros(len(values), shape[0], dtype=torch.bool)
+    for row, value in enumerate(values):
+        text_TD = from_bytes(value["text"], dtype).reshape(-1, shape[1])
+        text_BTD[row, : len(text_TD)] = text_TD
+        mask_BT[row, : len(text_TD)] = True
+    return PromptStates(text_BTD, mask_BT, torch.stack([from_bytes(value["img"], dtype).reshape(-1, shape[1]) for value in values]))
+
+
+def to_bytes(tensor: torch.Tensor, dtype: torch.dtype) -> bytes:
+    """Return the raw bytes of float32 states that a model of `dtype` produced: nothing is lost."""
+    return tensor.cpu().to(dtype).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def from_bytes(data: bytes, dtype: torch.dtype) -> torch.Tensor:
+    """Return the flat float32 tensor of `to_bytes`."""
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()).view(dtype).float()

@@ -98,15 +98,15 @@ class ItemStore:
         self._broken: set[str] = set()
 
     def prefetch(self, item_ids: Iterable[str]) -> None:
-        """Compute what is lacking of these items in full batches; feature maps only until they fill half of the store."""
+        """Compute the images' vectors and feature maps in full batches, the maps only until they fill half of the store."""
         wanted = list(dict.fromkeys(item_ids))
-        self.get_texts(wanted)
         self.get_images(wanted)
         for item_id in wanted:
             if item_id in self._pixels:
                 self._pixels.move_to_end(item_id)
         limit = self._added + STORE_BYTES // 2
-        for chunk in self._cut([item_id for item_id in wanted if item_id not in self._pixels]):
+        lacking = [item_id for item_id in wanted if item_id not in self._pixels and item_id not in self._broken]
+        for chunk in self._cut(lacking):
             if self._added >= limit:
                 break
             self._keep(self._compute_pixels(chunk))

@@ -60,10 +60,7 @@ def build_catalogue(items: pa.Table, captions: pa.Table, labels: pa.Table | None
     """Collect the items' images, digests, texts and labels by item_id."""
     caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
     ids = items["item_id"].to_pylist()
-    described = {
-        item_id: describe_item(text, caption_of.get(item_id), source)
-        for item_id, text in zip(ids, items["text"].to_pylist(), strict=True)
-    }
+    described = {item_id: describe_item(text, caption_of.get(item_id), source) for item_id, text in zip(ids, items["text"].to_pylist(), strict=True)}
     label_rows = labels.to_pylist() if labels is not None else []
     return Catalogue(
         image_column=pa.concat_arrays(items["image"].chunks) if ids else pa.array([], type=items["image"].type),

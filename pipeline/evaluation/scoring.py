@@ -3,7 +3,8 @@
 Paper: section "Evaluation Metrics", eq. 16, Table 4. `pipeline.metrics.definitions` says what each column compares.
 Departures: 1. ranks come from the whole catalogue without the user's history, since with the three-way rank of eq. 10 ΔR could
 not reach the printed values; 2. R@10 and N@10 put one positive, the reference with the drawn image in its place, against
-the whole catalogue; 3. style, concept and truth columns exist only where the data set knows the right answer.
+the whole catalogue, and again against 99 sampled items (the paper does not say which); 3. style, concept and truth
+columns exist only where the data set knows the right answer.
 Shapes: B tasks, D embedding width, M history items.
 """
 
@@ -21,11 +22,12 @@ from pipeline.data.images import decode_batch
 from pipeline.evaluation.features import ClipModel, ItemStore, PixelFeatures, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
 from pipeline.ledger import Rejection
-from pipeline.metrics.definitions import CUTOFF, define_metrics
+from pipeline.metrics.definitions import CUTOFF, NUM_NEGATIVES, define_metrics
 from pipeline.metrics.image import PERCENT, compute_cosine_score, compute_history_mean, compute_ssim_from_moments
 from pipeline.metrics.ranking import compute_ndcg, compute_rank_change, compute_rank_gain, compute_recall
 from pipeline.models.judge import Judge
 from pipeline.models.perceptual import Perceptual
+from pipeline.ranker.scoring import RankerScorer
 
 Scores = dict[str, float | None]
 
@@ -36,25 +38,13 @@ class ImageEncoder(Protocol):
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor: ...
 
 
-class Ranker(Protocol):
-    """The part of the ranker's scorer that evaluation uses; ranks count from 1 = best."""
-
-    item_index: dict[str, int]
-    user_index: dict[str, int]
-
-    def rank_original(self, user_ids: list[str], reference_ids: list[str], *, exclude: list[list[str]]) -> Tensor: ...
-    def rank_substituted(
-        self, user_ids: list[str], reference_ids: list[str], features_BD: Tensor, *, exclude: list[list[str]]
-    ) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class EvaluationModels:
     """Everything that looks at images; `visual` is None where the ranker reads the metric CLIP's own vectors."""
 
     clip: ClipModel
     visual: ImageEncoder | None
-    ranker: Ranker
+    ranker: RankerScorer
     perceptual: Perceptual
     judge: Judge | None
 
@@ -69,14 +59,15 @@ class Drawn:
     pixels: PixelFeatures
 
 
-def score_tasks(tasks: Sequence[Task], store: ItemStore, models: EvaluationModels) -> list[Scores | Rejection]:
+def score_tasks(tasks: Sequence[Task], store: ItemStore, models: EvaluationModels, *, seed: int) -> list[Scores | Rejection]:
     """Return one row of scores for every task, or why its image cannot be read."""
     images, reasons = decode_batch([task.image for task in tasks])
+    store.get_texts(item_id for task in tasks for item_id in (*task.history, task.reference_id))
     store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]
     drawn = Drawn(list(tasks), images, models.clip.encode_images(images), compute_pixel_features(arrays, models.perceptual))
     blank: Scores = dict.fromkeys(metric.name for metric in define_metrics(models.perceptual.name))
-    ranked, judged = score_ranks(drawn, models), score_verdicts(drawn, models.judge)
+    ranked, judged = score_ranks(drawn, models, seed=seed), score_verdicts(drawn, models.judge)
     outcomes: list[Scores | Rejection] = []
     for row in range(len(tasks)):
         if row in reasons:
@@ -124,20 +115,29 @@ def score_pixels(drawn: Drawn, row: int, store: ItemStore, perceptual: Perceptua
     return scores
 
 
-def score_ranks(drawn: Drawn, models: EvaluationModels) -> list[Scores]:
+def score_ranks(drawn: Drawn, models: EvaluationModels, *, seed: int) -> list[Scores]:
     """Compute the rank columns of a batch; empty for users or references that the ranker does not know."""
     ranker, scores = models.ranker, [Scores() for _ in drawn.tasks]
-    known = [
-        row for row, task in enumerate(drawn.tasks) if task.user_id in ranker.user_index and task.reference_id in ranker.item_index
-    ]
+    known = [i for i, task in enumerate(drawn.tasks) if task.user_id in ranker.user_index and task.reference_id in ranker.item_index]
     if not known:
         return scores
-    users, references = ([getattr(drawn.tasks[row], name) for row in known] for name in ("user_id", "reference_id"))
-    exclude = [list(drawn.tasks[row].masked) for row in known]
+    tasks = [drawn.tasks[i] for i in known]
+    pairs = [task.user_id for task in tasks], [task.reference_id for task in tasks]
+    exclude = [list(task.masked) for task in tasks]
+    sampled = ranker.draw_negatives([task.case_id for task in tasks], pairs[1], exclude=exclude, count=NUM_NEGATIVES, seed=seed)
     features_BD = drawn.clip_BD if models.visual is None else models.visual.encode_images(drawn.images)
-    original_B = ranker.rank_original(users, references, exclude=exclude)
-    generated_B = ranker.rank_substituted(users, references, features_BD[known], exclude=exclude)
-    columns = {
+    original_B = ranker.rank_original(*pairs, exclude=exclude)
+    generated_B = ranker.rank_substituted(*pairs, features_BD[known], exclude=exclude)
+    sampled_B = ranker.rank_substituted(*pairs, features_BD[known], exclude=exclude, negatives=sampled)
+    columns = build_rank_columns(original_B, generated_B, sampled_B)
+    for i, row in enumerate(known):
+        scores[row] = {name: float(values[i]) for name, values in columns.items()}
+    return scores
+
+
+def build_rank_columns(original_B: Tensor, generated_B: Tensor, sampled_B: Tensor) -> dict[str, Tensor]:
+    """Compute every rank metric from the ranks of the original and the drawn image, the latter also among sampled negatives."""
+    return {
         "rank_original": original_B,
         "rank_generated": generated_B,
         "delta_r": compute_rank_change(original_B, generated_B),
@@ -145,10 +145,9 @@ def score_ranks(drawn: Drawn, models: EvaluationModels) -> list[Scores]:
         "rank_improved": generated_B < original_B,
         f"hit_at_{CUTOFF}": compute_recall(generated_B[:, None], k=CUTOFF),
         f"ndcg_at_{CUTOFF}": compute_ndcg(generated_B[:, None], k=CUTOFF),
+        f"hit_at_{CUTOFF}_sampled": compute_recall(sampled_B[:, None], k=CUTOFF),
+        f"ndcg_at_{CUTOFF}_sampled": compute_ndcg(sampled_B[:, None], k=CUTOFF),
     }
-    for place, row in enumerate(known):
-        scores[row] = {name: float(values[place]) for name, values in columns.items()}
-    return scores
 
 
 def score_verdicts(drawn: Drawn, judge: Judge | None) -> list[Scores]:

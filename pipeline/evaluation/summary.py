@@ -5,12 +5,14 @@ Not in the paper, which prints means without n. A case that lacks a score is lef
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.inputs import Task
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import average_by_user, compute_mean_interval, compute_paired_interval
 
@@ -33,8 +35,7 @@ def summarise_scores(scores: pa.Table, metrics: tuple[Metric, ...], config: Eval
     by_user = group_by_user(scores, metrics)
     knobs: dict[str, Any] = {"seed": seed, "num_resamples": config.num_resamples, "level": config.level}
     methods = {
-        method: {name: asdict(compute_mean_interval(users, **knobs)) for name, users in columns.items()}
-        for method, columns in by_user.items()
+        method: {name: asdict(compute_mean_interval(users, **knobs)) for name, users in columns.items()} for method, columns in by_user.items()
     }
     main = by_user.get(config.main_method, {})
     differences = {
@@ -43,6 +44,39 @@ def summarise_scores(scores: pa.Table, metrics: tuple[Metric, ...], config: Eval
         if main and method != config.main_method
     }
     return {"methods": methods, "differences": differences, "main_method": config.main_method}
+
+
+def build_summary(
+    scores: pa.Table,
+    tasks: Sequence[Task],
+    metrics: tuple[Metric, ...],
+    config: EvaluationConfig,
+    *,
+    missing: Mapping[str, int],
+    rejected: Mapping[Any, str],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Return everything that the report needs to know: figures, how they were made, and what was left out."""
+    compared = sum(len(task.history) for task in tasks if (task.method, task.case_id) not in rejected)
+    present = [metric for metric in metrics if metric.name in scores.column_names]
+    used = sum(value for value in scores["num_history"].to_pylist() if value is not None) if "num_history" in scores.column_names else 0
+    skipped = {
+        "cases_without_image": dict(missing),
+        "unreadable_images": len(rejected),
+        "unreadable_history_items": compared - int(used),
+    }
+    return {
+        **facts,
+        **summarise_scores(scores, tuple(present), config, seed=facts["seed"]),
+        "split": config.split,
+        "history": config.history,
+        "text": config.text,
+        "image_size": config.image_size,
+        "interval": {"level": config.level, "num_resamples": config.num_resamples, "unit": "user"},
+        "num_cases": len({task.case_id for task in tasks}),
+        "num_users": len({task.user_id for task in tasks}),
+        "skipped": skipped,
+    }
 
 
 def flatten_metrics(summary: dict[str, Any]) -> dict[str, float]:

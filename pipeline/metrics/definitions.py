@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["right answer", "personalisation", "semantic alignment", "recommender"]
-GROUPS: tuple[Group, ...] = ("right answer", "personalisation", "semantic alignment", "recommender")
+Group = Literal["right answer", "personalisation", "semantic alignment", "recommender", "coverage"]
+GROUPS: tuple[Group, ...] = ("right answer", "personalisation", "semantic alignment", "recommender", "coverage")
 CUTOFF = 10  # the K of R@K and N@K, Table 4
+NUM_NEGATIVES = 99  # items that the sampled protocol ranks beside the positive
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,23 @@ FIXED = (
         f"1 / log2(rank + 1) of the reference with the image in its place, 0 beyond place {CUTOFF}.",
         digits=4,
     ),
-    Metric("num_history", "History items", "personalisation", None, "History items with a readable image: those that were compared.", digits=1),
+    Metric(
+        f"hit_at_{CUTOFF}_sampled",
+        f"R@{CUTOFF}, 1+{NUM_NEGATIVES}",
+        "recommender",
+        True,
+        f"R@{CUTOFF} among {NUM_NEGATIVES} sampled items, the same for every method.",
+        digits=4,
+    ),
+    Metric(
+        f"ndcg_at_{CUTOFF}_sampled",
+        f"N@{CUTOFF}, 1+{NUM_NEGATIVES}",
+        "recommender",
+        True,
+        f"N@{CUTOFF} among {NUM_NEGATIVES} sampled items, the same for every method.",
+        digits=4,
+    ),
+    Metric("num_history", "History items", "coverage", None, "History items with a readable image: those that were compared.", digits=1),
 )
 DISTANCES: tuple[tuple[str, str, Group, str], ...] = (
     ("truth", " to truth", "right answer", "between image and truth"),
@@ -113,8 +130,13 @@ PERCEPTUAL_TITLES = {"lpips": "LPIPS", "effnet": "EffNet dist."}
 def define_metrics(perceptual: str) -> tuple[Metric, ...]:
     """Return every metric in the order of the tables, the distances named after the perceptual model."""
     title = PERCEPTUAL_TITLES.get(perceptual, f"{perceptual} dist.")
+    digits = 2 if perceptual == "lpips" else 1  # without learned channel weights the values are about ten times as large
     distances = [
-        Metric(f"{perceptual}_{suffix}", f"{title}{extra}", group, False, f"100 x {title} (LPIPS formula), {compared}.")
+        Metric(f"{perceptual}_{suffix}", f"{title}{extra}", group, False, f"100 x {title} (LPIPS formula), {compared}.", digits=digits)
         for suffix, extra, group, compared in DISTANCES
     ]
-    return tuple(metric for group in GROUPS for metric in (*FIXED, *distances) if metric.group == group)
+    table = [metric for group in GROUPS for metric in FIXED if metric.group == group]
+    for distance in distances:  # before the SSIM of its group, as in Table 1
+        place = next(i for i, metric in enumerate(table) if metric.group == distance.group and metric.name.startswith("ssim"))
+        table.insert(place, distance)
+    return tuple(table)

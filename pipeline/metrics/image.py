@@ -88,9 +88,7 @@ def normalize_channels(feature_BCHW: Tensor, *, eps: float = 1e-10) -> Tensor:
     return feature_BCHW / (feature_BCHW.pow(2).sum(dim=1, keepdim=True).sqrt() + eps)
 
 
-def compute_lpips(
-    first: Sequence[Tensor], second: Sequence[Tensor], channel_weights: Sequence[Tensor] | None = None
-) -> Tensor:
+def compute_lpips(first: Sequence[Tensor], second: Sequence[Tensor], channel_weights: Sequence[Tensor] | None = None) -> Tensor:
     """Return the LPIPS distance of B pairs, shape (B,), from L unit-normalised (B, C, H, W) maps a side.
 
     Squared differences, weighted and summed over channels (all weights 1 where none are learned), averaged over positions and

@@ -44,9 +44,7 @@ def resample_means(value_U: np.ndarray, *, num_resamples: int, generator: np.ran
     return np.concatenate(parts)
 
 
-def compute_mean_interval(
-    by_user: dict[Hashable, float], *, seed: int, num_resamples: int = 2000, level: float = 0.95
-) -> Interval:
+def compute_mean_interval(by_user: dict[Hashable, float], *, seed: int, num_resamples: int = 2000, level: float = 0.95) -> Interval:
     """Return the mean over users with the percentile bootstrap interval of the given level."""
     if not 0 < level < 1 or num_resamples < 1:
         raise ValueError(f"level must be between 0 and 1 and num_resamples at least 1, got {level} and {num_resamples}")

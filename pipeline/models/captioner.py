@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.models.references import split_revision
+from pipeline.models.references import check_loaded, explain_load_error, split_revision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,14 +47,16 @@ def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype:
     from transformers import AutoConfig, Blip2ForConditionalGeneration, Blip2Processor
 
     name, revision = split_revision(reference)
-    config = AutoConfig.from_pretrained(name, revision=revision)
-    if config.model_type != "blip-2":
-        raise ValueError(f"The captioner {name} is a {config.model_type} model, but it must be blip-2.")
-    if config.image_token_id is None:
-        raise ValueError(f"The captioner {name} names no image token in its config; take a revision of 2024-12 or later.")
-    processor = Blip2Processor.from_pretrained(name, revision=revision)
-    processor.num_query_tokens = config.num_query_tokens
-    model = Blip2ForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype)
+    with explain_load_error("captioner", reference):
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        if config.model_type != "blip-2":
+            raise ValueError(f"it is a {config.model_type} model, but it must be blip-2")
+        if config.image_token_id is None:
+            raise ValueError("its config names no image token; take a later revision")
+        processor = Blip2Processor.from_pretrained(name, revision=revision)
+        processor.num_query_tokens = config.num_query_tokens
+        model, report = Blip2ForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True)
+        check_loaded(report)
     return Captioner(model.to(device), processor)
 
 

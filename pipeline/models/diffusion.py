@@ -1,40 +1,130 @@
-"""Stable Diffusion behind two verbs, encode prompts and draw; one code path for SD 1.5 and for our small model of the same classes.
+"""Stable Diffusion behind two verbs, encode prompts and draw: one code path for SD 1.5 and for our small model of the same classes.
 
-SIGNATURES FIRST (bodies follow).
+Legend: B images, T rows of a prompt (any number), K tokens of an encoded text, d token width, C, h, w latent shape.
+Departure from `StableDiffusionPipeline.__call__`, which a test shows to give the same images: the denoising loop is written
+out over the pipeline's own scheduler, U-Net and VAE, so that a prompt of any T needs no second one of equal length from the
+caller, and no image is checked, converted or counted on the way. The safety checker is never used: it paints images black.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from pipeline.models.references import explain_load_error, split_revision
+
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
+
+SCHEDULERS = ("dpm", "ddim", "own")
+ENCODE_BATCH = 64
 
 
 class Diffusion:
     """A frozen Stable Diffusion pipeline: token states in, images out."""
 
-    token_dim: int  # width d of a token state (768 in SD 1.5)
-    num_tokens: int  # length K of an encoded prompt (77 in SD 1.5, 32 in the embedded model)
-    image_size: int  # pixels of a side
-    device: torch.device
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        self.pipeline = pipeline
+        for module in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
+            module.requires_grad_(False).eval()
+        self.device: torch.device = pipeline.unet.device
+        self.dtype: torch.dtype = pipeline.unet.dtype
+        self.num_tokens: int = pipeline.tokenizer.model_max_length
+        self.token_dim: int = pipeline.unet.config.cross_attention_dim
+        self.latent_shape = (pipeline.unet.config.in_channels, *_pair(pipeline.unet.config.sample_size))
+        self.image_size: int = self.latent_shape[1] * pipeline.vae_scale_factor
+        self._empty_KD: torch.Tensor | None = None
 
-    def encode_prompts(self, prompts: list[str], *, batch_size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encode texts: token states (B, K, d) float32 on the CPU and a bool mask (B, K), True at tokens that are not padding."""
-        raise NotImplementedError
+    @torch.no_grad()  # not inference_mode: the states take part in the losses of reflection
+    def encode_prompts(self, prompts: Sequence[str], *, batch_size: int = ENCODE_BATCH) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode texts: token states (B, K, d) as float32 on the CPU and a bool mask (B, K), False at padding."""
+        states, masks = [], []
+        for start in range(0, len(prompts), batch_size):
+            batch = list(prompts[start : start + batch_size])
+            padded = batch + batch[-1:] * (batch_size - len(batch))  # one shape for all, so a text's states depend on it only
+            states_BKD, _ = self.pipeline.encode_prompt(padded, self.device, 1, False)
+            states.append(states_BKD[: len(batch)].float().cpu())
+            tokens = self.pipeline.tokenizer(batch, padding="max_length", max_length=self.num_tokens, truncation=True)
+            masks.append(torch.tensor(tokens["attention_mask"], dtype=torch.bool))
+        if not states:
+            return torch.zeros(0, self.num_tokens, self.token_dim), torch.zeros(0, self.num_tokens, dtype=torch.bool)
+        return torch.cat(states), torch.cat(masks)
 
-    def draw(
-        self, prompt_BTD: torch.Tensor, *, generators: list[torch.Generator], steps: int, guidance_scale: float
-    ) -> np.ndarray:
-        """Draw one image a row, any T: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator only."""
-        raise NotImplementedError
+    @torch.inference_mode()
+    def draw(self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float) -> np.ndarray:
+        """Draw one image a row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits)."""
+        return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, steps=steps, guidance_scale=guidance_scale))
+
+    @torch.inference_mode()
+    def draw_latents(
+        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float
+    ) -> torch.Tensor:
+        """Run the denoising loop with classifier-free guidance (none if guidance_scale <= 1) to latents (B, C, h, w)."""
+        size, num_rows, _ = prompt_BTD.shape
+        if len(generators) != size:
+            raise ValueError(f"{size} prompts need {size} generators, not {len(generators)}.")
+        scheduler = _copy_scheduler(self.pipeline.scheduler)
+        scheduler.set_timesteps(steps, device=self.device)
+        noise = [torch.randn(self.latent_shape, generator=generator, dtype=torch.float32) for generator in generators]
+        latents_BChw = torch.stack(noise).to(self.device, self.dtype) * scheduler.init_noise_sigma
+        prompt_BTD = prompt_BTD.to(self.device, self.dtype)
+        guided = guidance_scale > 1
+        if guided:
+            prompt_BTD = torch.cat([self.build_negative(num_rows).expand(size, -1, -1), prompt_BTD])
+        for timestep in scheduler.timesteps:
+            model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * 2) if guided else latents_BChw, timestep)
+            output = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_BTD, return_dict=False)[0]
+            if guided:
+                empty, full = output.chunk(2)
+                output = empty + guidance_scale * (full - empty)
+            latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
+        return latents_BChw
+
+    @torch.inference_mode()
+    def decode_latents(self, latents_BChw: torch.Tensor) -> np.ndarray:
+        """Decode latents (B, C, h, w) to images: uint8 (B, H, W, 3)."""
+        vae = self.pipeline.vae
+        image_BCHW = vae.decode(latents_BChw / vae.config.scaling_factor, return_dict=False)[0]
+        image_BHWC = (image_BCHW.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+        return (image_BHWC * 255).round().to(torch.uint8).numpy()
+
+    def build_negative(self, num_rows: int) -> torch.Tensor:
+        """Build the unconditional prompt (num_rows, d): the encoded empty text, cut or repeated to length."""
+        if self._empty_KD is None:
+            self._empty_KD = self.encode_prompts([""], batch_size=1)[0][0]
+        empty_KD = self._empty_KD
+        repeats = -(-num_rows // len(empty_KD))
+        return empty_KD.repeat(repeats, 1)[:num_rows].to(self.device, self.dtype)
 
 
 def load_diffusion(
     reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm"
 ) -> Diffusion:
-    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm, ddim or own (the folder's)."""
-    raise NotImplementedError
+    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), ddim or own (the folder's)."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    if scheduler not in SCHEDULERS:
+        raise ValueError(f"diffusion scheduler is {scheduler!r}, but it must be one of: {', '.join(SCHEDULERS)}.")
+    name, revision = split_revision(reference)
+    with explain_load_error("diffusion model", reference):
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            name, revision=revision, dtype=dtype, safety_checker=None, requires_safety_checker=False, use_safetensors=True
+        )
+    if scheduler == "dpm":
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    elif scheduler == "ddim":
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return Diffusion(pipeline.to(device))
+
+
+def _copy_scheduler(scheduler: object) -> object:
+    """Make a fresh scheduler of the same config: schedulers keep the state of a run."""
+    return type(scheduler).from_config(scheduler.config)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -9,18 +9,23 @@ row and the batch size only. The prefix that all prompts share (instruction and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from pipeline.models.decoding import DecodeRules, Reply
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.references import DTYPES, check_loaded, explain_load_error, read_reference, split_revision
+from pipeline.params import read_section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
 
 PAD_TOKENS = 16
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,6 @@ class PromptStates:
     img_BLD: torch.Tensor  # the [IMG] positions
 
 
-@dataclass(frozen=True)
-class DecodeRules:
-    """Greedy decoding: where it ends and what it may not repeat."""
-
-    max_new_tokens: int
-    stop: str = "\n"  # the text from its first occurrence on is cut off
-    repetition_penalty: float = 1.0  # > 1 lowers the logits of tokens that the reply already holds
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}, but it must be >= 1.")
-        if self.repetition_penalty < 1:
-            raise ValueError(f"repetition_penalty is {self.repetition_penalty}, but it must be >= 1 (1: none).")
-
-
 class LanguageModel:
     """A frozen causal language model with its tokenizer."""
 
@@ -54,7 +44,10 @@ class LanguageModel:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.device = model.device
+        self.dtype: torch.dtype = model.dtype
         self.hidden_dim: int = model.config.hidden_size
+        ends = model.generation_config.eos_token_id
+        self.end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self._prefixes: dict[str, tuple[int, Cache | None]] = {}
 
     def split_chat(self, system: str, user: str) -> tuple[str, str]:
@@ -125,9 +118,7 @@ class LanguageModel:
     def _decode_greedily(self, tokens: list[list[int]], prefix: str, rules: DecodeRules) -> list[list[int]]:
         prefix_length, cache = self._start_cache(prefix, len(tokens))
         ids_BS, mask_BS = self._pad_left(tokens)
-        replies: list[list[int]] = [[] for _ in tokens]
-        done = [False] * len(tokens)
-        seen_BV = torch.zeros(len(tokens), self.model.config.vocab_size, dtype=torch.bool, device=self.device)
+        replies = [Reply(self.tokenizer, self.end_tokens, rules) for _ in tokens]
         for _ in range(rules.max_new_tokens):
             out = self.model(
                 input_ids=ids_BS,
@@ -137,23 +128,16 @@ class LanguageModel:
                 logits_to_keep=1,
             )
             cache = out.past_key_values
-            logits_BV = penalise_repeats(out.logits[:, -1].float(), seen_BV, penalty=rules.repetition_penalty)
+            logits_BV = out.logits[:, -1].float()
+            for row, reply in enumerate(replies):
+                logits_BV[row, reply.list_forbidden()] = -torch.inf
             ids_BS = logits_BV.argmax(dim=-1, keepdim=True)
-            seen_BV.scatter_(1, ids_BS, True)
             mask_BS = torch.cat([mask_BS, mask_BS.new_ones(len(tokens), 1)], dim=1)
-            for row, token in enumerate(ids_BS[:, 0].tolist()):
-                done[row] = done[row] or self._is_end(token)
-                if not done[row]:
-                    replies[row].append(token)
-                    done[row] = rules.stop in self.tokenizer.decode(token)
-            if all(done):
+            for reply, token in zip(replies, ids_BS[:, 0].tolist(), strict=True):
+                reply.append(token)
+            if all(reply.done for reply in replies):
                 break
-        return replies
-
-    def _is_end(self, token: int) -> bool:
-        end = self.model.generation_config.eos_token_id
-        ends = end if isinstance(end, list) else [end]
-        return token in ends or token == self.tokenizer.eos_token_id
+        return [reply.tokens for reply in replies]
 
     def _pad_left(self, tokens: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         size = _round_up(max(map(len, tokens)))
@@ -174,7 +158,7 @@ class LanguageModel:
             ids = self.tokenizer(prefix, add_special_tokens=False)["input_ids"]
             cache = None
             if ids:
-                with torch.no_grad():
+                with torch.inference_mode(False), torch.no_grad():  # states of a prefix may meet gradients later
                     cache = self.model.base_model(input_ids=torch.tensor([ids], device=self.device), use_cache=True).past_key_values
             self._prefixes = {prefix: (len(ids), cache)}
         length, cache = self._prefixes[prefix]
@@ -184,23 +168,58 @@ class LanguageModel:
         return length, cache
 
 
-def penalise_repeats(logits_BV: torch.Tensor, seen_BV: torch.Tensor, *, penalty: float) -> torch.Tensor:
-    """Divide positive and multiply negative logits of seen tokens by `penalty` (Keskar et al. 2019)."""
-    if penalty == 1.0:
-        return logits_BV
-    lowered_BV = torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-    return torch.where(seen_BV, lowered_BV, logits_BV)
-
-
 def load_language_model(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LanguageModel:
-    """Load a causal language model and its tokenizer from a hub id or folder, frozen and in eval mode."""
+    """Load a causal language model and its tokenizer from a hub id (`id@commit` pins one) or a folder, frozen and in eval mode."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pipeline.models.folders import resolve_model
+    name, revision = split_revision(reference)
+    with explain_load_error("language model", reference):
+        model, report = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True)
+        check_loaded(report)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    return LanguageModel(model.to(device), tokenizer)
 
-    path = resolve_model(reference)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(device)
-    return LanguageModel(model, AutoTokenizer.from_pretrained(path))
+
+class LazyLanguageModel:
+    """A language model that is loaded when first needed; `revision` and `dtype` identify what it computes."""
+
+    def __init__(self, load: Callable[[], LanguageModel], *, revision: str, dtype: torch.dtype) -> None:
+        self.revision, self.dtype = revision, dtype
+        self._load = load
+        self._model: LanguageModel | None = None
+
+    def load(self) -> LanguageModel:
+        """Return the model."""
+        self._model = self._model or self._load()
+        return self._model
+
+
+def prepare_language_model(params: Path, device: torch.device) -> LazyLanguageModel:
+    """Prepare the model that the params' `models` block names, in its own number format."""
+    reference = read_reference(params, "language_model")
+    dtype = choose_dtype(read_section(params, "models.language_model_dtype"), device)
+    return LazyLanguageModel(
+        lambda: load_language_model(resolve_model(reference), device=device, dtype=dtype),
+        revision=compute_model_revision(reference),
+        dtype=dtype,
+    )
+
+
+def choose_dtype(name: object, device: torch.device) -> torch.dtype:
+    """Return the number format `name`; `auto` is bfloat16 where the device computes in it natively (about 3 times as fast), else float32."""
+    if name == "auto":
+        return torch.bfloat16 if has_native_bfloat16(device) else torch.float32
+    if name not in DTYPES:
+        raise ValueError(f"models.language_model_dtype is {name!r}, but it must be one of: auto, {', '.join(DTYPES)}.")
+    return DTYPES[str(name)]
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Say whether the device has instructions for products of bfloat16 matrices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
 
 
 def _round_up(length: int) -> int:

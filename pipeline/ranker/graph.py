@@ -116,6 +116,4 @@ def propagate_items(graph: ItemGraph, value_ND: Tensor) -> Tensor:
 
 def propagate_interactions(graph: InteractionGraph, value_MD: Tensor) -> Tensor:
     """Average every node with its neighbours -> (U + N, D)."""
-    return functional.embedding_bag(
-        graph.index_E, value_MD, graph.offset_M, per_sample_weights=graph.weight_E.to(value_MD.dtype), mode="sum"
-    )
+    return functional.embedding_bag(graph.index_E, value_MD, graph.offset_M, per_sample_weights=graph.weight_E.to(value_MD.dtype), mode="sum")

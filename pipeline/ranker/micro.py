@@ -67,7 +67,7 @@ class Micro(nn.Module):
     """MICRO on fixed graphs; `features` holds (N, F) `image` and `text`, `pair_P2` the unique training pairs (user, item).
 
     Graphs are plain attributes and not in the state dict: they follow from features and weights. After loading weights, learned
-    graphs are built again with `build_learned_graphs`. Without a `generator`, weights are zero until they are loaded.
+    graphs are built again with `build_learned_graphs`. Without a `generator`, weights are meant to be loaded.
     """
 
     def __init__(
@@ -91,21 +91,14 @@ class Micro(nn.Module):
             self.add_module(f"{name}_embedding", table)
             self.add_module(f"{name}_trs", nn.Linear(features[name].shape[1], width))
         self.query = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
-        self._initialise(generator)
+        self._initialise(generator or torch.Generator().manual_seed(0))
         self.to(features["image"])  # device and dtype
-        self.original: ItemGraphs = {
-            name: build_item_graph(features[name], num_neighbors=config.num_neighbors) for name in MODALITIES
-        }
+        self.original: ItemGraphs = {name: build_item_graph(features[name], num_neighbors=config.num_neighbors) for name in MODALITIES}
         self.interactions: InteractionGraph = build_interaction_graph(pair_P2, num_users=num_users, num_items=num_items)
 
     @torch.no_grad()
-    def _initialise(self, generator: torch.Generator | None) -> None:
+    def _initialise(self, generator: torch.Generator) -> None:
         """Draw all weights from `generator`: Xavier for embeddings, torch's defaults for linear layers."""
-        if generator is None:
-            for name, weight in self.named_parameters():
-                if not name.startswith(tuple(f"{modality}_embedding" for modality in MODALITIES)):
-                    weight.zero_()
-            return
         for table in (self.user_embedding, self.item_id_embedding):
             nn.init.xavier_uniform_(table.weight, generator=generator)
         for layer in self.modules():

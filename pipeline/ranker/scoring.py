@@ -14,7 +14,6 @@ Shapes: B images or cases, U users, N items, F features, K neighbours, D embeddi
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +25,8 @@ from torch import Tensor
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.metrics.ranking import compute_ranks
-from pipeline.ranker.graph import ItemGraph, invert_root, normalise_rows, propagate_items, select_neighbours, split_rows
-from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.graph import invert_root, normalise_rows, select_neighbours, split_rows
+from pipeline.ranker.micro import MODALITIES, Micro, MicroConfig
 from pipeline.runtime import make_generator
 
 Ids = Sequence[str]
@@ -63,8 +62,8 @@ class RankerScorer:
     """A trained ranker with its graphs rebuilt; `image_feature` names the embedding column that substituted images must come from."""
 
     def __init__(self, model: Micro, features: dict[str, Tensor], *, user_ids: Ids, item_ids: Ids, image_feature: str) -> None:
-        self.model = model.double().eval().requires_grad_(False)
-        self.features = {name: feature.double() for name, feature in features.items()}
+        assert model.user_embedding.weight.dtype == torch.float64
+        self.model, self.features = model, features
         self.user_ids, self.item_ids, self.image_feature = tuple(user_ids), tuple(item_ids), image_feature
         self.user_index = {user_id: index for index, user_id in enumerate(user_ids)}
         self.item_index = {item_id: index for index, item_id in enumerate(item_ids)}
@@ -79,28 +78,28 @@ class RankerScorer:
             ImageGraph(normalise_rows(projected_ND), learned["image"].degree_N, 1.0 - share),
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score_all(self, user_ids: Ids) -> Tensor:
         """Score the whole catalogue for each user -> (B, N), columns as in `item_ids`."""
         return self._score_users(self._find_users(user_ids)).float().cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score_original(self, user_ids: Ids, item_ids: Ids) -> Tensor:
         """Score each item with its own image for the user of the same row -> (B,)."""
         user_B, item_B = self._find_users(user_ids), self._find_items(item_ids)
         return (self.state.user_UD[user_B] * self.state.item_ND[item_B]).sum(dim=1).float().cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score_substituted(self, user_ids: Ids, item_ids: Ids, features_BF: Tensor | np.ndarray) -> Tensor:
         """Score each item with its image vector replaced for the user of the same row -> (B,)."""
         return self._score_substituted(self._find_users(user_ids), self._find_items(item_ids), features_BF).float().cpu()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def rank_original(self, user_ids: Ids, reference_ids: Ids, *, exclude: Sequence[Ids], negatives: Sequence[Ids] | None = None) -> Tensor:
         """Rank each reference with its own image -> (B,) int64, 1 = best; see `rank_substituted`."""
         return self._rank(self._find_users(user_ids), self._find_items(reference_ids), None, exclude, negatives)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def rank_substituted(
         self,
         user_ids: Ids,
@@ -118,7 +117,7 @@ class RankerScorer:
         score_B = self._score_substituted(user_B, item_B, features_BF)
         return self._rank(user_B, item_B, score_B, exclude, negatives)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def user_mean_std(self, user_ids: Ids) -> tuple[Tensor, Tensor]:
         """Return the mean and the deviation of each user's scores over the catalogue -> two (B,), for z-scores."""
         user_B = self._find_users(user_ids)
@@ -138,18 +137,16 @@ class RankerScorer:
             drawn.append([self.item_ids[index] for index in candidates[order].tolist()])
         return drawn
 
-    @torch.inference_mode(False)
     @torch.no_grad()
     def replace_images(self, item_ids: Ids, features_BF: Tensor | np.ndarray) -> RankerScorer:
         """Return a scorer whose items have these image vectors and whose graphs are rebuilt (the exact rule, no retraining)."""
         index_B, feature_BF = self._find_items(item_ids), self._read_features(features_BF)
         features = {name: feature.clone() for name, feature in self.features.items()}
         features["image"][index_B] = feature_BF
-        weights = copy.deepcopy(self.model.state_dict())
+        weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
         weights["image_embedding.weight"][index_B] += feature_BF - self.features["image"][index_B]
-        model = Micro(features, self.model.pair_P2, num_users=len(self.user_ids), config=self.model.config)
-        model.load_state_dict(weights)
-        return RankerScorer(model, features, user_ids=self.user_ids, item_ids=self.item_ids, image_feature=self.image_feature)
+        ids: dict[str, Any] = {"user_ids": self.user_ids, "item_ids": self.item_ids, "image_feature": self.image_feature}
+        return build_scorer(weights, features, self.model.pair_P2, config=self.model.config, **ids)
 
     def substitute(self, item_B: Tensor, feature_BF: Tensor) -> Tensor:
         """Compute the final vector of each item with its image vector replaced, by the local rule -> (B, D)."""
@@ -176,14 +173,11 @@ class RankerScorer:
             raise ValueError(f"there are {len(user_B)} users, {len(item_B)} items and {len(feature_BF)} images, but one of each a row is needed.")
         width = max(len(self.item_ids), self.model.config.num_neighbors * feature_BF.shape[1])
         parts = [
-            (self.state.user_UD[user_B[rows]] * self.substitute(item_B[rows], feature_BF[rows])).sum(dim=1)
-            for rows in split_rows(len(item_B), width)
+            (self.state.user_UD[user_B[rows]] * self.substitute(item_B[rows], feature_BF[rows])).sum(dim=1) for rows in split_rows(len(item_B), width)
         ]
         return torch.cat(parts) if parts else feature_BF.new_empty(0)
 
-    def _rank(
-        self, user_B: Tensor, item_B: Tensor, score_B: Tensor | None, exclude: Sequence[Ids], negatives: Sequence[Ids] | None
-    ) -> Tensor:
+    def _rank(self, user_B: Tensor, item_B: Tensor, score_B: Tensor | None, exclude: Sequence[Ids], negatives: Sequence[Ids] | None) -> Tensor:
         if len(exclude) != len(user_B):
             raise ValueError(f"there are {len(user_B)} rows, but {len(exclude)} lists of excluded items.")
         excluded = [self._list_known(ids) for ids in exclude]
@@ -204,7 +198,9 @@ class RankerScorer:
         known_NF = self.features["image"]
         feature_BF = torch.as_tensor(np.asarray(features_BF.detach().cpu() if isinstance(features_BF, Tensor) else features_BF))
         if feature_BF.ndim != 2 or feature_BF.shape[1] != known_NF.shape[1]:
-            raise ValueError(f"image features have shape {tuple(feature_BF.shape)}, but (B, {known_NF.shape[1]}) of `{self.image_feature}` is needed.")
+            raise ValueError(
+                f"image features have shape {tuple(feature_BF.shape)}, but (B, {known_NF.shape[1]}) of `{self.image_feature}` is needed."
+            )
         if not torch.isfinite(feature_BF).all():
             raise ValueError("an image feature holds a value that is not finite.")
         return normalise_rows(feature_BF.to(known_NF))
@@ -253,14 +249,28 @@ def save_ranker(path: Path, model: Micro, features: dict[str, Tensor], *, user_i
 def load_ranker(path: Path, *, device: torch.device | str = "cpu") -> RankerScorer:
     """Read a trained ranker and rebuild its graphs."""
     tensors, facts = read_tensors(path)
+    weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     try:
-        config = MicroConfig(**facts["config"])
         ids: dict[str, Any] = {name: facts[name] for name in ("user_ids", "item_ids", "image_feature")}
-        features = {name: tensors[f"features.{name}"].to(device).double() for name in ("image", "text")}
-        pair_P2 = tensors["train_pairs"].to(device)
+        features = {name: tensors[f"features.{name}"].to(device) for name in MODALITIES}
+        return build_scorer(weights, features, tensors["train_pairs"].to(device), config=MicroConfig(**facts["config"]), **ids)
     except KeyError as error:
         raise ValueError(f"{path} is not a ranker: {error} is missing.") from error
-    weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
-    model = Micro(features, pair_P2, num_users=len(ids["user_ids"]), config=config)
+
+
+def build_scorer(
+    weights: dict[str, Tensor],
+    features: dict[str, Tensor],
+    pair_P2: Tensor,
+    *,
+    config: MicroConfig,
+    user_ids: Ids,
+    item_ids: Ids,
+    image_feature: str,
+) -> RankerScorer:
+    """Build a scorer in float64 from a model's weights; the graphs are built here."""
+    features = {name: feature.double() for name, feature in features.items()}
+    model = Micro(features, pair_P2, num_users=len(user_ids), config=config)
     model.load_state_dict(weights)
-    return RankerScorer(model, features, **ids)
+    model.eval().requires_grad_(False)
+    return RankerScorer(model, features, user_ids=user_ids, item_ids=item_ids, image_feature=image_feature)

@@ -32,8 +32,10 @@ class ReflectionConfig:
     standardise_scores: bool
     baseline: Baseline
     calibration: CalibrationReading
+    retrieved_feature: Literal["visual", "clip_image"]
     reward_steps: int
     reward_guidance: float
+    reward_scheduler: Literal["dpm", "ddim", "own"]
     draw_batch: int
     validation_cases: int
     validation_every: int

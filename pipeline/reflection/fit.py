@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.conditioning.calibrator import Conditioner
+from pipeline.conditioning.conditioner import Conditioner
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients, validate

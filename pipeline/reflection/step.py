@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from pipeline.conditioning.calibrator import ConditionInputs, Conditioner, GeneralPreference
+from pipeline.conditioning.calibrator import GeneralPreference
+from pipeline.conditioning.conditioner import ConditionInputs, Conditioner
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.losses import compute_calibration, compute_rank_loss, compute_semantic_loss, list_scales
 from pipeline.reflection.policy import ImageEncoder, build_actions, choose_rows, draw_images, draw_noise, encode_drawings
@@ -82,7 +83,8 @@ def score_features(features_BKV: Tensor, user_ids: tuple[str, ...], reference_id
     num_cases, num_images = features_BKV.shape[:2]
     users = [user_id for user_id in user_ids for _ in range(num_images)]
     references = [item_id for item_id in reference_ids for _ in range(num_images)]
-    score_N = torch.as_tensor(ranker.score_substituted(users, references, features_BKV.flatten(0, 1)), dtype=torch.float32)
+    # cloned: an inference tensor cannot take part in the loss
+    score_N = ranker.score_substituted(users, references, features_BKV.flatten(0, 1)).float().clone()
     check_finite("the ranker's scores", score_N)
     return score_N.reshape(num_cases, num_images).cpu()
 

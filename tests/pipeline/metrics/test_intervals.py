@@ -23,9 +23,7 @@ def make_values(num_users: int, seed: int = 0) -> dict[str, float]:
 def test_interval_equals_scipys_percentile_bootstrap_with_the_same_draws():
     by_user = make_values(40)
     found = compute_mean_interval(by_user, seed=7, num_resamples=2000)
-    oracle = scipy.stats.bootstrap(
-        (np.array(list(by_user.values())),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(7)
-    )
+    oracle = scipy.stats.bootstrap((np.array(list(by_user.values())),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(7))
     assert found.low == pytest.approx(oracle.confidence_interval.low, abs=1e-12)
     assert found.high == pytest.approx(oracle.confidence_interval.high, abs=1e-12)
     assert found.value == pytest.approx(np.mean(list(by_user.values())))
@@ -78,7 +76,8 @@ def test_paired_interval_is_shorter_than_the_unpaired_ones_when_users_differ_muc
     better = {user: value + 0.1 for user, value in base.items()}
     paired = compute_paired_interval(better, base, seed=0)
     single = compute_mean_interval(base, seed=0)
-    assert paired.low == pytest.approx(0.1) and paired.high == pytest.approx(0.1)
+    assert paired.low == pytest.approx(0.1)
+    assert paired.high == pytest.approx(0.1)
     assert single.high - single.low > 0.1
 
 

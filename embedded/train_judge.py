@@ -1,0 +1,104 @@
+"""Train the judge: style and concept classifiers that nothing else in the method uses.
+
+Run as `python -m embedded.train_judge` (about ten minutes on one core). A plain CNN (`pipeline.models.judge`), trained on
+its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
+"""
+
+import argparse
+from dataclasses import asdict, dataclass, field
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, scale_images
+from embedded.train_clip import augment_images
+from embedded.training import MODELS_DIR, LoopConfig, train_module, write_atomically, write_json
+from pipeline.data.openmoji import STYLES
+from pipeline.models.judge import JudgeConfig, JudgeNetwork
+
+
+@dataclass(frozen=True)
+class JudgeRecipe:
+    """How the judge is trained."""
+
+    width: int = 32
+    batch_size: int = 64
+    blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99))
+
+
+def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur a share of the images and shift the brightness of all a little."""
+    small = functional.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
+    soft = functional.interpolate(small, images.shape[2:], mode="bilinear")
+    chosen = torch.rand(len(images), generator=generator) < share
+    mixed = torch.where(chosen[:, None, None, None], soft, images)
+    gain = 1 + 0.1 * torch.randn((len(images), 1, 1, 1), generator=generator)
+    return (mixed * gain + 0.05 * torch.randn((len(images), 3, 1, 1), generator=generator)).clamp(-1, 1)
+
+
+def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Sum of both cross-entropies, labels smoothed."""
+    with torch.autocast("cpu", torch.bfloat16):
+        style, concept = network(images)
+    concept_loss = functional.cross_entropy(concept.float(), rows[:, 0], label_smoothing=0.05)
+    style_loss = functional.cross_entropy(style.float(), rows[:, 1], label_smoothing=0.05)
+    accuracy = (concept.argmax(1) == rows[:, 0]).float().mean().item()
+    return concept_loss + 0.5 * style_loss, {"concept": accuracy}
+
+
+@torch.no_grad()
+def measure_judge(network: JudgeNetwork, stickers: Stickers, rows: Tensor) -> dict[str, float]:
+    """Accuracy of both heads on real renders."""
+    images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
+    outputs = [network(batch) for batch in images.split(128)]
+    style, concept = (torch.cat(parts).argmax(1) for parts in zip(*outputs, strict=True))
+    return {
+        "style": (style == rows[:, 1]).float().mean().item(),
+        "concept": (concept == rows[:, 0]).float().mean().item(),
+    }
+
+
+def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
+    """Write the shipped folder."""
+    folder = MODELS_DIR / "judge"
+    write_json(folder / "config.json", asdict(config))
+    halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in state.items()}
+    write_atomically(folder / "model.safetensors", lambda path: save_file(halves, str(path)))
+
+
+def main() -> None:
+    """Train, resume or finish."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=JudgeRecipe().loop.steps)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(7)
+    base = JudgeRecipe()
+    recipe = JudgeRecipe(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps, "seed": 7}))
+    stickers = load_stickers(DEFAULT_UNIVERSE)
+    names = tuple(concept.name for concept in stickers.concepts)
+    config = JudgeConfig(styles=STYLES, concepts=names, image_size=64, width=recipe.width)
+    network = JudgeNetwork(config)
+    pairs, held = stickers.list_pairs(held_out=False), stickers.list_pairs(held_out=True)
+
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rows = pairs[torch.randint(len(pairs), (recipe.batch_size,), generator=generator)]
+        images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
+        return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows)
+
+    def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
+        measured = JudgeNetwork(config).eval()
+        measured.load_state_dict(state)
+        print(f"judge {step} held out {measure_judge(measured, stickers, held)}", flush=True)
+        export_judge(state, config)
+
+    state = train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    on_checkpoint(state, recipe.loop.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Run the evaluation: load the models, score every task through the ledger, and build the table of scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline.artifacts import build_table, get_matrix
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.features import ItemStore
+from pipeline.evaluation.inputs import Catalogue, Task, identify_task
+from pipeline.evaluation.scoring import EvaluationModels, score_tasks
+from pipeline.ledger import MapResult, Row, map_rows, open_ledger
+from pipeline.metrics.definitions import Metric, define_metrics
+from pipeline.models.encoders import load_clip, load_visual
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.judge import load_judge
+from pipeline.models.perceptual import LPIPS_PREFIX, load_perceptual
+from pipeline.params import hash_params
+from pipeline.ranker.scoring import load_ranker
+from pipeline.schemas import SCORES
+
+STAGE = "evaluation"
+WITHOUT_EFFECT = ("batch_size", "num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelNames:
+    """References of the models that look at images, from the params' `models` block; without a judge nobody names styles."""
+
+    metric_clip: str
+    clip: str
+    visual: str
+    perceptual: str
+    judge: str | None
+
+    def list_revisions(self) -> dict[str, str]:
+        """Return the exact weights behind every reference."""
+        return {role: compute_model_revision(name) for role, name in dataclasses.asdict(self).items() if name}
+
+
+def load_models(names: ModelNames, ranker_path: Path, *, device: torch.device, dtype: torch.dtype) -> EvaluationModels:
+    """Load every model once; the ranker says which encoder made its image features."""
+    ranker = load_ranker(ranker_path, device=device)
+    clip = load_clip(resolve_model(names.metric_clip), device=device, dtype=dtype)
+    encoder = names.visual if ranker.image_feature == "visual" else names.clip
+    visual = None if encoder == names.metric_clip else load_visual(resolve_model(encoder), device=device, dtype=dtype)
+    is_lpips = names.perceptual.startswith(LPIPS_PREFIX)
+    perceptual = load_perceptual(names.perceptual if is_lpips else resolve_model(names.perceptual), device=device)
+    judge = load_judge(resolve_model(names.judge), device=device) if names.judge else None
+    return EvaluationModels(clip, visual, ranker, perceptual, judge)
+
+
+def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
+    """Return the embedding stage's CLIP image vectors by item_id."""
+    vectors = torch.from_numpy(np.array(get_matrix(embeddings, "clip_image"), dtype=np.float32))
+    return dict(zip(embeddings["item_id"].to_pylist(), vectors, strict=True))
+
+
+def build_fingerprint(config: EvaluationConfig, names: ModelNames, ranker_path: Path, *, seed: int) -> str:
+    """Hash what every score depends on: the comparing params, the models, the ranker's file and the seed of the negatives."""
+    knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_EFFECT}
+    with ranker_path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_params(knobs, names.list_revisions(), digest, seed)
+
+
+def score_all(
+    tasks: list[Task],
+    catalogue: Catalogue,
+    models: EvaluationModels,
+    config: EvaluationConfig,
+    *,
+    known_images: dict[str, torch.Tensor] | None,
+    fingerprint: str,
+    seed: int,
+) -> MapResult:
+    """Score every task that the ledger lacks."""
+    store = ItemStore(
+        catalogue,
+        models.clip,
+        models.perceptual,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        known_images=known_images,
+    )
+    rows = [Row((task.method, task.case_id), identify_task(task, catalogue), task) for task in tasks]
+    columns = pa.schema([pa.field(metric.name, pa.float64()) for metric in define_metrics(models.perceptual.name)])
+
+    def compute(batch: list[Row]) -> list[Any]:
+        return score_tasks([row.payload for row in batch], store, models, seed=seed)
+
+    with open_ledger(STAGE, fingerprint, columns) as ledger:
+        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label=STAGE)
+
+
+def build_scores(tasks: list[Task], result: MapResult, metrics: tuple[Metric, ...]) -> pa.Table:
+    """Build the table of scores: one row a (method, case) whose image could be read; columns without any value are left out."""
+    rows = []
+    for task in tasks:
+        values = result.values.get((task.method, task.case_id))
+        if values is not None:
+            rows.append({"method": task.method, "case_id": task.case_id, "user_id": task.user_id, **values})
+    filled = {metric.name for metric in metrics if any(row[metric.name] is not None for row in rows)}
+    return build_table([{name: value for name, value in row.items() if name in filled or name in SCORES.columns} for row in rows], SCORES)

@@ -1,0 +1,55 @@
+"""Methods `original` and `truth`: an item's own image, decoded and stored again, as the floor and the ceiling of every table.
+
+`original` copies the reference, `truth` the item that the user really wanted to see, where the data set knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.images import ImageError, decode_image
+from pipeline.data.cases import Case
+from pipeline.generation.studio import Drawing, Method, Studio
+from pipeline.ledger import Rejection
+
+
+@dataclass
+class CopyMethod:
+    """Copy the image of `choose_item(case)`."""
+
+    studio: Studio
+    choose_item: Callable[[Case], str | None]
+
+    identity: object = "copy"
+
+    def describe(self, case: Case) -> object | Rejection:
+        """A copy depends on the item's image."""
+        item_id = self.choose_item(case)
+        if item_id is None:
+            return Rejection("The data set knows no truth for this case.")
+        digest = self.studio.read_item(item_id, "image_sha256")
+        return Rejection(f"The item {item_id} is not among the items.") if digest is None else {"image_sha256": digest}
+
+    def draw(self, cases: Sequence[Case]) -> list[Drawing]:
+        """Decode the items' images."""
+        return [self._copy(self.choose_item(case)) for case in cases]
+
+    def _copy(self, item_id: str | None) -> Drawing:
+        assert item_id is not None, "describe rejects such cases"
+        try:
+            return np.asarray(decode_image(self.studio.read_image(item_id)))
+        except ImageError as error:
+            return Rejection(f"The image of {item_id} cannot be used: {error}")
+
+
+def build_original(studio: Studio) -> Method:
+    """Build the method `original`."""
+    return CopyMethod(studio, lambda case: case.reference_id)
+
+
+def build_truth(studio: Studio) -> Method:
+    """Build the method `truth`."""
+    return CopyMethod(studio, lambda case: case.truth_id)

@@ -1,0 +1,11 @@
+"""Method `global`: the image of the global preference E^g alone (paper: v^glob of eq. 10), without calibrator and language model states."""
+
+from __future__ import annotations
+
+from pipeline.generation.studio import Method, Studio
+from pipeline.generation.texts import TextMethod
+
+
+def build_method(studio: Studio) -> Method:
+    """Build the method."""
+    return TextMethod(studio, lambda case: case.global_prompt, "The global prompt is empty.")

@@ -1,0 +1,34 @@
+"""A method that draws from one text a case; its own prompt only, no personal part beyond what the text says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.data.cases import Case
+from pipeline.generation.studio import Drawing, Studio
+from pipeline.ledger import Rejection
+
+
+@dataclass
+class TextMethod:
+    """Encode `write_prompt(case)` with the diffusion model's text encoder and draw it."""
+
+    studio: Studio
+    write_prompt: Callable[[Case], str]
+    reason: str  # why a case with an empty prompt is rejected
+
+    @property
+    def identity(self) -> object:
+        """The diffusion model and the sampler."""
+        return self.studio.describe_drawing()
+
+    def describe(self, case: Case) -> object | Rejection:
+        """An image depends on its prompt and, through the noise, on the case."""
+        prompt = self.write_prompt(case)
+        return {"prompt": prompt, "case_id": case.case_id} if prompt.strip() else Rejection(self.reason)
+
+    def draw(self, cases: Sequence[Case]) -> list[Drawing]:
+        """Encode and draw."""
+        states_BTD, _ = self.studio.diffusion.encode_prompts([self.write_prompt(case) for case in cases])
+        return self.studio.draw_prompts(states_BTD, cases)

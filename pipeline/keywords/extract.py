@@ -1,0 +1,96 @@
+"""Keywords w_i of every item: p_k filled with caption and text, the language model's reply, the parser (eq. 6).
+
+Departures: (1) an item without caption, without text, or with a reply that holds no keyword is rejected with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.keywords.parse import parse_keywords
+from pipeline.keywords.prompts import PromptStyle, build_examples, build_keyword_prompt, wrap_keyword_prompt
+from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
+from pipeline.models.decoding import DecodeRules
+from pipeline.params import hash_params
+
+if TYPE_CHECKING:
+    from pipeline.models.llm import LanguageModel, LazyLanguageModel
+
+COLUMNS = pa.schema([pa.field("keywords", pa.list_(pa.string()))])
+PLACEHOLDER = "Keywords:"
+NO_TEXT = "The item's text is empty."
+NO_CAPTION = "The item has no caption (captioning rejected its image)."
+
+
+@dataclass(frozen=True)
+class KeywordsConfig:
+    """How keywords are asked for."""
+
+    prompt_style: PromptStyle
+    num_keywords: int
+    max_new_tokens: int
+    batch_size: int
+    max_rejected_fraction: float
+
+    def __post_init__(self) -> None:
+        for name in ("num_keywords", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
+        if not 0 <= self.max_rejected_fraction <= 1:
+            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
+
+
+def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:
+    """Name every item's keywords; the model is loaded only if there is work left."""
+    identity = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size)
+    fingerprint = hash_params(*identity, build_examples(), llm.revision, str(llm.dtype))
+
+    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+        return name_batch(llm.load(), [row.payload for row in batch], config)
+
+    with open_ledger("keywords", fingerprint, COLUMNS) as ledger:
+        return map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")
+
+
+def build_rows(items: pa.Table, captions: pa.Table, config: KeywordsConfig) -> list[Row]:
+    """Build one unit of work an item, identified by its filled prompt; payload is the prompt, or a Rejection."""
+    caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
+    rows = []
+    for item_id, text in zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True):
+        prompt = fill_prompt(caption_of.get(item_id), text, config)
+        rows.append(Row(key=item_id, inputs=prompt.reason if isinstance(prompt, Rejection) else prompt, payload=prompt))
+    return rows
+
+
+def fill_prompt(caption: str | None, text: str, config: KeywordsConfig) -> str | Rejection:
+    """Fill p_k, or say why that cannot be done."""
+    if caption is None or not caption.strip():
+        return Rejection(NO_CAPTION)
+    if not text.strip():
+        return Rejection(NO_TEXT)
+    return build_keyword_prompt(caption, text, prompt_style=config.prompt_style, num_keywords=config.num_keywords)
+
+
+def name_batch(language_model: LanguageModel, prompts: list[str | Rejection], config: KeywordsConfig) -> list[dict[str, Any] | Rejection]:
+    """Name the keywords of one batch of prompts; a rejected row is asked with a placeholder, so that the batch keeps its shape."""
+    asked = [PLACEHOLDER if isinstance(prompt, Rejection) else prompt for prompt in prompts]
+    replies = ask_model(language_model, asked, config)
+    return [
+        prompt if isinstance(prompt, Rejection) else read_reply(reply, config) for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+
+
+def ask_model(language_model: LanguageModel, prompts: list[str], config: KeywordsConfig) -> list[str]:
+    """Return the model's greedy replies: one line, as many list entries as asked for, none beginning like an earlier one."""
+    wrapped = [wrap_keyword_prompt(prompt, language_model, prompt_style=config.prompt_style) for prompt in prompts]
+    rules = DecodeRules(config.max_new_tokens, max_parts=config.num_keywords, distinct_parts=True)
+    return language_model.generate([prompt for _, prompt in wrapped], prefix=wrapped[0][0], rules=rules)
+
+
+def read_reply(reply: str, config: KeywordsConfig) -> dict[str, Any] | Rejection:
+    """Parse one reply."""
+    keywords = parse_keywords(reply, max_keywords=config.num_keywords)
+    return {"keywords": keywords} if keywords else Rejection(f"The language model's reply holds no keyword: {reply[:80]!r}.")

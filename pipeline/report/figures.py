@@ -1,0 +1,70 @@
+"""Write metric values for people and decide which is best: shared by the summary table and the charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.metrics.definitions import Metric
+
+BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
+ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "global", "ragar", "truth")
+EXPLANATIONS = {
+    "original": "the reference itself",
+    "truth": "what the user wanted",
+    "sd": "the reference's text alone",
+    "global": "reference and keywords",
+    "ragar": "retrieval, calibration, reflection",
+}
+Entry = Mapping[str, Any]  # value, low, high, n
+
+
+def sort_methods(methods: Sequence[str]) -> list[str]:
+    """Return the methods in reading order: floor, the others, ceiling; unknown ones stand before the main method."""
+    place = {name: index for index, name in enumerate(ORDER)}
+    return sorted(methods, key=lambda name: (place.get(name, place["ragar"] - 0.5), name))
+
+
+def get_role(method: str, main_method: str) -> str:
+    """Return the CSS class of a method: bound, main or drawn."""
+    return "bound" if method in BOUNDS else "main" if method == main_method else "drawn"
+
+
+def get_title(method: str) -> str:
+    """Return how a method is written."""
+    return {"ragar": "RAGAR", "sd": "SD", "ti": "TI", "glide": "GLIDE", "lavit": "LaVIT", "pmg": "PMG"}.get(method, method)
+
+
+def format_value(value: float | None, metric: Metric, *, signed: bool = False) -> str:
+    """Write a value with its metric's scale and digits; a dash if there is none."""
+    if value is None:
+        return "–"
+    text = f"{value * metric.scale:{'+' if signed else ''}.{metric.digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−") + metric.unit
+
+
+def format_interval(entry: Entry, metric: Metric, *, signed: bool = False) -> str:
+    """Write an interval without its unit, e.g. `12.3 … 14.5`; empty if there is none."""
+    if entry["low"] is None or entry["high"] is None:
+        return ""
+    low, high = (format_value(entry[name], metric, signed=signed).removesuffix(metric.unit or "\0") for name in ("low", "high"))
+    return f"{low} … {high}"
+
+
+def find_best(entries: Mapping[str, Entry], metric: Metric) -> set[str]:
+    """Return the drawn methods with the best value as written, none if all tie; floor and ceiling never count."""
+    values = {name: entry["value"] for name, entry in entries.items() if name not in BOUNDS and entry["value"] is not None}
+    if metric.higher_is_better is None or len(values) < 2:
+        return set()
+    best = (max if metric.higher_is_better else min)(values.values())
+    chosen = {name for name, value in values.items() if format_value(value, metric) == format_value(best, metric)}
+    return chosen if len(chosen) < len(values) else set()
+
+
+def judge_difference(entry: Entry, metric: Metric) -> str:
+    """Return `win` or `loss` if the paired interval excludes zero in the good or bad direction, else nothing."""
+    if entry["low"] is None or metric.higher_is_better is None or entry["low"] <= 0 <= entry["high"]:
+        return ""
+    return "win" if (entry["low"] > 0) == metric.higher_is_better else "loss"

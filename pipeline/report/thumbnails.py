@@ -1,0 +1,41 @@
+"""Turn image bytes of any origin into small pictures inside the page; what cannot be read becomes a quiet placeholder.
+
+Only pixels that this process decoded and encoded again reach the page, never bytes from the data.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from PIL import Image
+
+from pipeline.data.images import ImageError, decode_image
+from pipeline.report.markup import Markup, element
+
+SMALL_SIDE = 96  # px, history and contact sheet
+LARGE_SIDE = 192  # px, reference, truth and drawn images
+LOSSLESS_SIDE = 96  # px, up to which pictures are stored without loss
+QUALITY = 86
+
+
+def encode_thumbnail(image: Image.Image, side: int) -> str:
+    """Return the image as a data URI, its longer side at most `side` px; small ones are never enlarged."""
+    if max(image.size) > side:
+        image = image.copy()
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    lossless = max(image.size) <= LOSSLESS_SIDE
+    image.save(buffer, format="WEBP", lossless=lossless, quality=100 if lossless else QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "no image") -> Markup:
+    """Build an `img` of the decoded bytes, or a placeholder whose tooltip says what is wrong with them."""
+    try:
+        if data is None:
+            raise ImageError(missing)
+        uri = encode_thumbnail(decode_image(data), side)
+    except ImageError as error:
+        return element("span", "no image", class_="pic broken", title=f"{title}: {error}" if title else str(error))
+    return element("img", class_="pic", src=uri, alt=title, title=title)

@@ -1,0 +1,63 @@
+"""Stage `report`: one self-contained HTML page that a person enjoys."""
+
+import time
+from pathlib import Path
+
+import typer
+
+from pipeline.artifacts import read_json, read_provenance, read_table, write_bytes
+from pipeline.ledger import Summary
+from pipeline.params import load_params, load_seed
+from pipeline.report.config import ReportConfig
+from pipeline.report.inputs import ReportInputs, index_generated, index_images, index_retrieved, read_curves, read_params
+from pipeline.report.page import build_page
+from pipeline.runtime import print_summary
+from pipeline.schemas import CASES, GENERATED, ITEMS, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
+from stages.entry import run_stage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    items: Path = typer.Option(...),
+    cases: Path = typer.Option(...),
+    preferences: Path = typer.Option(...),
+    retrieved: Path = typer.Option(...),
+    scores: Path = typer.Option(...),
+    summary: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    generated: list[Path] = typer.Option(...),
+    rejected: list[Path] = typer.Option([]),
+    curves: list[Path] = typer.Option([]),
+    labels: Path | None = None,
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write index.html; the title of a CSV of curves is the name of its folder."""
+    started = time.monotonic()
+    config, seed = load_params(params, "report", ReportConfig), load_seed(params)
+    item_table, preference_table = read_table(items, ITEMS), read_table(preferences, PREFERENCES)
+    label_rows = read_table(labels, LABELS).to_pylist() if labels else []
+    inputs = ReportInputs(
+        items=index_images(item_table, "item_id"),
+        item_texts=dict(zip(item_table["item_id"].to_pylist(), item_table["text"].to_pylist(), strict=True)),
+        labels={row["item_id"]: (row["style"], row["concept"]) for row in label_rows},
+        cases=read_table(cases, CASES).to_pylist(),
+        preferences=dict(zip(preference_table["case_id"].to_pylist(), preference_table["keywords"].to_pylist(), strict=True)),
+        retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
+        generated=index_generated([read_table(path, GENERATED) for path in generated]),
+        scores={(row["method"], row["case_id"]): row for row in read_table(scores, SCORES).to_pylist()},
+        summary=read_json(summary),
+        rejected=[row for path in rejected for row in read_table(path, REJECTED).to_pylist()],
+        curves={path.parent.name: read_curves(path) for path in curves},
+        params=read_params(params),
+        provenance=read_provenance(scores),
+    )
+    page = build_page(inputs, config, seed=seed).encode()
+    write_bytes(out / "index.html", page)
+    print(f"report: {out / 'index.html'}, {len(page) / 1e6:.1f} MB", flush=True)
+    print_summary("report", Summary(len(inputs.scores), len(inputs.scores), 0, 0, time.monotonic() - started))
+
+
+if __name__ == "__main__":
+    run_stage(app)

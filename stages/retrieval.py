@@ -1,0 +1,50 @@
+"""Stage `retrieval`: find the history items that resemble the reference, and weight them."""
+
+import time
+from pathlib import Path
+
+import typer
+
+from pipeline.artifacts import build_provenance, read_table, write_json, write_table
+from pipeline.ledger import Summary, write_rejected
+from pipeline.params import hash_params, load_params, load_seed
+from pipeline.retrieval.history import RetrievalConfig, retrieve_histories
+from pipeline.retrieval.measure import measure_retrieval
+from pipeline.runtime import print_summary
+from pipeline.schemas import CASES, EMBEDDINGS, ITEMS, RETRIEVED
+from stages.entry import run_stage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    cases: Path = typer.Option(...),
+    embeddings: Path = typer.Option(...),
+    items: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write one row per case and rank with the retrieved item, its similarity and its weight; the rejected cases; and measures."""
+    started = time.monotonic()
+    config, seed = load_params(params, "retrieval", RetrievalConfig), load_seed(params)
+    case_table = read_table(cases, CASES)
+    rows, rejected = retrieve_histories(case_table, read_table(embeddings, EMBEDDINGS), config, seed=seed)
+    metrics = measure_retrieval(rows, case_table, read_table(items, ITEMS), seed=seed)
+    num_cases = len(case_table)
+    provenance = build_provenance("retrieval", params=hash_params(config), seed=seed)
+    print_summary("retrieval", Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started))
+    write_table(out / "retrieved.parquet", rows, RETRIEVED, provenance=provenance)
+    write_json(out / "metrics.json", {"k": config.k, "strategy": config.strategy, "seed": seed, **metrics})
+    write_rejected(
+        out / "rejected.parquet",
+        "retrieval",
+        rejected,
+        rows_in=num_cases,
+        max_fraction=config.max_rejected_fraction,
+        provenance=provenance,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(app)

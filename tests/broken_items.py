@@ -1,0 +1,60 @@
+"""Items tables with good, odd and broken images, for the tests of every stage that decodes images."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.artifacts import build_table
+from pipeline.data.dataset import build_item
+from pipeline.schemas import ITEMS
+
+REJECTED = {"bomb", "text", "truncated", "zero"}
+
+
+def save_image(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """Encode an image."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def draw_noise(seed: int, size: int = 32) -> Image.Image:
+    """Draw an image that compresses badly, so that half of its file is half of its pixels."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
+
+
+def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
+    """Build a PNG by hand, so that its header can claim anything."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def build_odd_images() -> dict[str, bytes]:
+    """Build one image of every odd kind; those of `REJECTED` break the policy."""
+    good = save_image(draw_noise(0))
+    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    return {
+        "animated": save_image(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "bomb": build_png(30_000, 30_000, depth=1, color=0),
+        "cmyk": save_image(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"),
+        "palette": save_image(draw_noise(1).convert("P")),
+        "text": b"this is no image",
+        "truncated": good[: len(good) // 2],
+        "zero": b"",
+    }
+
+
+def build_items(num_good: int = 0, *, odd: bool = True) -> pa.Table:
+    """Build an items table of `num_good` distinct noise images and, if asked, every odd image."""
+    images = {f"good-{i:04d}": save_image(draw_noise(100 + i)) for i in range(num_good)} | (build_odd_images() if odd else {})
+    return build_table([build_item(name, data, text=f"the {name} <b>item</b>", category="test") for name, data in images.items()], ITEMS)

@@ -1,0 +1,355 @@
+"""Scores, ledger and summary of the evaluation on a toy world. Run: python -m pytest tests/pipeline/evaluation -q"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from pipeline.artifacts import build_table, write_table
+from pipeline.evaluation import features as features_module
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.features import ItemStore
+from pipeline.evaluation.inputs import build_catalogue, build_tasks, describe_item
+from pipeline.evaluation.run import build_scores, score_all
+from pipeline.evaluation.scoring import EvaluationModels, build_rank_columns
+from pipeline.evaluation.summary import build_summary, flatten_metrics, list_rows
+from pipeline.metrics.definitions import define_metrics
+from pipeline.models.fake import FakeClip
+from pipeline.models.judge import JudgeConfig
+from pipeline.models.perceptual import Perceptual
+from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, LABELS, RETRIEVED, SCORES
+
+SIZE = 16
+METRICS = define_metrics("effnet")
+CONFIG = EvaluationConfig(
+    split="test",
+    history="all",
+    text="text_and_caption",
+    image_size=SIZE,
+    batch_size=4,
+    main_method="ragar",
+    num_resamples=200,
+    level=0.95,
+    max_rejected_fraction=0.5,
+)
+
+
+def make_png(seed: int, *, dark: bool = False) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 128, size=(SIZE, SIZE, 3), dtype=np.uint8) + (0 if dark else 127)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def make_item(item_id: str, image: bytes, text: str) -> dict:
+    digest = hashlib.sha256(image).hexdigest()
+    return {"item_id": item_id, "image": {"bytes": image, "path": None}, "text": text, "category": "c", "image_sha256": digest}
+
+
+class StubJudge:
+    """Calls dark images `neon` and knows one concept only."""
+
+    config = JudgeConfig(styles=("classic", "neon"), concepts=("thing",), image_size=SIZE)
+
+    def name_images(self, images):
+        return [("neon" if image.mean() < 128 else "classic", "thing") for image in images]
+
+
+class StubRanker:
+    """Knows three users; the substituted rank is 1 for dark images and 5 for light ones, the original rank 5."""
+
+    image_feature = "clip_image"
+
+    def __init__(self):
+        self.user_index = {"u0": 0, "u1": 1, "u2": 2}
+        self.item_index = {f"i{n}": n for n in range(12)}
+        self.excluded = []
+
+    def rank_original(self, user_ids, reference_ids, *, exclude):
+        self.excluded = exclude
+        return torch.full((len(user_ids),), 5)
+
+    def rank_substituted(self, user_ids, reference_ids, features_BD, *, exclude, negatives=None):
+        assert negatives is None or all(len(row) == 2 for row in negatives)
+        dark = features_BD @ FakeClip().encode_images([Image.new("RGB", (2, 2))])[0] > 0
+        return torch.where(dark, 1, 5)
+
+    def draw_negatives(self, keys, reference_ids, *, exclude, count, seed):
+        return [["i1", "i2"] for _ in keys]
+
+
+class CountingClip(FakeClip):
+    """Notes the images and texts that it encodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts = []
+        self.num_images = 0
+
+    def encode_images(self, images):
+        self.num_images += len(images)
+        return super().encode_images(images)
+
+    def encode_texts(self, texts):
+        self.texts += texts
+        return super().encode_texts(texts)
+
+
+def make_perceptual() -> Perceptual:
+    pool = nn.AvgPool2d(4)
+    return Perceptual("effnet", nn.Identity(), lambda x: [x - 0.5, pool(x) - 0.5], channel_weights=None, device=torch.device("cpu"))
+
+
+@dataclass
+class World:
+    """Three users with a light reference (i0), a dark truth (i1) and a history of four items, one of them broken."""
+
+    items: list[dict] = field(default_factory=list)
+    cases: list[dict] = field(default_factory=list)
+    generated: dict[str, list[dict]] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+
+    def build(self, config: EvaluationConfig = CONFIG):
+        items = build_table(self.items, ITEMS)
+        captions = build_table([{"item_id": i, "caption": c} for i, c in self.captions.items()], CAPTIONS)
+        labels = build_table([{"item_id": "i1", "style": "neon", "concept": "thing"}], LABELS)
+        catalogue = build_catalogue(items, captions, labels, source=config.text)
+        rows = [("k0", 0, "i2"), ("k0", 1, "i3"), ("k1", 0, "i4")]
+        names = ("case_id", "rank", "item_id")
+        retrieved = build_table([dict(zip(names, row, strict=True)) | {"similarity": 0.5, "weight": 0.5} for row in rows], RETRIEVED)
+        tables = [build_table(rows, GENERATED) for rows in self.generated.values()]
+        tasks, missing = build_tasks(build_table(self.cases, CASES), tables, retrieved, catalogue, config)
+        return catalogue, tasks, missing
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    items = [make_item(f"i{n}", make_png(n, dark=n == 1), f"word{n}") for n in range(6)]
+    items[5] = make_item("i5", b"\x89PNG broken", "word5")
+    world = World(items=items, captions={f"i{n}": f"a caption {n}." for n in range(6)})
+    for n in range(3):
+        history = ["i2", "i3", "i4", "i5"]
+        case = {"case_id": f"k{n}", "user_id": f"u{n}", "split": "test", "history": history, "reference_id": "i0", "truth_id": "i1"}
+        world.cases.append(case)
+    for method, image in (("original", items[0]), ("truth", items[1]), ("ragar", None)):
+        images = [image["image"]["bytes"] if image else make_png(100 + n, dark=n == 0) for n in range(3)]
+        world.generated[method] = [{"method": method, "case_id": f"k{n}", "image": {"bytes": images[n], "path": None}} for n in range(3)]
+    return world
+
+
+def make_models(**changes) -> EvaluationModels:
+    models = EvaluationModels(CountingClip(), None, StubRanker(), make_perceptual(), StubJudge())
+    return replace(models, **changes)
+
+
+def run(world: World, config: EvaluationConfig = CONFIG, models: EvaluationModels | None = None, fingerprint: str = "f"):
+    catalogue, tasks, missing = world.build(config)
+    models = models or make_models()
+    result = score_all(tasks, catalogue, models, config, known_images=None, fingerprint=fingerprint, seed=0)
+    return build_scores(tasks, result, METRICS), result, tasks, missing
+
+
+def pick(scores: pa.Table, method: str, case_id: str) -> dict:
+    return next(row for row in scores.to_pylist() if (row["method"], row["case_id"]) == (method, case_id))
+
+
+def test_original_is_the_floor_and_truth_the_ceiling(world):
+    scores, *_ = run(world)
+    original, truth = pick(scores, "original", "k0"), pick(scores, "truth", "k0")
+    assert original["delta_r"] == 0
+    assert original["log2_rank_gain"] == 0
+    assert original["rank_improved"] == 0
+    assert original["cis"] == pytest.approx(100, abs=1e-3)  # float32 cosine
+    assert original["effnet_sem"] == 0
+    assert original["ssim_sem"] == pytest.approx(100)
+    assert truth["effnet_truth"] == 0
+    assert truth["ssim_truth"] == pytest.approx(100)
+    assert truth["cis_truth"] == pytest.approx(100, abs=1e-3)
+    assert (original["style_accuracy"], truth["style_accuracy"]) == (0.0, 1.0)
+    assert original["concept_accuracy"] == 1.0
+
+
+def test_rank_metrics_of_a_worked_case(world):
+    row = pick(run(world)[0], "ragar", "k0")  # dark: rank 5 becomes 1
+    assert row["delta_r"] == pytest.approx((5 - 1) / (1 + 5))
+    assert row["log2_rank_gain"] == pytest.approx(np.log2(5))
+    assert (row["hit_at_10"], row["ndcg_at_10"], row["rank_improved"]) == (1.0, 1.0, 1.0)
+    columns = build_rank_columns(torch.tensor([3, 2]), torch.tensor([11, 3]), torch.tensor([10, 1]))
+    assert columns["hit_at_10"].tolist() == [0.0, 1.0]
+    assert columns["ndcg_at_10"].tolist() == pytest.approx([0.0, 1 / np.log2(4)])
+    assert columns["hit_at_10_sampled"].tolist() == [1.0, 1.0]
+
+
+def test_the_users_history_is_masked_for_the_ranker(world):
+    models = make_models()
+    run(world, models=models)
+    assert all(row == ["i2", "i3", "i4", "i5"] for row in models.ranker.excluded)
+
+
+def test_clip_scores_are_means_over_the_history_items(world):
+    row = pick(run(world)[0], "ragar", "k1")
+    clip = FakeClip()
+    image = Image.open(io.BytesIO(world.generated["ragar"][1]["image"]["bytes"]))
+    own = clip.encode_images([image])[0]
+    history = [Image.open(io.BytesIO(world.items[n]["image"]["bytes"])) for n in (2, 3, 4)]
+    assert row["cpis"] == pytest.approx(100 * float((clip.encode_images(history) @ own).mean()), rel=1e-5)
+    texts = clip.encode_texts([f"word{n}. a caption {n}" for n in (2, 3, 4, 5)])  # the broken item has a text all the same
+    assert row["cps"] == pytest.approx(100 * float((texts @ own).mean()), rel=1e-5)
+    assert row["cs"] == pytest.approx(100 * float(clip.encode_texts(["word0. a caption 0"])[0] @ own), rel=1e-5)
+
+
+def test_perceptual_distance_is_the_mean_over_readable_history_items(world):
+    row = pick(run(world)[0], "ragar", "k2")
+    model = make_perceptual()
+    arrays = [np.asarray(Image.open(io.BytesIO(world.items[n]["image"]["bytes"]))) for n in (2, 3, 4)]
+    own = np.asarray(Image.open(io.BytesIO(world.generated["ragar"][2]["image"]["bytes"])))
+    distances = model.compute_distances(model.compute_features(own[None]), model.compute_features(np.stack(arrays)))
+    assert row["effnet_pers"] == pytest.approx(100 * float(distances.mean()), rel=1e-5)
+    assert row["num_history"] == 3
+
+
+def test_history_may_be_only_the_retrieved_items(world):
+    config = replace(CONFIG, history="retrieved")
+    scores, _, tasks, _ = run(world, config)
+    assert {task.case_id: task.history for task in tasks} == {"k0": ("i2", "i3"), "k1": ("i4",), "k2": ()}
+    assert pick(scores, "ragar", "k2")["cpis"] is None
+    assert all(task.masked == ("i2", "i3", "i4", "i5") for task in tasks)
+
+
+def test_an_unreadable_drawn_image_is_rejected_with_its_reason_and_the_rest_scored(world):
+    world.generated["ragar"][1]["image"]["bytes"] = b""
+    scores, result, tasks, missing = run(world)
+    assert result.rejected == {("ragar", "k1"): "The image is empty (0 bytes)."}
+    assert scores.num_rows == 8
+    summary = build_summary(scores, tasks, METRICS, CONFIG, missing=missing, rejected=result.rejected, facts={"seed": 0})
+    assert summary["skipped"]["unreadable_images"] == 1
+    assert summary["skipped"]["unreadable_history_items"] == 8
+    assert summary["methods"]["ragar"]["cis"]["n"] == 2
+
+
+def test_what_is_unknown_leaves_only_its_own_metrics_empty(world):
+    world.cases[0] |= {"truth_id": None, "user_id": "stranger"}
+    del world.captions["i0"]
+    world.items[0]["text"] = " "
+    row = pick(run(world)[0], "ragar", "k0")
+    empty = {name for name, value in row.items() if value is None}
+    rank_names = set(build_rank_columns(*[torch.tensor([1])] * 3))
+    assert empty == {"style_accuracy", "concept_accuracy", "cis_truth", "ssim_truth", "effnet_truth"} | rank_names
+    assert "cs" not in row  # no reference has a text, so nobody has the column
+
+
+def test_without_a_judge_there_are_no_style_columns(world):
+    scores, *_ = run(world, models=make_models(judge=None))
+    assert "style_accuracy" not in scores.column_names
+
+
+def test_every_item_is_encoded_once_for_all_methods(world):
+    models = make_models()
+    run(world, models=models)
+    assert len(set(models.clip.texts)) == 5  # reference and four history items
+    assert len(models.clip.texts) == 8  # two batches of four, the last one filled up
+    assert models.clip.num_images == 12 + 8  # 9 drawn images in 3 batches, 6 items in 2
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(world, tmp_path):
+    class DyingClip(CountingClip):
+        def encode_images(self, images):
+            if self.num_images >= 16:
+                raise KeyboardInterrupt
+            return super().encode_images(images)
+
+    whole, *_ = run(world, fingerprint="undisturbed")
+    with pytest.raises(KeyboardInterrupt):
+        run(world, models=make_models(clip=DyingClip()))
+    resumed, result, *_ = run(world)
+    assert result.summary.reused == 8
+    assert result.summary.computed == 1
+    for name, table in (("a", whole), ("b", resumed)):
+        write_table(tmp_path / name, table, SCORES, provenance={})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_new_method_computes_only_its_own_rows(world):
+    run(world)
+    world.generated["new"] = [row | {"method": "new", "image": {"bytes": make_png(55), "path": None}} for row in world.generated["ragar"]]
+    _, result, *_ = run(world)
+    assert (result.summary.rows_in, result.summary.reused) == (12, 9)
+
+
+def test_the_store_of_feature_maps_stays_within_its_size_and_gives_the_same(world, monkeypatch):
+    expected, *_ = run(world, fingerprint="large")
+    monkeypatch.setattr(features_module, "STORE_BYTES", 1)
+    scores, *_ = run(world, fingerprint="small")
+    assert scores.equals(expected)
+
+
+def test_feature_maps_beyond_the_size_are_forgotten(world, monkeypatch):
+    catalogue, *_ = world.build()
+    store = ItemStore(catalogue, FakeClip(), make_perceptual(), image_size=SIZE, batch_size=1)
+    _, one = store.get_pixels(["i0"])
+    monkeypatch.setattr(features_module, "STORE_BYTES", 2 * one.count_bytes())
+    store.get_pixels(["i1", "i2", "i3"])
+    assert list(store._pixels) == ["i2", "i3"]
+    assert store._held == 2 * one.count_bytes()
+
+
+def test_other_splits_are_left_out_and_an_empty_split_is_an_error(world):
+    world.cases[0]["split"] = "val"
+    assert {task.case_id for task in world.build()[1]} == {"k1", "k2"}
+    with pytest.raises(ValueError, match="no case is in that split"):
+        world.build(replace(CONFIG, split="train"))
+
+
+def test_cases_that_a_method_lacks_are_counted_and_a_method_given_twice_is_refused(world):
+    world.generated["ragar"].pop()
+    assert world.build()[2] == {"original": 0, "truth": 0, "ragar": 1}
+    world.generated["again"] = world.generated["ragar"]
+    with pytest.raises(ValueError, match="'ragar' is in two of the generated tables"):
+        world.build()
+
+
+def test_summary_pairs_users_and_flattens_the_main_method(world):
+    scores, result, tasks, missing = run(world)
+    facts = {"seed": 0, "profile": "embedded"}
+    summary = build_summary(scores, tasks, METRICS, CONFIG, missing=missing, rejected=result.rejected, facts=facts)
+    entry = summary["methods"]["ragar"]["style_accuracy"]
+    assert entry["value"] == pytest.approx(1 / 3)
+    assert entry["n"] == 3
+    assert 0 <= entry["low"] <= entry["high"] <= 1
+    assert summary["differences"]["truth"]["style_accuracy"]["value"] == pytest.approx(-2 / 3)
+    assert set(summary["differences"]) == {"original", "truth"}
+    flat = flatten_metrics(summary)
+    assert flat["style_accuracy"] == pytest.approx(1 / 3, abs=1e-6)
+    assert "num_history" not in flat
+    rows = list_rows(summary)
+    assert {row["method"] for row in rows} == {"original", "truth", "ragar"}
+    assert set(rows[0]) == {"method", "metric", "value", "low", "high", "n"}
+
+
+def test_text_of_an_item_follows_its_source():
+    assert describe_item("dog.", "a neon dog.", "text_and_caption") == "dog. a neon dog"
+    assert describe_item("dog", "a neon dog", "caption") == "a neon dog"
+    assert describe_item(" ", None, "text_and_caption") == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 8}, ">= 11 px"),
+        ({"level": 95}, "between 0 and 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_rejected_fraction": 2}, "in"),
+    ],
+)
+def test_wrong_params_get_one_clear_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **change)

@@ -1,0 +1,209 @@
+"""Drawing: seeds, rejections, resuming, and that copying loads no model. Run: `python -m pytest tests/pipeline/generation`."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipeline.data.cases import Case, select_cases
+from pipeline.data.images import encode_png
+from pipeline.generation import METHODS, build_method
+from pipeline.generation.config import GenerationConfig
+from pipeline.generation.drawing import build_generated, draw_cases
+from pipeline.generation.studio import Studio
+from pipeline.models.fake import FakeDiffusion
+from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+
+
+def make_png(level: int) -> bytes:
+    return encode_png(Image.new("RGB", (4, 4), (level, 0, 0)))
+
+
+def make_case(index: int, *, truth_id: str | None = "item0", reference_id: str | None = None) -> Case:
+    return Case(
+        case_id=f"case{index:02d}",
+        user_id=f"user{index}",
+        reference_id=reference_id or f"item{index % 4}",
+        truth_id=truth_id,
+        history=("item0",),
+        keywords=("neon",),
+        global_prompt=f"neon thing {index}",
+        detailed_prompt="draw a neon thing",
+    )
+
+
+def make_items(images: list[bytes], texts: list[str]) -> pa.Table:
+    rows = [
+        {"item_id": f"item{i}", "image": {"bytes": image, "path": None}, "text": text, "category": "", "image_sha256": f"digest{i}"}
+        for i, (image, text) in enumerate(zip(images, texts, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS.build_schema())
+
+
+def make_studio(cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None) -> Studio:
+    diffusion = FakeDiffusion()
+
+    def refuse(*_: object) -> object:
+        raise AssertionError("this method must not load the model")
+
+    captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
+    return Studio(
+        config=GenerationConfig(splits=("test",), steps=4, guidance_scale=2.0, scheduler="dpm", batch_size=3, max_rejected_fraction=0.5),
+        seed=7,
+        cases=cases,
+        items=make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"]),
+        captions=captions,
+        load_diffusion=lambda: diffusion,
+        load_conditioner=refuse,
+        compute_inputs=refuse,
+        revisions={"diffusion": "fake-1", "language_model": "fake-1", "conditioner": "sha"},
+    )
+
+
+def draw(name: str, studio: Studio, *, batch_size: int = 3) -> object:
+    return draw_cases(build_method(name, studio), name, studio.cases, batch_size=batch_size)
+
+
+def read_pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_original_and_truth_copy_the_items_pixels_without_any_model() -> None:
+    studio = make_studio([make_case(i) for i in range(5)])
+    studio.load_diffusion = lambda: pytest.fail("copying needs no diffusion model")
+    originals, truths = draw("original", studio), draw("truth", studio)
+    assert (read_pixels(originals.values["case02"]["image"]) == read_pixels(make_png(120))).all()
+    assert {value["image"] for value in truths.values.values()} == {make_png(0)}
+
+
+def test_copies_of_the_same_item_are_computed_once() -> None:
+    result = draw("original", make_studio([make_case(i) for i in range(8)]))
+    assert (result.summary.rows_in, result.summary.computed) == (8, 4)
+
+
+def test_a_case_without_truth_is_rejected_by_truth_alone() -> None:
+    studio = make_studio([make_case(0), make_case(1, truth_id=None)])
+    assert draw("truth", studio).rejected == {"case01": "The data set knows no truth for this case."}
+    assert draw("original", studio).rejected == {}
+
+
+def test_a_broken_or_unknown_item_image_is_rejected_with_its_reason() -> None:
+    cases = [make_case(0), make_case(1), make_case(2, reference_id="gone")]
+    result = draw("original", make_studio(cases, images=[make_png(1), b"", make_png(2), make_png(3)]))
+    assert set(result.values) == {"case00"}
+    assert "empty (0 bytes)" in result.rejected["case01"]
+    assert "gone is not among the items" in result.rejected["case02"]
+
+
+def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
+    studio = make_studio([make_case(i) for i in range(4)], texts=["dog", " ", "", "sun"])
+    method = build_method("sd", studio)
+    assert method.describe(studio.cases[1]) == {"prompt": "a cat", "case_id": "case01"}
+    result = draw("sd", studio)
+    assert result.rejected == {"case02": "The reference has neither a text nor a caption."}
+    assert studio.diffusion.num_drawn == 6  # two batches of three, filled up
+
+
+def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
+    alone = draw("global", make_studio([make_case(3)]), batch_size=1)
+    together = draw_cases(build_method("global", make_studio([make_case(i) for i in range(7)])), "again", [make_case(i) for i in range(7)], batch_size=4)
+    assert alone.values["case03"] == together.values["case03"]
+    assert len({value["image"] for value in together.values.values()}) == 7
+
+
+def test_methods_share_the_noise_of_a_case() -> None:
+    # the same prompt through two methods gives the same image
+    case = make_case(0)
+    sd = draw("sd", make_studio([case], texts=["neon thing 0", "", "", ""]))
+    assert sd.values == draw("global", make_studio([case])).values
+
+
+def test_finished_rows_are_reused_and_another_sampler_draws_again() -> None:
+    cases = [make_case(i) for i in range(4)]
+    draw("global", make_studio(cases))
+    again = draw("global", make_studio([*cases, make_case(4)]))
+    assert (again.summary.computed, again.summary.reused) == (1, 4)
+    other = make_studio(cases)
+    other.config = GenerationConfig(splits=("test",), steps=5, guidance_scale=2.0, scheduler="dpm", batch_size=3, max_rejected_fraction=0.5)
+    assert draw("global", other).summary.computed == 4
+
+
+def test_a_draw_that_breaks_off_goes_on_to_the_same_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cases = [make_case(i) for i in range(10)]
+    broken = make_studio(cases)
+    whole = broken.diffusion.draw
+    monkeypatch.setattr(broken.diffusion, "draw", lambda *args, **rest: whole(*args, **rest) if broken.diffusion.num_drawn < 6 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        draw("global", broken)
+    resumed = draw("global", make_studio(cases))
+    assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "fresh"))
+    assert build_generated("global", resumed) == build_generated("global", draw("global", make_studio(cases)))
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_generation as tests
+studio = tests.make_studio([tests.make_case(i) for i in range(10)])
+whole = studio.diffusion.draw
+def draw(*args, **rest):
+    if studio.diffusion.num_drawn >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*args, **rest)
+studio.diffusion.draw = draw
+tests.draw("global", studio)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = draw("global", make_studio([make_case(i) for i in range(10)]))
+    assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
+
+
+def test_unknown_methods_are_named_with_the_choices() -> None:
+    assert list(METHODS) == ["original", "truth", "sd", "global", "ragar"]
+    with pytest.raises(ValueError, match="original, truth, sd, global, ragar"):
+        build_method("dall-e", make_studio([]))
+
+
+def make_case_row(case_id: str, split: str) -> dict[str, object]:
+    return {"case_id": case_id, "user_id": "u", "split": split, "history": ["item0"], "reference_id": "item1", "truth_id": None}
+
+
+def test_cases_are_those_of_the_splits_that_have_a_preference() -> None:
+    rows = [make_case_row(name, split) for name, split in (("c", "test"), ("a", "test"), ("b", "train"), ("d", "test"))]
+    preferences = [
+        {"case_id": name, "keywords": ["x"], "counts": [1.0], "global_prompt": "x", "detailed_prompt": "y"} for name in ("a", "b", "c")
+    ]
+    tables = (
+        pa.Table.from_pylist(rows, schema=CASES.build_schema()),
+        pa.Table.from_pylist(preferences, schema=PREFERENCES.build_schema()),
+    )
+    assert [case.case_id for case in select_cases(*tables, ["test"])] == ["a", "c"]
+    with pytest.raises(ValueError, match="no case of the splits val"):
+        select_cases(*tables, ["val"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"splits": ("dev",)}, "train, val, test"), ({"steps": 0}, "steps"), ({"max_rejected_fraction": 2.0}, "max_rejected_fraction")],
+)
+def test_wrong_params_are_explained(change: dict[str, object], message: str) -> None:
+    valid = {"splits": ("test",), "steps": 4, "guidance_scale": 2.0, "scheduler": "dpm", "batch_size": 3, "max_rejected_fraction": 0.5}
+    with pytest.raises(ValueError, match=message):
+        GenerationConfig(**{**valid, **change})

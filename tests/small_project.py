@@ -1,0 +1,81 @@
+"""A copy of the repository in an empty folder, with small params, in which tests run `dvc repro` and break things."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+SMALL = ("dataset=stylemoji_small",)
+
+
+class SmallProject:
+    """One copy: `root` is its folder, `env` blocks the network for every process started in it."""
+
+    def __init__(self, root: Path, overrides: tuple[str, ...] = SMALL) -> None:
+        self.root = root
+        self.env = {key: value for key, value in os.environ.items() if key not in ("DVC_ROOT", "PYTHONPATH")}
+        self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
+        self.env["PYTHONPATH"] = str(REPO / "tests" / "offline")
+        copy_repository(root)
+        self.run("git", "init", "--quiet")
+        self.run(sys.executable, "-m", "pipeline.compose", *overrides)
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "small")
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command to its end and return what it printed; a failure shows that output."""
+        process = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, check=False)
+        output = process.stdout + process.stderr
+        if check and process.returncode != 0:
+            raise AssertionError(f"{' '.join(command)} ended with {process.returncode}:\n{output[-4000:]}")
+        return output
+
+    def repro(self, *targets: str) -> str:
+        """Run `dvc repro`."""
+        return self.run("dvc", "repro", *targets)
+
+    def kill_when(self, reached: Callable[[], bool], *command: str, seconds: float = 300) -> None:
+        """Start a command and kill -9 it and all its children as soon as `reached` says so; AssertionError if it ended before."""
+        with open(self.root / ".killed.log", "w") as log:
+            process = subprocess.Popen(command, cwd=self.root, env=self.env, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + seconds
+        while not reached():
+            assert process.poll() is None, f"ended before it could be killed:\n{(self.root / '.killed.log').read_text()[-3000:]}"
+            assert time.monotonic() < deadline, "never reached the point to kill it at"
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def hash_outs(self, folder: str) -> dict[str, str]:
+        """Return the sha256 of every file under data/<folder>."""
+        base = self.root / "data" / folder
+        return {p.relative_to(base).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(base.rglob("*")) if p.is_file()}
+
+    def clear_work(self) -> None:
+        """Empty the ledger, but keep the assembled models."""
+        for path in (self.root / ".work").iterdir():
+            if path.name != "models":
+                shutil.rmtree(path)
+
+
+def copy_repository(root: Path) -> None:
+    """Copy tracked and new files; the assembled models are shared with the repository."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=REPO, capture_output=True, check=True
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (REPO / name).is_file() and name != "dvc.lock":
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, root / name)
+    models = REPO / ".work" / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    (root / ".work").mkdir()
+    (root / ".work" / "models").symlink_to(models)

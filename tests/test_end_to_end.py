@@ -1,0 +1,149 @@
+"""The whole pipeline on a small setting, without network. Run: python -m pytest tests/test_end_to_end.py"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.small_project import SmallProject
+
+pytestmark = pytest.mark.slow
+
+MAP_STAGES = ("captioning", "embedding", "keywords")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+    """A finished small run."""
+    project = SmallProject(tmp_path_factory.mktemp("small") / "ragar")
+    project.first_output = project.repro()
+    return project
+
+
+def count_ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def read_summary_line(output: str, stage: str) -> dict[str, int]:
+    match = re.search(rf"^{stage}: (\d+) rows in, (\d+) computed, (\d+) reused, (\d+) rejected", output, re.MULTILINE)
+    assert match, f"no summary line of {stage} in:\n{output[-3000:]}"
+    return dict(zip(("rows_in", "computed", "reused", "rejected"), map(int, match.groups()), strict=True))
+
+
+def test_every_stage_runs_and_the_gallery_is_there(project: SmallProject) -> None:
+    stages = count_ran(project.first_output)
+    assert {"dataset", "captioning", "ranker", "reflection", "generation@ragar", "evaluation", "report"} <= set(stages)
+    page = (project.root / "data" / "report" / "index.html").read_text()
+    assert "data:image/png;base64," in page or "data:image/webp;base64," in page
+    assert "http://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page).replace("http://www.w3.org", "")
+
+
+def test_a_second_run_has_nothing_to_do(project: SmallProject) -> None:
+    assert count_ran(project.repro()) == []
+
+
+def test_every_case_has_an_image_of_every_method_and_every_number_an_interval(project: SmallProject) -> None:
+    summary = json.loads((project.root / "data" / "evaluation" / "summary.json").read_text())
+    for method in ("original", "truth", "sd", "global", "ragar"):
+        table = pq.read_table(project.root / "data" / "generation" / method / "generated.parquet")
+        assert table.num_rows == 8  # 0.4 of 20 users
+        for metric, cell in summary["methods"][method].items():
+            assert {"value", "low", "high", "n"} <= set(cell), (method, metric)
+
+
+def test_dvc_shows_metrics(project: SmallProject) -> None:
+    shown = project.run("dvc", "metrics", "show", "--json")
+    assert "ragar" in shown
+    assert "data/evaluation/metrics.json" in shown
+
+
+def test_an_experiment_reruns_only_what_depends_on_it(project: SmallProject) -> None:
+    output = project.run("dvc", "exp", "run", "-S", "dataset=stylemoji_small", "-S", "retrieval.k=3")
+    ran = count_ran(output)
+    assert {"retrieval", "preference", "generation@ragar", "evaluation", "report"} <= set(ran)
+    untouched = {"dataset", "captioning", "embedding", "keywords", "ranker", "mapper", "generation@sd", "generation@original", "generation@truth"}
+    assert not untouched & set(ran)
+    project.run("git", "checkout", "--", ".")
+    project.run("dvc", "checkout")
+
+
+@pytest.mark.parametrize("stage", [*MAP_STAGES, "generation@ragar", "reflection", "ranker", "mapper"])
+def test_kill_9_in_a_stage_then_repro_gives_the_same_bytes(project: SmallProject, stage: str) -> None:
+    noun, _, method = stage.partition("@")
+    folder = f"generation/{method}" if method else noun
+    before = project.hash_outs(folder)
+    assert before
+    project.clear_work()
+
+    def reached() -> bool:
+        work = project.root / ".work" / noun
+        return any(work.rglob("part-000001.parquet")) or any(work.rglob("checkpoint.safetensors"))
+
+    project.kill_when(reached, "dvc", "repro", "--single-item", "--force", stage)
+    output = project.repro("--single-item", "--force", stage)
+    assert project.hash_outs(folder) == before
+    if stage in MAP_STAGES or method:
+        assert read_summary_line(output, stage if not method else "generation")["reused"] > 0
+
+
+def write_bomb(path: Path, side: int = 30_000) -> None:
+    """Write a valid, small PNG file of side x side pixels."""
+    row = b"\0" + b"\0" * ((side + 7) // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+
+
+class TagCounter(HTMLParser):
+    """Counts script elements and the tags that stay open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts = 0
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.scripts += tag == "script"
+
+
+def test_odd_and_broken_items_are_computed_or_rejected_with_a_reason_and_nothing_else_is_recomputed(project: SmallProject) -> None:
+    extra = project.root / "data" / "extra"
+    good = Image.new("RGB", (40, 40), "orange")
+    good.save(extra / "plain.png")
+    (extra / "plain.txt").write_text('<script>alert(1)</script><b>"bold"')
+    good.save(extra / "truncated.png")
+    (extra / "truncated.png").write_bytes((extra / "truncated.png").read_bytes()[:60])
+    (extra / "zero.png").write_bytes(b"")
+    write_bomb(extra / "bomb.png")
+    good.convert("CMYK").save(extra / "cmyk.jpg")
+    good.save(extra / "animated.gif", save_all=True, append_images=[Image.new("RGB", (40, 40), "blue")])
+    good.rotate(10).save(extra / "wordless.png")
+    (extra / "wordless.txt").write_text("")
+
+    output = project.repro()
+    summary = read_summary_line(output, "captioning")
+    assert (summary["computed"] - summary["rejected"], summary["rejected"]) == (4, 3)
+    assert summary["reused"] == 48 * 6
+    rejected = pq.read_table(project.root / "data" / "captioning" / "rejected.parquet").to_pylist()
+    reasons = {row["row_key"]: row["reason"] for row in rejected}
+    assert set(reasons) == {"extra-truncated.png", "extra-zero.png", "extra-bomb.png"}
+    assert all(len(reason) > 15 for reason in reasons.values())
+    wordless = pq.read_table(project.root / "data" / "keywords" / "rejected.parquet").to_pylist()
+    assert "extra-wordless.png" in {row["row_key"] for row in wordless}
+    page = (project.root / "data" / "report" / "index.html").read_text()
+    counter = TagCounter()
+    counter.feed(page)
+    assert counter.scripts == 0
+    assert "extra-bomb.png" in page
