@@ -58,8 +58,7 @@ def build_condition_bank(stickers: Stickers, pairs: Tensor, *, seed: int) -> Con
         texts += list_pair_texts(concept.name, style)[:4]
         texts += [write_keyword_text(concept, style, peers, rng) for _ in range(NUM_KEYWORD_TEXTS)]
     names = [text for concept in stickers.concepts for text in list_name_texts(concept.name)]
-    with torch.autocast("cpu", torch.bfloat16):
-        pair_states, name_states, empty = encode_texts(texts)[0], encode_texts(names)[0], encode_texts([""])[0]
+    pair_states, name_states, empty = (encode_texts(group, fast=True)[0] for group in (texts, names, [""]))
     shape = (MAX_TOKENS, TEXT_WIDTH)
     return ConditionBank(
         pair_states.view(len(pairs), -1, *shape), name_states.view(len(stickers.concepts), -1, *shape), empty[0]

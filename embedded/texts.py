@@ -31,15 +31,16 @@ def load_text_tower() -> tuple:
 
 
 @torch.no_grad()
-def encode_texts(texts: list[str]) -> tuple[Tensor, Tensor]:
-    """Give token states (text, 32, 384) as float16 and the attention mask (text, 32)."""
+def encode_texts(texts: list[str], *, fast: bool = False) -> tuple[Tensor, Tensor]:
+    """Give token states (text, 32, 384) as float16 and the attention mask (text, 32); `fast` computes in bfloat16."""
     tokenizer, model = load_text_tower()
     states, masks = [], []
     for start in range(0, len(texts), 128):
         batch = tokenizer(
             texts[start : start + 128], padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         )
-        output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states.append(output.last_hidden_state.half())
         masks.append(batch["attention_mask"])
     return torch.cat(states), torch.cat(masks)

@@ -50,15 +50,18 @@ def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor) -> t
 
 
 @torch.no_grad()
+def measure_pairs(network: JudgeNetwork, images_u8: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Say of each image whether its style is right, and at which rank (from 0) its concept comes."""
+    outputs = [network(scale_images(batch)) for batch in images_u8.split(64)]
+    style, concept = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    truth = concept.gather(1, rows[:, :1])
+    return style.argmax(1) == rows[:, 1], (concept > truth).sum(1)
+
+
 def measure_judge(network: JudgeNetwork, stickers: Stickers, rows: Tensor) -> dict[str, float]:
     """Accuracy of both heads on real renders."""
-    images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
-    outputs = [network(batch) for batch in images.split(128)]
-    style, concept = (torch.cat(parts).argmax(1) for parts in zip(*outputs, strict=True))
-    return {
-        "style": (style == rows[:, 1]).float().mean().item(),
-        "concept": (concept == rows[:, 0]).float().mean().item(),
-    }
+    style, ranks = measure_pairs(network, stickers.images[rows[:, 0], rows[:, 1]], rows)
+    return {"style": style.float().mean().item(), "concept": (ranks == 0).float().mean().item()}
 
 
 def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:

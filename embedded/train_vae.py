@@ -25,7 +25,7 @@ class VaeConfig:
     batch_size: int = 16
     shift: int = 4  # pixels
     kl_weight: float = 1e-6
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=7000, peak_rate=2e-3, weight_decay=0.0))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3500, peak_rate=2e-3, weight_decay=0.0))
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:

@@ -7,12 +7,12 @@ import typer
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json, write_table
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
-from pipeline.evaluation.run import STAGE, ModelNames, build_fingerprint, build_scores, index_embeddings, load_models, score_all
+from pipeline.evaluation.run import STAGE, build_fingerprint, build_scores, index_embeddings, load_models, read_names, score_all
 from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
 from pipeline.ledger import write_rejected
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
-from pipeline.params import hash_params, load_params, load_seed, read_section
+from pipeline.params import hash_params, load_params, load_seed
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, LABELS, RETRIEVED, SCORES
 from stages.entry import run_stage
@@ -35,23 +35,22 @@ def main(
 ) -> None:
     """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval."""
     config, seed, device = load_params(params, STAGE, EvaluationConfig), load_seed(params), resolve_device(load_runtime(params))
-    names = ModelNames(**{role: read_section(params, f"models.{role}") for role in ModelNames.__annotations__})
+    names = read_names(params)
     label_table = read_table(labels, LABELS) if labels else None
     catalogue = build_catalogue(read_table(items, ITEMS), read_table(captions, CAPTIONS), label_table, source=config.text)
     tables = [read_table(path, GENERATED) for path in generated]
     tasks, missing = build_tasks(read_table(cases, CASES), tables, read_table(retrieved, RETRIEVED), catalogue, config)
 
-    models = load_models(names, ranker, device=device, dtype=parse_dtype(read_section(params, "models.dtype"), device))
+    models = load_models(names, ranker, device=device, dtype=parse_dtype(names.dtype, device))
     known_images = index_embeddings(read_table(embeddings, EMBEDDINGS)) if names.metric_clip == names.clip else None
     fingerprint = build_fingerprint(config, names, ranker, seed=seed)
     result = score_all(tasks, catalogue, models, config, known_images=known_images, fingerprint=fingerprint, seed=seed)
 
     metrics = define_metrics(models.perceptual.name)
     scores = build_scores(tasks, result, metrics)
-    profile = read_section(params, "models.profile")
-    provenance = build_provenance(STAGE, params=hash_params(config), models=names.list_revisions(), seed=seed, profile=profile)
+    facts = {"profile": names.profile, "models": names.list_revisions(), "perceptual": models.perceptual.name, "seed": seed}
+    provenance = build_provenance(STAGE, params=hash_params(config), **facts)
     write_table(out / "scores.parquet", scores, SCORES, provenance=provenance)
-    facts = {"profile": profile, "models": names.list_revisions(), "perceptual": models.perceptual.name, "seed": seed}
     summary = build_summary(scores, tasks, metrics, config, missing=missing, rejected=result.rejected, facts=facts)
     write_json(out / "summary.json", summary)
     write_json(out / "metrics.json", flatten_metrics(summary))

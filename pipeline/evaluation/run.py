@@ -12,28 +12,37 @@ import pyarrow as pa
 import torch
 
 from pipeline.artifacts import build_table, get_matrix
+from pipeline.evaluation import features, scoring
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Task, identify_task
 from pipeline.evaluation.scoring import EvaluationModels, score_tasks
 from pipeline.ledger import MapResult, Row, map_rows, open_ledger
+from pipeline.metrics import image, ranking
 from pipeline.metrics.definitions import Metric, define_metrics
+from pipeline.models import judge, perceptual
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.judge import load_judge
-from pipeline.models.perceptual import LPIPS_PREFIX, load_perceptual
-from pipeline.params import hash_params
+from pipeline.models.perceptual import load_perceptual
+from pipeline.params import build_config, hash_params, read_section
+from pipeline.ranker import graph, micro
+from pipeline.ranker import scoring as ranker_scoring
 from pipeline.ranker.scoring import load_ranker
 from pipeline.schemas import SCORES
 
 STAGE = "evaluation"
-WITHOUT_EFFECT = ("batch_size", "num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
+ROLES = ("metric_clip", "clip", "visual", "perceptual", "judge")
+SOURCES = (features, scoring, image, ranking, judge, perceptual, graph, micro, ranker_scoring)  # a change makes finished rows invalid
+WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelNames:
-    """References of the models that look at images, from the params' `models` block; without a judge nobody names styles."""
+    """What evaluation needs of the params' `models` block; without a judge nobody names styles."""
 
+    profile: str  # label of every result
+    dtype: str
     metric_clip: str
     clip: str
     visual: str
@@ -42,19 +51,26 @@ class ModelNames:
 
     def list_revisions(self) -> dict[str, str]:
         """Return the exact weights behind every reference."""
-        return {role: compute_model_revision(name) for role, name in dataclasses.asdict(self).items() if name}
+        return {role: compute_model_revision(name) for role in ROLES if (name := getattr(self, role))}
+
+
+def read_names(params: Path) -> ModelNames:
+    """Read the `models` block; ValueError names a missing or mistyped entry."""
+    block = {field.name: read_section(params, f"models.{field.name}") for field in dataclasses.fields(ModelNames)}
+    return build_config(block, ModelNames, where=f"{params}: models")
 
 
 def load_models(names: ModelNames, ranker_path: Path, *, device: torch.device, dtype: torch.dtype) -> EvaluationModels:
     """Load every model once; the ranker says which encoder made its image features."""
     ranker = load_ranker(ranker_path, device=device)
-    clip = load_clip(resolve_model(names.metric_clip), device=device, dtype=dtype)
     encoder = names.visual if ranker.image_feature == "visual" else names.clip
-    visual = None if encoder == names.metric_clip else load_visual(resolve_model(encoder), device=device, dtype=dtype)
-    is_lpips = names.perceptual.startswith(LPIPS_PREFIX)
-    perceptual = load_perceptual(names.perceptual if is_lpips else resolve_model(names.perceptual), device=device)
-    judge = load_judge(resolve_model(names.judge), device=device) if names.judge else None
-    return EvaluationModels(clip, visual, ranker, perceptual, judge)
+    return EvaluationModels(
+        clip=load_clip(resolve_model(names.metric_clip), device=device, dtype=dtype),
+        visual=None if encoder == names.metric_clip else load_visual(resolve_model(encoder), device=device, dtype=dtype),
+        ranker=ranker,
+        perceptual=load_perceptual(resolve_model(names.perceptual), device=device),
+        judge=load_judge(resolve_model(names.judge), device=device) if names.judge else None,
+    )
 
 
 def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
@@ -64,11 +80,12 @@ def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
 
 
 def build_fingerprint(config: EvaluationConfig, names: ModelNames, ranker_path: Path, *, seed: int) -> str:
-    """Hash what every score depends on: the comparing params, the models, the ranker's file and the seed of the negatives."""
+    """Hash what every score depends on: the comparing params, the models, the ranker's file, the code, the seed of the negatives."""
     knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_EFFECT}
     with ranker_path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return hash_params(knobs, names.list_revisions(), digest, seed)
+    sources = [Path(str(module.__file__)).read_bytes() for module in SOURCES]
+    return hash_params(knobs, names.list_revisions(), names.dtype, digest, sources, seed)
 
 
 def score_all(

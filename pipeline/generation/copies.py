@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.images import ImageError, decode_image
 from pipeline.data.cases import Case
+from pipeline.data.images import ImageError, decode_image
 from pipeline.generation.studio import Drawing, Method, Studio
 from pipeline.ledger import Rejection
 

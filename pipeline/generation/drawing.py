@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.data.images import encode_png
 from pipeline.data.cases import Case
+from pipeline.data.images import encode_png
 from pipeline.generation.studio import Drawing, Method
 from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
 from pipeline.params import hash_params
@@ -53,6 +53,4 @@ def encode_drawing(drawing: Drawing) -> dict[str, bytes] | Rejection:
 
 def build_generated(name: str, result: MapResult) -> list[dict[str, object]]:
     """Return the rows of the generated table."""
-    return [
-        {"method": name, "case_id": case_id, "image": {"bytes": value["image"], "path": None}} for case_id, value in result.values.items()
-    ]
+    return [{"method": name, "case_id": case_id, "image": {"bytes": value["image"], "path": None}} for case_id, value in result.values.items()]

@@ -23,7 +23,7 @@ from pipeline.ledger import Rejection
 from pipeline.runtime import make_generator
 
 if TYPE_CHECKING:
-    from pipeline.conditioning.conditioner import ConditionInputs, Conditioner
+    from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
     from pipeline.models.diffusion import Diffusion
 
 Drawing = np.ndarray | Rejection  # uint8 (H, W, 3), or why there is none

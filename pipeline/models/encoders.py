@@ -106,8 +106,8 @@ def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torc
     """Load a CLIP from an open_clip folder, `hf-hub:org/name` (or `org/name`), or `architecture/tag` such as `ViT-L-14/openai`."""
     import open_clip
 
-    name, options = build_clip_request(reference)
     with explain_load_error("CLIP", reference):
+        name, options = build_clip_request(reference)
         model, transform = open_clip.create_model_from_pretrained(name, device=device, **options)
         return ClipEncoder(model, transform, open_clip.get_tokenizer(name), dtype=dtype)
 
@@ -151,19 +151,26 @@ def build_clip_request(reference: str) -> tuple[str, dict[str, Any]]:
     if tagged := split_tag(reference):
         facts = get_pretrained_cfg(*tagged)
         if not facts:
-            raise ValueError(f"open_clip knows no weights {tagged[1]!r} for {tagged[0]}.")
+            raise ValueError(f"open_clip knows no weights {tagged[1]!r} for {tagged[0]}")
         return tagged[0], {"pretrained": tagged[1], "force_quick_gelu": bool(facts.get("quick_gelu"))}
-    name = reference.removeprefix("hf-hub:")
+    name, revision = split_revision(reference.removeprefix("hf-hub:"))
     if name.count("/") != 1:
-        raise ValueError(f"CLIP {reference!r} is neither a folder, nor a hub id, nor an open_clip `architecture/tag`.")
-    return f"hf-hub:{name}", {}
+        raise ValueError("it is neither a folder, nor a hub id, nor an open_clip `architecture/tag`")
+    return build_clip_request(fetch_snapshot(name, revision)) if revision else (f"hf-hub:{name}", {})
+
+
+def fetch_snapshot(name: str, revision: str) -> str:
+    """Return the folder of a hub model at one commit, without pickled weights; open_clip itself can only take the newest."""
+    from huggingface_hub import snapshot_download
+
+    return snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors"])
 
 
 def build_folder_options(folder: Path) -> dict[str, Any]:
     """Let a relative `hf_model_name` in the folder's config mean a place inside the folder, so that the folder can be moved."""
     path = folder / CLIP_CONFIG
     if not path.is_file():
-        raise ValueError(f"The CLIP folder {folder} has no {CLIP_CONFIG}.")
+        raise ValueError(f"the folder has no {CLIP_CONFIG}")
     text_config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
     tower = text_config.get("hf_model_name")
     if not tower or not (folder / tower / "config.json").is_file():

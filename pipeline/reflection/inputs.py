@@ -48,9 +48,7 @@ def keep_usable(cases: Sequence[Case], tables: ReflectionTables, tools: Reflecti
     return [case for case in cases if case.reference_id in known and case.user_id in users]
 
 
-def compute_global_scores(
-    cases: Sequence[Case], tools: ReflectionTools, config: ReflectionConfig, *, seed: int, identity: dict[str, str]
-) -> Tensor:
+def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config: ReflectionConfig, *, seed: int, identity: dict[str, str]) -> Tensor:
     """Score the image of E^g alone for every case -> raw scores (B,), from the ledger where they are known."""
     sampler = (config.reward_steps, config.reward_guidance, config.reward_scheduler)
     fingerprint = hash_params("reflection-global", VERSION, identity, sampler, seed)
@@ -94,9 +92,7 @@ def build_batch(
     caption_of = dict(zip(tables.captions["item_id"].to_pylist(), tables.captions["caption"].to_pylist(), strict=True))
     caption_BSD, _ = tools.diffusion.encode_prompts([caption_of[case.reference_id] for case in cases])
     case_ids = [case.case_id for case in cases]
-    retrieved_BV, has_retrieved_B = build_retrieval_preferences(
-        tables.retrieved, tables.embeddings, case_ids, feature=config.retrieved_feature
-    )
+    retrieved_BV, has_retrieved_B = build_retrieval_preferences(tables.retrieved, tables.embeddings, case_ids, feature=config.retrieved_feature)
     users, references = [case.user_id for case in cases], [case.reference_id for case in cases]
     global_B = compute_global_scores(cases, tools, config, seed=seed, identity=identity)
     raw_BC = torch.stack([tools.ranker.score_original(users, references).float(), global_B], dim=1)

@@ -59,8 +59,7 @@ def draw_noise(mask_BT: Tensor, width: int, case_ids: Sequence[str], *, num_nois
 
 def build_actions(prompt_BTD: Tensor, noise_BRTD: Tensor) -> Tensor:
     """Stack the unperturbed prompt (index 0) and its perturbations -> (B, 1 + R, T, D), detached."""
-    num_cases, num_noises, num_rows, width = noise_BRTD.shape
-    check_shape("prompt", prompt_BTD, (num_cases, num_rows, width))
+    check_shape("prompt", prompt_BTD, (len(noise_BRTD), *noise_BRTD.shape[2:]))
     center_B1TD = prompt_BTD.detach()[:, None]
     return torch.cat([center_B1TD, center_B1TD + noise_BRTD.to(prompt_BTD)], dim=1)
 

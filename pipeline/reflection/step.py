@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.conditioning.calibrator import GeneralPreference
-from pipeline.conditioning.conditioner import ConditionInputs, Conditioner
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.losses import compute_calibration, compute_rank_loss, compute_semantic_loss, list_scales
 from pipeline.reflection.policy import ImageEncoder, build_actions, choose_rows, draw_images, draw_noise, encode_drawings
@@ -63,7 +63,6 @@ class CaseBatch:
 
 def score_prompts(prompt_BKTD: Tensor, batch: CaseBatch, tools: ReflectionTools, config: ReflectionConfig, *, seed: int) -> Tensor:
     """Draw an image for every prompt and score it in place of the reference's -> standardised scores (B, K)."""
-    num_cases, num_prompts = prompt_BKTD.shape[:2]
     images = draw_images(
         tools.diffusion,
         prompt_BKTD,

@@ -48,6 +48,7 @@ section { margin: 2.8rem 0 0; }
 footer { color: var(--faint); font-size: .86rem; padding-top: 3rem; padding-bottom: 3rem; }
 .panel { background: var(--card); border-radius: 16px; box-shadow: var(--shadow); padding: 1.1rem 1.25rem; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 1rem; }
+.panels.curves { grid-template-columns: repeat(auto-fill, minmax(min(240px, 100%), 1fr)); }
 .panel h3 { display: flex; justify-content: space-between; gap: .6rem; align-items: baseline; margin-bottom: .5rem; }
 .panel h3 small { font-weight: 400; color: var(--faint); font-size: .78rem; }
 .stage { margin: 1.5rem 0 .7rem; }

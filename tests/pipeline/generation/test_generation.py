@@ -115,7 +115,8 @@ def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
 
 def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
     alone = draw("global", make_studio([make_case(3)]), batch_size=1)
-    together = draw_cases(build_method("global", make_studio([make_case(i) for i in range(7)])), "again", [make_case(i) for i in range(7)], batch_size=4)
+    studio = make_studio([make_case(i) for i in range(7)])
+    together = draw_cases(build_method("global", studio), "again", studio.cases, batch_size=4)
     assert alone.values["case03"] == together.values["case03"]
     assert len({value["image"] for value in together.values.values()}) == 7
 
@@ -187,9 +188,7 @@ def make_case_row(case_id: str, split: str) -> dict[str, object]:
 
 def test_cases_are_those_of_the_splits_that_have_a_preference() -> None:
     rows = [make_case_row(name, split) for name, split in (("c", "test"), ("a", "test"), ("b", "train"), ("d", "test"))]
-    preferences = [
-        {"case_id": name, "keywords": ["x"], "counts": [1.0], "global_prompt": "x", "detailed_prompt": "y"} for name in ("a", "b", "c")
-    ]
+    preferences = [{"case_id": name, "keywords": ["x"], "counts": [1.0], "global_prompt": "x", "detailed_prompt": "y"} for name in ("a", "b", "c")]
     tables = (
         pa.Table.from_pylist(rows, schema=CASES.build_schema()),
         pa.Table.from_pylist(preferences, schema=PREFERENCES.build_schema()),

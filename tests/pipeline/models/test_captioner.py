@@ -60,6 +60,15 @@ def test_a_caption_does_not_depend_on_its_batch(opt_folder: Path) -> None:
     assert captioner.caption([], prompt=None, num_beams=3, max_new_tokens=6) == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_formats_caption(opt_folder: Path, dtype: torch.dtype) -> None:
+    captioner = load_captioner(str(opt_folder), dtype=dtype)
+    kept = torch.float32 if dtype == torch.float16 else dtype  # BLIP-2 keeps its query transformer out of float16
+    assert captioner._model.qformer.layernorm.weight.dtype == kept
+    assert captioner._model.language_projection.weight.dtype == dtype
+    assert len(captioner.caption(draw_noise(2), prompt="a photo of", num_beams=2, max_new_tokens=4)) == 2
+
+
 def test_an_encoder_decoder_captioner_loads_through_the_same_path(tmp_path: Path) -> None:
     captions = load_captioner(str(save_tiny_blip2(tmp_path, decoder="t5"))).caption(draw_noise(2), prompt=None, num_beams=2, max_new_tokens=5)
     assert len(captions) == 2

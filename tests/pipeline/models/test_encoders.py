@@ -152,6 +152,18 @@ def test_references_name_folders_hub_ids_and_open_clip_tags() -> None:
         build_clip_request("nothing")
 
 
+def test_a_pinned_hub_id_becomes_the_snapshots_folder(native_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def fetch(name: str, revision: str) -> str:
+        asked.append((name, revision))
+        return str(native_folder)
+
+    monkeypatch.setattr(encoders, "fetch_snapshot", fetch)
+    assert build_clip_request("hf-hub:org/name@0123abc") == (f"local-dir:{native_folder}", {})
+    assert asked == [("org/name", "0123abc")]
+
+
 def test_a_revision_is_split_off_and_half_formats_are_for_gpus() -> None:
     assert split_revision("org/name@0123abc") == ("org/name", "0123abc")
     assert split_revision("org/name") == ("org/name", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
-from pipeline.conditioning.conditioner import ConditionInputs, Conditioner, PromptFormat
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, PromptFormat
 from pipeline.conditioning.mapper import MapperShape, ModalMapper
 from pipeline.data.cases import Case
 from pipeline.models.fake import FakeClip, FakeDiffusion
@@ -159,6 +159,15 @@ def build_world(settings: dict[str, Any] | None = None) -> World:
         cases=cases,
         inputs=inputs,
     )
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices are faster on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def test_masked_rows_change_neither_the_rank_loss_nor_its_gradient() -> None:
     loss = losses.compute_rank_loss(prompt_BTD, noise_BRTD, torch.tensor([[2.0]]), torch.tensor([[1, 1, 0]]), sigma=0.5)
     assert loss.item() == pytest.approx(0.3)
     loss.backward()
-    assert prompt_BTD.grad is not None and prompt_BTD.grad[0, 2].abs().max() == 0
+    assert prompt_BTD.grad is not None
+    assert prompt_BTD.grad[0, 2].abs().max() == 0
 
 
 def test_literal_log_density_has_no_gradient_at_all() -> None:
@@ -50,7 +51,8 @@ def test_literal_log_density_has_no_gradient_at_all() -> None:
     # the same value as the score function's, up to the rounding of (P + noise) - P
     assert loss.item() == pytest.approx(0.3, rel=1e-5)
     loss.backward()
-    assert prompt_BTD.grad is not None and prompt_BTD.grad.abs().max() == 0
+    assert prompt_BTD.grad is not None
+    assert prompt_BTD.grad.abs().max() == 0
 
 
 def test_standard_normal_reading_only_rescales_the_prompt() -> None:

@@ -75,9 +75,9 @@ def is_better_action_made_likelier(reading: str, baseline: str) -> bool:
     compute_rank_loss(prompt_BTD, noise_BRTD, advantage_BR, mask_BT, sigma=0.1).backward()
     moved_BRTD = (prompt_BTD - 1e-4 * prompt_BTD.grad).detach()[:, None].expand(-1, 4, -1, -1)
     before_BRTD = prompt_BTD.detach()[:, None].expand(-1, 4, -1, -1)
-    change_R = (
-        compute_log_density(action_BRTD, moved_BRTD, mask_BT, sigma=0.1) - compute_log_density(action_BRTD, before_BRTD, mask_BT, sigma=0.1)
-    )[0]
+    change_R = (compute_log_density(action_BRTD, moved_BRTD, mask_BT, sigma=0.1) - compute_log_density(action_BRTD, before_BRTD, mask_BT, sigma=0.1))[
+        0
+    ]
     score_after = (moved_BRTD[:, 0].mean(dim=1) @ taste_D).item()
     return bool(change_R[score_BR.argmax()] > change_R[score_BR.argmin()]) and score_after > center_B.item()
 

@@ -1,4 +1,7 @@
-"""One step with the real calibrator and mapper: which loss reaches which parameter, and that frozen parts stay. Run: `python -m pytest tests/pipeline/reflection/test_step.py`."""
+"""One step with the real calibrator and mapper: which loss reaches which parameter, and that frozen parts stay.
+
+Run: `python -m pytest tests/pipeline/reflection/test_step.py`.
+"""
 
 from __future__ import annotations
 

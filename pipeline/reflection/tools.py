@@ -1,0 +1,37 @@
+"""Load the frozen models of reflection as the params name them, and say which weights they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pipeline.models.diffusion import load_diffusion
+from pipeline.models.encoders import load_clip, load_visual
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.references import parse_dtype, read_reference
+from pipeline.params import hash_params, read_section
+from pipeline.ranker.scoring import load_ranker
+from pipeline.reflection.config import ReflectionConfig
+from pipeline.reflection.step import ReflectionTools
+
+ENCODER_ROLES = {"visual": "visual", "clip_image": "clip"}  # embedding column -> role of the model that makes it
+
+
+def load_tools(params: Path, ranker_path: Path, config: ReflectionConfig, device: torch.device) -> tuple[ReflectionTools, dict[str, str]]:
+    """Load diffusion model, encoders and ranker; drawn images are encoded by the model behind the ranker's own image feature."""
+    dtype_name = read_section(params, "models.dtype")
+    options = {"device": device, "dtype": parse_dtype(dtype_name, device)}
+    ranker = load_ranker(ranker_path, device=device)
+    role = ENCODER_ROLES[ranker.image_feature]
+    references = {name: read_reference(params, name) for name in ("diffusion", "clip", role)}
+    clip = load_clip(resolve_model(references["clip"]), **options)
+    same = references[role] == references["clip"]
+    tools = ReflectionTools(
+        diffusion=load_diffusion(resolve_model(references["diffusion"]), **options, scheduler=config.reward_scheduler),
+        encoder=clip if same else load_visual(resolve_model(references[role]), **options),
+        ranker=ranker,
+        project=clip.project_text_states,
+    )
+    revisions = {name: compute_model_revision(reference) for name, reference in references.items()}
+    return tools, {**revisions, "dtype": str(dtype_name), "ranker": hash_params(ranker_path.read_bytes())}

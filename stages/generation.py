@@ -1,0 +1,80 @@
+"""Stage `generation@<method>`: draw one image a case with one method."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+import typer
+
+from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.conditioning.conditioner import Conditioner, load_conditioner
+from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.data.cases import select_cases
+from pipeline.generation import build_method
+from pipeline.generation.config import GenerationConfig
+from pipeline.generation.drawing import build_generated, draw_cases
+from pipeline.generation.studio import Studio
+from pipeline.ledger import write_rejected
+from pipeline.models.diffusion import load_diffusion
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.llm import prepare_language_model
+from pipeline.models.references import parse_dtype, read_reference
+from pipeline.params import hash_params, load_params, load_seed, read_section
+from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PREFERENCES
+from stages.entry import run_stage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    method: str = typer.Option(...),
+    cases: Path = typer.Option(...),
+    items: Path = typer.Option(...),
+    captions: Path = typer.Option(...),
+    preferences: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    calibrator: Path | None = None,
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write the images of `method` and the cases that it cannot draw; only methods that condition on P^gen need `calibrator`."""
+    config, seed, device = load_params(params, "generation", GenerationConfig), load_seed(params), resolve_device(load_runtime(params))
+    reference, dtype_name, llm = read_reference(params, "diffusion"), read_section(params, "models.dtype"), prepare_language_model(params, device)
+    options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
+    states_batch = read_section(params, "mapper.states_batch_size")
+    studio = Studio(
+        config=config,
+        seed=seed,
+        cases=select_cases(read_table(cases, CASES), read_table(preferences, PREFERENCES), config.splits),
+        items=read_table(items, ITEMS),
+        captions=read_table(captions, CAPTIONS),
+        load_diffusion=lambda: load_diffusion(resolve_model(reference), **options),
+        load_conditioner=partial(load_trained, calibrator, device),
+        compute_inputs=lambda chosen, module, diffusion: compute_condition_inputs(
+            [vars(case) for case in chosen], llm=llm, diffusion=diffusion, conditioner=module, batch_size=states_batch
+        ),
+        revisions={
+            "diffusion": f"{compute_model_revision(reference)} {dtype_name}",
+            "language_model": f"{llm.revision} {llm.dtype} {states_batch}",
+            "conditioner": hash_params(calibrator.read_bytes()) if calibrator else "",
+        },
+    )
+    stage, chosen = f"generation@{method}", build_method(method, studio)
+    result = draw_cases(chosen, method, studio.cases, batch_size=config.batch_size)
+    provenance = build_provenance(stage, method=method, identity=chosen.identity)
+    print_summary(stage, result.summary)
+    write_table(out / "generated.parquet", build_generated(method, result), GENERATED, provenance=provenance)
+    rejects = partial(write_rejected, out / "rejected.parquet", stage, result.rejected)
+    rejects(rows_in=result.summary.rows_in, max_fraction=config.max_rejected_fraction, provenance=provenance)
+
+
+def load_trained(calibrator: Path | None, device: torch.device) -> Conditioner:
+    """Load the trained mapper and calibrator; ValueError if none was given."""
+    if calibrator is None:
+        raise ValueError("this method draws P^gen, so it needs --calibrator, the file that the stage reflection writes.")
+    return load_conditioner(calibrator)[0].to(device)
+
+
+if __name__ == "__main__":
+    run_stage(app)

@@ -1,0 +1,45 @@
+"""Stage `keywords`: a language model names a few visual keywords of each item."""
+
+from pathlib import Path
+
+import typer
+
+from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.keywords.extract import KeywordsConfig, extract_keywords
+from pipeline.ledger import write_rejected
+from pipeline.models.llm import prepare_language_model
+from pipeline.params import hash_params, load_params
+from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.schemas import CAPTIONS, ITEMS, KEYWORDS
+from stages.entry import run_stage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    items: Path = typer.Option(...),
+    captions: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write the keywords of each item, and the items that have none."""
+    config = load_params(params, "keywords", KeywordsConfig)
+    llm = prepare_language_model(params, resolve_device(load_runtime(params)))
+    result = extract_keywords(read_table(items, ITEMS), read_table(captions, CAPTIONS), config, llm=llm)
+    rows = [{"item_id": key, **values} for key, values in result.values.items()]
+    provenance = build_provenance("keywords", params=hash_params(config), language_model=llm.revision, dtype=str(llm.dtype))
+    print_summary("keywords", result.summary)
+    write_table(out / "keywords.parquet", rows, KEYWORDS, provenance=provenance)
+    write_rejected(
+        out / "rejected.parquet",
+        "keywords",
+        result.rejected,
+        rows_in=result.summary.rows_in,
+        max_fraction=config.max_rejected_fraction,
+        provenance=provenance,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(app)

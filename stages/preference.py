@@ -1,0 +1,56 @@
+"""Stage `preference`: the top keywords of the relevant history, and the two prompts made of them."""
+
+import time
+from pathlib import Path
+
+import typer
+
+from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
+from pipeline.ledger import Summary, write_rejected
+from pipeline.params import hash_params, load_params
+from pipeline.runtime import print_summary
+from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PREFERENCES, RETRIEVED
+from stages.entry import run_stage
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    cases: Path = typer.Option(...),
+    retrieved: Path = typer.Option(...),
+    keywords: Path = typer.Option(...),
+    items: Path = typer.Option(...),
+    captions: Path = typer.Option(...),
+    out: Path = typer.Option(...),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write w', the text of E^g and p_g of each case, and the cases that have none."""
+    started = time.monotonic()
+    config = load_params(params, "preference", PreferenceConfig)
+    case_table = read_table(cases, CASES)
+    builder = PreferenceBuilder(
+        config,
+        items=read_table(items, ITEMS),
+        captions=read_table(captions, CAPTIONS),
+        keywords=read_table(keywords, KEYWORDS),
+        retrieved=read_table(retrieved, RETRIEVED),
+    )
+    rows, rejected = build_preferences(case_table, builder)
+    num_cases = len(case_table)
+    provenance = build_provenance("preference", params=hash_params(config))
+    print_summary("preference", Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started))
+    write_table(out / "preferences.parquet", rows, PREFERENCES, provenance=provenance)
+    write_rejected(
+        out / "rejected.parquet",
+        "preference",
+        rejected,
+        rows_in=num_cases,
+        max_fraction=config.max_rejected_fraction,
+        provenance=provenance,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(app)

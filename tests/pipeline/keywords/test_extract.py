@@ -1,0 +1,108 @@
+"""Keywords of items, with a scripted model and with a tiny Qwen2. Run: pytest tests/pipeline/keywords/test_extract.py"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from tests.tiny_models import save_tiny_qwen2
+
+from pipeline.keywords.extract import NO_CAPTION, NO_TEXT, KeywordsConfig, extract_keywords
+from pipeline.keywords.prompts import EXAMPLES, build_detailed_prompt, build_examples, build_keyword_prompt
+from pipeline.models.decoding import DecodeRules
+from pipeline.models.llm import LazyLanguageModel, load_language_model
+
+CONFIG = KeywordsConfig(prompt_style="few_shot", num_keywords=5, max_new_tokens=24, batch_size=2, max_rejected_fraction=1.0)
+ITEMS = pa.table({"item_id": ["a", "b", "c", "d"], "text": ["dog", " ", "cat", "cow"]})
+CAPTIONS = pa.table({"item_id": ["a", "b", "d"], "caption": ["a red dog", "a red hat", "a red\ncow"]})
+
+
+class ScriptedModel:
+    """Answers every prompt with a given reply, and remembers what it was asked."""
+
+    def __init__(self, reply: str) -> None:
+        self.reply = reply
+        self.asked: list[list[str]] = []
+
+    def generate(self, prompts: Sequence[str], *, prefix: str, rules: DecodeRules) -> list[str]:
+        self.asked.append(list(prompts))
+        assert prefix == build_examples()
+        assert (rules.max_parts, rules.distinct_parts) == (5, True)
+        return [self.reply] * len(prompts)
+
+
+def make_lazy(model: object, revision: str = "1") -> LazyLanguageModel:
+    return LazyLanguageModel(lambda: model, revision=revision, dtype=torch.float32)
+
+
+def test_every_item_is_named_or_rejected_with_a_reason() -> None:
+    result = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("Red, dog, red, dog")))
+    assert result.values == {"a": {"keywords": ["red", "dog"]}, "d": {"keywords": ["red", "dog"]}}
+    assert result.rejected == {"b": NO_TEXT, "c": NO_CAPTION}
+
+
+def test_a_reply_without_a_keyword_is_a_rejection_that_quotes_it() -> None:
+    result = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("...")))
+    assert "holds no keyword: '...'" in result.rejected["a"]
+
+
+def test_the_prompt_holds_caption_and_text_on_one_line() -> None:
+    model = ScriptedModel("red")
+    extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(model))
+    asked = {prompt for batch in model.asked for prompt in batch}
+    assert "Picture: a red cow, text: cow\nKeywords:" in asked
+    assert all(len(batch) == CONFIG.batch_size for batch in model.asked)
+
+
+def test_known_items_are_not_asked_again_and_other_weights_ask_again() -> None:
+    def refuse() -> ScriptedModel:
+        raise AssertionError("loaded")
+
+    first = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("red")))
+    second = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=LazyLanguageModel(refuse, revision="1", dtype=torch.float32))
+    assert (first.values, first.rejected) == (second.values, second.rejected)
+    assert second.summary.computed == 0
+    assert extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("blue"), "2")).values["a"] == {"keywords": ["blue"]}
+
+
+@pytest.mark.parametrize("prompt_style", ["chat", "few_shot"])
+def test_a_real_model_of_the_papers_kind_runs_in_both_styles(tmp_path: Path, prompt_style: str) -> None:
+    model = load_language_model(str(save_tiny_qwen2(tmp_path / "qwen2")))
+    config = KeywordsConfig(prompt_style, num_keywords=2, max_new_tokens=4, batch_size=2, max_rejected_fraction=1.0)
+    result = extract_keywords(ITEMS, CAPTIONS, config, llm=make_lazy(model))
+    assert set(result.values) | set(result.rejected) == {"a", "b", "c", "d"}
+    assert result.rejected["b"] == NO_TEXT
+
+
+def test_worked_examples_have_the_shape_of_the_question() -> None:
+    caption, text, keywords = EXAMPLES[0]
+    question = build_keyword_prompt(caption, text, prompt_style="few_shot", num_keywords=5)
+    assert f"{question} {', '.join(keywords)}\n\n" in build_examples()
+    assert all(len(keywords) == CONFIG.num_keywords for _, _, keywords in EXAMPLES)
+
+
+def test_worked_examples_show_none_of_our_styles_and_concepts() -> None:
+    from pipeline.data.openmoji import STYLES, read_concepts
+
+    names = {concept.name.lower() for concept in read_concepts(300)}
+    for caption, text, keywords in EXAMPLES:
+        assert not {*STYLES} & {*caption.split(), *keywords}
+        assert text not in names
+
+
+def test_the_detailed_prompt_holds_the_keywords_and_the_reference_only_if_given() -> None:
+    full = build_detailed_prompt(["neon", "car"], reference_text="dog", reference_caption="a classic\nsticker of a dog")
+    assert "neon, car" in full
+    assert "dog, a classic sticker of a dog" in full
+    literal = build_detailed_prompt(["neon", "car"], reference_text=None, reference_caption=None)
+    assert "neon, car" in literal
+    assert "dog" not in literal
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_keywords", 0), ("batch_size", 0), ("max_rejected_fraction", 1.5)])
+def test_wrong_params_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        KeywordsConfig(**{**vars(CONFIG), name: value})

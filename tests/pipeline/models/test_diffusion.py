@@ -1,0 +1,117 @@
+"""The diffusion wrapper, on a tiny Stable Diffusion 1.5 folder. Run: pytest tests/pipeline/models/test_diffusion.py"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
+
+from pipeline.models.diffusion import Diffusion, load_diffusion
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "model")
+
+
+@pytest.fixture(scope="module")
+def diffusion(folder: Path) -> Diffusion:
+    return load_diffusion(str(folder))
+
+
+def make_generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def test_the_folder_has_all_parts_of_the_hubs_format(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} >= {
+        "model_index.json", "text_encoder", "tokenizer", "unet", "vae", "scheduler", "feature_extractor",
+    }  # fmt: skip
+
+
+def test_sizes_come_from_the_model(diffusion: Diffusion) -> None:
+    assert (diffusion.token_dim, diffusion.num_tokens, diffusion.image_size) == (TOKEN_DIM, NUM_TOKENS, 16)
+    assert type(diffusion.pipeline.scheduler).__name__ == "DPMSolverMultistepScheduler"
+
+
+def test_token_states_are_the_text_encoders_own(diffusion: Diffusion) -> None:
+    states_BKD, mask_BK = diffusion.encode_prompts(["dog", "", "a dog and a cat"], batch_size=2)
+    ids = diffusion.pipeline.tokenizer(["dog"], padding="max_length", max_length=NUM_TOKENS, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = diffusion.pipeline.text_encoder(ids).last_hidden_state[0]
+    torch.testing.assert_close(states_BKD[0], expected)
+    assert mask_BK.sum(dim=1).tolist() == [5, 2, NUM_TOKENS]  # begin, letters, end; the last is cut
+    assert diffusion.encode_prompts([])[0].shape == (0, NUM_TOKENS, TOKEN_DIM)
+
+
+def test_token_states_can_take_part_in_a_loss(diffusion: Diffusion) -> None:
+    weight = torch.ones(TOKEN_DIM, requires_grad=True)
+    (diffusion.encode_prompts(["dog"])[0] @ weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("scheduler", ["dpm", "ddim", "own"])
+@pytest.mark.parametrize("num_texts", [1, 3])
+def test_images_equal_those_of_the_public_pipeline(folder: Path, scheduler: str, num_texts: int) -> None:
+    diffusion = load_diffusion(str(folder), scheduler=scheduler)
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat"])
+    prompt_BTD = states_BKD.repeat(1, num_texts, 1)
+    images = diffusion.draw(prompt_BTD, generators=make_generators(1, 2), steps=4, guidance_scale=5.0)
+    expected = diffusion.pipeline(
+        prompt_embeds=prompt_BTD,
+        negative_prompt_embeds=diffusion.build_negative(num_texts * NUM_TOKENS).expand(2, -1, -1),
+        generator=make_generators(1, 2),
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        output_type="np",
+    ).images
+    np.testing.assert_array_equal(images, (expected * 255).round().astype(np.uint8))
+    assert images.shape == (2, 16, 16, 3)
+
+
+def test_images_without_guidance_equal_those_of_the_public_pipeline(diffusion: Diffusion) -> None:
+    prompt_BTD, _ = diffusion.encode_prompts(["dog"])
+    images = diffusion.draw(prompt_BTD, generators=make_generators(3), steps=3, guidance_scale=1.0)
+    expected = diffusion.pipeline(
+        prompt_embeds=prompt_BTD, generator=make_generators(3), num_inference_steps=3, guidance_scale=1.0, output_type="np"
+    ).images
+    np.testing.assert_array_equal(images, (expected * 255).round().astype(np.uint8))
+
+
+def test_an_image_is_the_same_whatever_else_is_in_the_batch(diffusion: Diffusion) -> None:
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat", "a bird", "car"])
+    first = diffusion.draw(states_BKD[:3], generators=make_generators(7, 8, 9), steps=3, guidance_scale=4.0)
+    second = diffusion.draw(states_BKD[[3, 2, 0]], generators=make_generators(1, 9, 7), steps=3, guidance_scale=4.0)
+    np.testing.assert_array_equal(first[0], second[2])
+    np.testing.assert_array_equal(first[2], second[1])
+    assert (first[0] != first[1]).any()
+
+
+def test_the_same_seed_draws_the_same_image_twice(diffusion: Diffusion) -> None:
+    states_BKD, _ = diffusion.encode_prompts(["dog"])
+    first, second = (diffusion.draw(states_BKD, generators=make_generators(7), steps=3, guidance_scale=4.0) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_negative_prompt_is_the_empty_text_repeated_to_length(diffusion: Diffusion) -> None:
+    empty_KD = diffusion.encode_prompts([""])[0][0]
+    negative_TD = diffusion.build_negative(NUM_TOKENS + 5)
+    torch.testing.assert_close(negative_TD[:NUM_TOKENS], empty_KD)
+    torch.testing.assert_close(negative_TD[NUM_TOKENS:], empty_KD[:5])
+
+
+def test_the_weights_are_frozen(diffusion: Diffusion) -> None:
+    modules = (diffusion.pipeline.unet, diffusion.pipeline.vae, diffusion.pipeline.text_encoder)
+    assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+
+
+def test_wrong_settings_are_named(folder: Path, diffusion: Diffusion, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="scheduler is 'euler', but it must be one of: dpm, ddim, own"):
+        load_diffusion(str(folder), scheduler="euler")
+    with pytest.raises(ValueError, match="2 prompts need 2 generators, not 1"):
+        diffusion.draw(torch.zeros(2, 12, TOKEN_DIM), generators=make_generators(1), steps=1, guidance_scale=1.0)
+    with pytest.raises(ValueError, match="diffusion model"):
+        load_diffusion(str(tmp_path))

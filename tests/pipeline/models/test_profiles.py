@@ -1,0 +1,48 @@
+"""The model profiles in conf/models. Run: `python -m pytest tests/pipeline/models/test_profiles.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.models.encoders import build_clip_request
+from pipeline.models.folders import PREFIX, find_recipe
+from pipeline.models.references import DTYPES, read_reference
+
+CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
+
+
+def read_profile(name: str) -> dict[str, str | None]:
+    return yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def test_all_profiles_name_the_same_roles() -> None:
+    profiles = {path.stem: read_profile(path.stem) for path in CONF.glob("*.yaml")}
+    assert {"paper", "embedded"} <= set(profiles)
+    assert len({frozenset(profile) for profile in profiles.values()}) == 1
+    assert all(profile["profile"] == name and profile["dtype"] in DTYPES for name, profile in profiles.items())
+
+
+def test_every_embedded_reference_has_a_recipe() -> None:
+    for role, reference in read_profile("embedded").items():
+        if role not in ("profile", "dtype"):
+            assert isinstance(reference, str)
+            assert reference.startswith(PREFIX)
+            find_recipe(reference.removeprefix(PREFIX))
+
+
+def test_the_papers_clips_are_known_to_open_clip_and_its_openai_weights_get_their_activation() -> None:
+    paper = read_profile("paper")
+    assert build_clip_request(str(paper["clip"]))[1]["force_quick_gelu"] is True
+    assert build_clip_request(str(paper["metric_clip"]))[1]["pretrained"] == "laion2b_s32b_b79k"
+    assert paper["clip"] == paper["visual"]
+
+
+@pytest.mark.parametrize("value", [None, "", 3])
+def test_a_role_without_a_model_is_named(value: object, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({"models": {"clip": value}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"models\.clip is .* must name a model"):
+        read_reference(path, "clip")

@@ -1,0 +1,171 @@
+"""The stages `evaluation` and `report` on tiny models in their own formats. Run: python -m pytest tests/stages/test_evaluation_and_report.py -q"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from pipeline.artifacts import read_json, read_table, write_table
+from pipeline.models.judge import JudgeConfig, JudgeNetwork
+from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.scoring import save_ranker
+from pipeline.schemas import (
+    CAPTIONS,
+    CASES,
+    EMBEDDINGS,
+    GENERATED,
+    ITEMS,
+    LABELS,
+    PREFERENCES,
+    REJECTED,
+    RETRIEVED,
+    SCORES,
+    Table,
+)
+from stages import evaluation, report
+from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
+
+ITEM_IDS = [f"i{n}" for n in range(12)]
+METHODS = ("original", "truth", "ragar")
+EVALUATION = {
+    "split": "test",
+    "history": "all",
+    "text": "text_and_caption",
+    "image_size": 32,
+    "batch_size": 4,
+    "main_method": "ragar",
+    "num_resamples": 100,
+    "level": 0.95,
+    "max_rejected_fraction": 0.5,
+}
+
+
+def make_png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, size=(32, 32, 3), dtype=np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_models(folder: Path) -> dict[str, object]:
+    """Save a CLIP, a perceptual trunk and a judge, all tiny or random, and return the `models` block."""
+    import timm
+
+    torch.manual_seed(0)
+    save_tiny_clip(folder / "clip")
+    for name in ("perceptual", "judge"):
+        (folder / name).mkdir()
+    trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False)
+    save_file(trunk.state_dict(), folder / "perceptual" / "model.safetensors")
+    (folder / "perceptual" / "config.json").write_text(json.dumps({"architecture": "tf_efficientnet_lite0"}))
+    judge = JudgeConfig(styles=("classic", "neon"), concepts=("dog",), image_size=32, width=4)
+    save_file(JudgeNetwork(judge).state_dict(), folder / "judge" / "model.safetensors")
+    (folder / "judge" / "config.json").write_text(json.dumps(vars(judge)))
+    clip = str(folder / "clip")
+    paths = {"perceptual": str(folder / "perceptual"), "judge": str(folder / "judge")}
+    return {"profile": "tiny", "dtype": "float32", "clip": clip, "visual": clip, "metric_clip": clip, **paths}
+
+
+def save_tables(folder: Path) -> None:
+    """Save twelve items, two test users and one of another split, and every table that the stages read."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(len(ITEM_IDS), CLIP_DIM)).tolist()
+    images = {item_id: make_png(n) for n, item_id in enumerate(ITEM_IDS)}
+
+    def write(name: str, table: Table, rows: list[dict]) -> None:
+        write_table(folder / f"{name}.parquet", rows, table, provenance={})
+
+    def make_image(data: bytes) -> dict[str, object]:
+        return {"bytes": data, "path": None}
+
+    items = [{"item_id": i, "image": make_image(images[i]), "text": i, "category": "c", "image_sha256": i} for i in ITEM_IDS]
+    cases = [
+        {"case_id": f"k{n}", "user_id": f"u{n}", "split": split, "history": ITEM_IDS[2 + n : 6 + n], "reference_id": "i0", "truth_id": "i1"}
+        for n, split in enumerate(("test", "test", "train"))
+    ]
+    embeddings = [dict.fromkeys(("semantic", "visual", "clip_image"), v) | {"item_id": i} for i, v in zip(ITEM_IDS, vectors, strict=True)]
+    preferences = [{"case_id": f"k{n}", "keywords": ["red"], "counts": [1.0], "global_prompt": "", "detailed_prompt": ""} for n in range(2)]
+    write("items", ITEMS, items)
+    write("cases", CASES, cases)
+    write("labels", LABELS, [{"item_id": "i1", "style": "neon", "concept": "dog"}])
+    write("captions", CAPTIONS, [{"item_id": i, "caption": "a dog"} for i in ITEM_IDS])
+    write("embeddings", EMBEDDINGS, embeddings)
+    write("retrieved", RETRIEVED, [{"case_id": "k0", "rank": 0, "item_id": "i2", "similarity": 0.5, "weight": 1.0}])
+    write("preferences", PREFERENCES, preferences)
+    for method in METHODS:
+        drawn = {"original": images["i0"], "truth": images["i1"], "ragar": make_png(99)}[method]
+        write(method, GENERATED, [{"method": method, "case_id": f"k{n}", "image": make_image(drawn)} for n in range(2)])
+
+
+def save_tiny_ranker(path: Path) -> None:
+    """Save an untrained ranker over the items and users."""
+    features = {name: torch.randn(len(ITEM_IDS), CLIP_DIM, dtype=torch.float64) for name in ("image", "text")}
+    pairs = torch.tensor([[user, item] for user in range(3) for item in range(2 + user, 6 + user)])
+    model = Micro(features, pairs, num_users=3, config=MicroConfig(embedding_dim=4, num_neighbors=3))
+    save_ranker(path, model, features, user_ids=["u0", "u1", "u2"], item_ids=ITEM_IDS, image_feature="clip_image")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    save_tables(folder)
+    save_tiny_ranker(folder / "ranker.safetensors")
+    runtime = {"device": "cpu", "num_threads": 1, "checkpoint_every": 1}
+    shown = {"title": "<i>tiny</i>", "num_users": 2, "num_concepts": 2, "num_rejected": 5}
+    params = {"seed": 0, "runtime": runtime, "models": save_models(folder), "evaluation": EVALUATION, "report": shown}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def run_evaluation(folder: Path, out: Path) -> None:
+    options = [f"--{name}={folder / name}.parquet" for name in ("items", "cases", "labels", "captions", "embeddings", "retrieved")]
+    options += [f"--generated={folder / method}.parquet" for method in METHODS]
+    options += [f"--ranker={folder / 'ranker.safetensors'}", f"--params={folder / 'params.yaml'}", f"--out={out}"]
+    CliRunner().invoke(evaluation.app, options, catch_exceptions=False)
+
+
+def run_report(folder: Path, scored: Path, out: Path) -> None:
+    options = [f"--{name}={folder / name}.parquet" for name in ("items", "cases", "labels", "preferences", "retrieved")]
+    options += [f"--generated={folder / method}.parquet" for method in METHODS]
+    options += [f"--scores={scored / 'scores.parquet'}", f"--summary={scored / 'summary.json'}", f"--rejected={scored / 'rejected.parquet'}"]
+    CliRunner().invoke(report.app, [*options, f"--params={folder / 'params.yaml'}", f"--out={out}"], catch_exceptions=False)
+
+
+def test_evaluation_writes_scores_summary_metrics_and_plots_and_the_report_reads_them(project: Path, tmp_path: Path) -> None:
+    run_evaluation(project, tmp_path / "a")
+    scores = read_table(tmp_path / "a" / "scores.parquet", SCORES)
+    assert scores.num_rows == 6
+    original = next(row for row in scores.to_pylist() if row["method"] == "original")
+    assert original["effnet_sem"] == pytest.approx(0, abs=1e-4)
+    assert original["num_history"] == 4
+    summary = read_json(tmp_path / "a" / "summary.json")
+    assert summary["profile"] == "tiny"
+    assert set(summary["methods"]) == set(METHODS)
+    assert summary["methods"]["truth"]["ssim_truth"]["value"] == pytest.approx(100)
+    assert read_json(tmp_path / "a" / "metrics.json")["cis"] == pytest.approx(summary["methods"]["ragar"]["cis"]["value"], abs=1e-6)
+    assert (tmp_path / "a" / "methods.csv").read_text().startswith("method,metric,value,low,high,n\n")
+    assert read_table(tmp_path / "a" / "rejected.parquet", REJECTED).num_rows == 0
+
+    run_report(project, tmp_path / "a", tmp_path / "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "&lt;i&gt;tiny&lt;/i&gt;" in page
+    assert "tiny profile" in page
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["index.html"]
+
+
+def test_evaluation_and_report_run_again_give_the_same_bytes(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        monkeypatch.setenv("DVC_ROOT", str(tmp_path / f"work-{name}"))  # a ledger of its own: nothing is reused
+        run_evaluation(project, tmp_path / name)
+        run_report(project, tmp_path / name, tmp_path / f"page-{name}")
+    for name in ("scores.parquet", "summary.json", "metrics.json", "methods.csv", "rejected.parquet"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert (tmp_path / "page-a" / "index.html").read_bytes() == (tmp_path / "page-b" / "index.html").read_bytes()
