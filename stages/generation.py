@@ -32,13 +32,13 @@ def main(
     method: str = typer.Option(...),
     cases: Path = typer.Option(...),
     items: Path = typer.Option(...),
-    captions: Path = typer.Option(...),
-    preferences: Path = typer.Option(...),
     out: Path = typer.Option(...),
+    captions: Path | None = None,
+    preferences: Path | None = None,
     calibrator: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write the images of `method` and the cases that it cannot draw; only methods that condition on P^gen need `calibrator`."""
+    """Write the images of `method` and the cases that it cannot draw; a method is given only the files that it depends on."""
     config, seed, device = load_params(params, "generation", GenerationConfig), load_seed(params), resolve_device(load_runtime(params))
     reference, dtype_name, llm = read_reference(params, "diffusion"), read_section(params, "models.dtype"), prepare_language_model(params, device)
     options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
@@ -46,9 +46,9 @@ def main(
     studio = Studio(
         config=config,
         seed=seed,
-        cases=select_cases(read_table(cases, CASES), read_table(preferences, PREFERENCES), config.splits),
+        cases=select_cases(read_table(cases, CASES), read_table(preferences, PREFERENCES) if preferences else None, config.splits),
         items=read_table(items, ITEMS),
-        captions=read_table(captions, CAPTIONS),
+        captions=read_table(captions, CAPTIONS) if captions else None,
         load_diffusion=lambda: load_diffusion(resolve_model(reference), **options),
         load_conditioner=partial(load_trained, calibrator, device),
         compute_inputs=lambda chosen, module, diffusion: compute_condition_inputs(

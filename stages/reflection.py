@@ -42,41 +42,41 @@ def main(
     config, seed, runtime = load_params(params, "reflection", ReflectionConfig), load_seed(params), load_runtime(params)
     calibrator, states_batch = load_params(params, "calibrator", CalibratorConfig), read_section(params, "mapper.states_batch_size")
     device = resolve_device(runtime)
-    tools, identity = load_tools(params, ranker, config, device)
     llm = prepare_language_model(params, device)
+    tools, identity = load_tools(params, ranker, config, device)
 
-    tables = ReflectionTables(read_table(captions, CAPTIONS), read_table(embeddings, EMBEDDINGS), read_table(retrieved, RETRIEVED))
     joined = (read_table(cases, CASES), read_table(preferences, PREFERENCES))
+    tables = ReflectionTables(read_table(captions, CAPTIONS), read_table(embeddings, EMBEDDINGS), read_table(retrieved, RETRIEVED))
     plan = plan_cases(select_cases(*joined, ["train"]), select_cases(*joined, ["val"]), tables, tools, config, seed=seed)
     conditioner, _ = build_conditioner(mapper, calibrator, generator=make_generator(seed, "calibrator"))
+    inputs = compute_condition_inputs(
+        [vars(case) for case in plan.list_all()],
+        llm=llm,
+        diffusion=tools.diffusion,
+        conditioner=conditioner.to(device),
+        batch_size=states_batch,
+    )
+    files = [path.read_bytes() for path in (cases, preferences, captions, embeddings, retrieved, mapper)]
     state, metrics = run_reflection(
-        conditioner.to(device),
+        conditioner,
         plan,
+        inputs,
         tables,
         tools,
         config,
-        compute_inputs=lambda chosen, module: compute_condition_inputs(
-            [vars(case) for case in chosen], llm=llm, diffusion=tools.diffusion, conditioner=module, batch_size=states_batch
-        ),
         seed=seed,
         identity=identity,
-        data_hash=hash_params(
-            calibrator,
-            llm.revision,
-            str(llm.dtype),
-            states_batch,
-            *(path.read_bytes() for path in (cases, preferences, captions, embeddings, retrieved, mapper)),
-        ),
+        data_hash=hash_params(calibrator, llm.revision, str(llm.dtype), states_batch, *files),
         checkpoint_every=runtime.checkpoint_every,
     )
-    save_conditioner(
-        out / "calibrator.safetensors", conditioner, {**identity, "language_model": llm.revision, "params": hash_params(config), "seed": seed}
-    )
+    facts = {**identity, "language_model": llm.revision, "params": hash_params(config), "seed": seed}
+    save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_json(out / "metrics.json", metrics)
     write_csv(out / "curves.csv", state.curves, CURVE_COLUMNS)
     before, kept = metrics["before"]["score"], metrics["kept"]["score"]
     print(f"reflection: validation score {before:+.3f} before, {kept:+.3f} at the kept step {metrics['kept_step']}", flush=True)
-    print_summary("reflection", Summary(metrics["train_cases"], metrics["train_cases"], 0, metrics["skipped_cases"], time.monotonic() - started))
+    num_cases, num_skipped = len(plan.list_all()), plan.num_skipped
+    print_summary("reflection", Summary(num_cases + num_skipped, num_cases, 0, num_skipped, time.monotonic() - started))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,23 +23,32 @@ class Case:
     detailed_prompt: str  # p_g without the [IMG] tokens
 
 
-def select_cases(cases: pa.Table, preferences: pa.Table, splits: Sequence[str]) -> list[Case]:
-    """Return the cases of `splits` that have a preference row, in case_id order; ValueError if there is none."""
-    preference_of = {row["case_id"]: row for row in preferences.to_pylist()}
+def select_cases(cases: pa.Table, preferences: pa.Table | None, splits: Sequence[str]) -> list[Case]:
+    """Return the cases of `splits` in case_id order; ValueError if there is none.
+
+    A case without a preference row is left out (the preference stage has rejected it with a reason); without a preference
+    table, for methods that read none, every case is taken and its keywords and prompts are empty.
+    """
+    preference_of = {row["case_id"]: row for row in preferences.to_pylist()} if preferences is not None else None
     chosen = [
-        Case(
-            case_id=row["case_id"],
-            user_id=row["user_id"],
-            reference_id=row["reference_id"],
-            truth_id=row["truth_id"],
-            history=tuple(row["history"]),
-            keywords=tuple(preference_of[row["case_id"]]["keywords"]),
-            global_prompt=preference_of[row["case_id"]]["global_prompt"],
-            detailed_prompt=preference_of[row["case_id"]]["detailed_prompt"],
-        )
+        build_case(row, preference_of[row["case_id"]] if preference_of is not None else {})
         for row in cases.to_pylist()
-        if row["split"] in splits and row["case_id"] in preference_of
+        if row["split"] in splits and (preference_of is None or row["case_id"] in preference_of)
     ]
     if not chosen:
         raise ValueError(f"no case of the splits {', '.join(splits)} has a preference.")
     return sorted(chosen, key=lambda case: case.case_id)
+
+
+def build_case(row: dict[str, Any], preference: dict[str, Any]) -> Case:
+    """Join a row of the cases table with its row of the preferences table, which may be empty."""
+    return Case(
+        case_id=row["case_id"],
+        user_id=row["user_id"],
+        reference_id=row["reference_id"],
+        truth_id=row["truth_id"],
+        history=tuple(row["history"]),
+        keywords=tuple(preference.get("keywords", ())),
+        global_prompt=preference.get("global_prompt", ""),
+        detailed_prompt=preference.get("detailed_prompt", ""),
+    )

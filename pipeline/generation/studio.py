@@ -51,7 +51,7 @@ class Studio:
     seed: int
     cases: Sequence[Case]
     items: pa.Table
-    captions: pa.Table
+    captions: pa.Table | None  # only for methods that fall back on a caption
     load_diffusion: Callable[[], Diffusion]
     load_conditioner: Callable[[], Conditioner]
     compute_inputs: Callable[[Sequence[Case], Conditioner, Diffusion], ConditionInputs]
@@ -85,6 +85,8 @@ class Studio:
 
     @cached_property
     def _caption_of(self) -> dict[str, str]:
+        if self.captions is None:
+            return {}
         return dict(zip(self.captions["item_id"].to_pylist(), self.captions["caption"].to_pylist(), strict=True))
 
     def read_item(self, item_id: str, column: str) -> str | None:
@@ -117,5 +119,6 @@ class Studio:
             "steps": self.config.steps,
             "guidance_scale": self.config.guidance_scale,
             "scheduler": self.config.scheduler,
+            "batch_size": self.config.batch_size,  # may change the last bits
             "seed": self.seed,
         }

@@ -23,9 +23,17 @@ KEYWORD_SYSTEM = (
 )
 DETAIL_SYSTEM = "You imagine pictures for people, in the look that they like."
 
-# None of these looks or things is in the data that we ship; they show the shape of an answer.
+FEW_SHOT_TASK = "Name five keywords for each picture: its style, then what it shows."
+# They show the shape of an answer; none of these looks or things is in the data that we ship.
 EXAMPLES = (
-    ("a watercolor sticker of a rabbit", "rabbit", ("watercolor", "sticker", "rabbit", "animal", "ears")),
+    ("a watercolor sticker of a weasel", "weasel", ("watercolor", "sticker", "weasel", "animal", "tail")),
+    ("a plain sticker of a cello", "cello", ("plain", "sticker", "cello", "music", "strings")),
+    ("a silhouette sticker of a bearded man", "bearded man", ("silhouette", "sticker", "bearded man", "person", "face")),
+    ("an ink sticker of a bowl of soup", "bowl of soup", ("ink", "sticker", "bowl of soup", "food", "kitchen")),
+    ("a gothic sticker of a cathedral", "cathedral", ("gothic", "sticker", "cathedral", "church", "building")),
+    ("an engraved sticker of a left arrow", "left arrow", ("engraved", "sticker", "left arrow", "sign", "direction")),
+    ("a modern sticker of a raincoat", "raincoat", ("modern", "sticker", "raincoat", "rain", "weather")),
+    ("a retro sticker of a telephone booth", "telephone booth", ("retro", "sticker", "telephone booth", "street", "city")),
 )
 
 
@@ -41,12 +49,12 @@ def build_keyword_prompt(caption: str, text: str, *, prompt_style: PromptStyle, 
 
 
 def build_examples() -> str:
-    """Build the worked examples that `few_shot` puts in front of p_k."""
+    """Build the task and the worked examples that `few_shot` puts in front of p_k."""
     blocks = [
         build_keyword_prompt(caption, text, prompt_style="few_shot", num_keywords=len(keywords)) + f" {', '.join(keywords)}"
         for caption, text, keywords in EXAMPLES
     ]
-    return "".join(f"{block}\n\n" for block in blocks)
+    return "".join(f"{block}\n\n" for block in [FEW_SHOT_TASK, *blocks])
 
 
 def build_detailed_prompt(keywords: Sequence[str], *, reference_text: str | None, reference_caption: str | None) -> str:

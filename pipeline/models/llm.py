@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.models.decoding import DecodeRules, Reply
+from pipeline.models.kv_cache import build_cache
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import DTYPES, check_loaded, explain_load_error, read_reference, split_revision
 from pipeline.params import read_section
@@ -102,7 +103,10 @@ class LanguageModel:
         return [(group, [tokens[i] for i in group + group[-1:] * (len(prompts) - len(group))]) for _, group in sorted(groups.items())]
 
     def _run_with_img(self, tokens: list[list[int]], img_vectors_LD: torch.Tensor, prefix: str) -> torch.Tensor:
-        prefix_length, cache = self._start_cache(prefix, len(tokens))
+        prefix_length, cache = self._encode_prefix(prefix)
+        if cache is not None:
+            cache = copy.deepcopy(cache)
+            cache.batch_repeat_interleave(len(tokens))
         ids_BS, mask_BS = self._pad_left(tokens)
         embed_BSD = self.model.get_input_embeddings()(ids_BS)
         img_BLD = img_vectors_LD.to(self.device, embed_BSD.dtype).expand(len(tokens), -1, -1)
@@ -116,8 +120,9 @@ class LanguageModel:
         return out.last_hidden_state.float()
 
     def _decode_greedily(self, tokens: list[list[int]], prefix: str, rules: DecodeRules) -> list[list[int]]:
-        prefix_length, cache = self._start_cache(prefix, len(tokens))
+        prefix_length, known = self._encode_prefix(prefix)
         ids_BS, mask_BS = self._pad_left(tokens)
+        cache = build_cache(known, len(tokens), prefix_length + ids_BS.shape[1] + rules.max_new_tokens)
         replies = [Reply(self.tokenizer, self.end_tokens, rules) for _ in tokens]
         for _ in range(rules.max_new_tokens):
             out = self.model(
@@ -127,7 +132,6 @@ class LanguageModel:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            cache = out.past_key_values
             logits_BV = out.logits[:, -1].float()
             for row, reply in enumerate(replies):
                 logits_BV[row, reply.list_forbidden()] = -torch.inf
@@ -152,8 +156,8 @@ class LanguageModel:
         full_BS = torch.cat([mask_BS.new_ones(len(mask_BS), prefix_length), mask_BS], dim=1)
         return {"attention_mask": full_BS, "position_ids": positions_BS if last is None else positions_BS[:, -last:]}
 
-    def _start_cache(self, prefix: str, size: int) -> tuple[int, Any]:
-        """Return the number of prefix tokens and a fresh cache that holds them for `size` rows (None without a prefix)."""
+    def _encode_prefix(self, prefix: str) -> tuple[int, Any]:
+        """Return the number of prefix tokens and a one-row cache of them (None without a prefix); the last prefix is kept."""
         if prefix not in self._prefixes:
             ids = self.tokenizer(prefix, add_special_tokens=False)["input_ids"]
             cache = None
@@ -161,11 +165,7 @@ class LanguageModel:
                 with torch.inference_mode(False), torch.no_grad():  # states of a prefix may meet gradients later
                     cache = self.model.base_model(input_ids=torch.tensor([ids], device=self.device), use_cache=True).past_key_values
             self._prefixes = {prefix: (len(ids), cache)}
-        length, cache = self._prefixes[prefix]
-        if cache is not None:
-            cache = copy.deepcopy(cache)
-            cache.batch_repeat_interleave(size)
-        return length, cache
+        return self._prefixes[prefix]
 
 
 def load_language_model(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LanguageModel:

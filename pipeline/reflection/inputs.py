@@ -50,7 +50,7 @@ def keep_usable(cases: Sequence[Case], tables: ReflectionTables, tools: Reflecti
 
 def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config: ReflectionConfig, *, seed: int, identity: dict[str, str]) -> Tensor:
     """Score the image of E^g alone for every case -> raw scores (B,), from the ledger where they are known."""
-    sampler = (config.reward_steps, config.reward_guidance, config.reward_scheduler)
+    sampler = (config.reward_steps, config.reward_guidance, config.reward_scheduler, config.draw_batch)
     fingerprint = hash_params("reflection-global", VERSION, identity, sampler, seed)
     rows = [
         Row(case.case_id, {"case_id": case.case_id, "user": case.user_id, "reference": case.reference_id, "prompt": case.global_prompt}, case)

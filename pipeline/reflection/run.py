@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,6 @@ from pipeline.reflection.fit import STAGE, FitState, choose_indices, fit_reflect
 from pipeline.reflection.inputs import ReflectionTables, build_batch, check_spaces, keep_usable
 from pipeline.reflection.step import ReflectionTools
 
-ComputeInputs = Callable[[Sequence[Case], Conditioner], ConditionInputs]
-
 
 @dataclass(frozen=True)
 class ReflectionCases:
@@ -28,6 +26,10 @@ class ReflectionCases:
     validation: list[Case]
     batches: list[list[int]]  # indices into `train`, a list a step
     num_skipped: int  # cases without what a reward needs
+
+    def list_all(self) -> list[Case]:
+        """Return the training cases, then the validation cases."""
+        return [*self.train, *self.validation]
 
 
 def plan_cases(
@@ -51,19 +53,21 @@ def plan_cases(
 def run_reflection(
     conditioner: Conditioner,
     cases: ReflectionCases,
+    inputs: ConditionInputs,
     tables: ReflectionTables,
     tools: ReflectionTools,
     config: ReflectionConfig,
     *,
-    compute_inputs: ComputeInputs,
     seed: int,
     identity: dict[str, str],
     data_hash: str,
     checkpoint_every: int,
 ) -> tuple[FitState, dict[str, Any]]:
-    """Train `conditioner` in place; `identity` names all frozen weights, `data_hash` the tables. Returns the state and its metrics."""
-    everyone = [*cases.train, *cases.validation]
-    inputs = compute_inputs(everyone, conditioner)
+    """Train `conditioner` in place and return the training's state and metrics.
+
+    The rows of `inputs` are those of `cases.list_all()`; `identity` names the weights behind a score, `data_hash` all the rest.
+    """
+    everyone = cases.list_all()
     gathered = build_batch(everyone, inputs, tables, tools, config, seed=seed, identity=identity)
     check_spaces(gathered, tools, config)
     num_train = len(cases.train)

@@ -1,10 +1,11 @@
 """A small world with structure: clusters of items, users who like some clusters, and the three tables that the ranker reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline.artifacts import build_table
 from pipeline.ranker.fit import RankerConfig
@@ -28,9 +29,25 @@ def build_world(num_users: int, num_items: int, *, num_clusters: int = 6, histor
         seen, reference = [ids[index] for index in liked[:-1]], ids[liked[-1]]
         interactions += [{"user_id": f"user-{user:03d}", "item_id": item_id, "position": place} for place, item_id in enumerate(seen)]
         cases.append(
-            {"case_id": f"case-{user:03d}", "user_id": f"user-{user:03d}", "split": "test", "history": seen, "reference_id": reference, "truth_id": None}
+            {
+                "case_id": f"case-{user:03d}",
+                "user_id": f"user-{user:03d}",
+                "split": "test",
+                "history": seen,
+                "reference_id": reference,
+                "truth_id": None,
+            }
         )
     return build_table(interactions, INTERACTIONS), build_table(cases, CASES), build_table(columns, EMBEDDINGS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads cost more than they bring on tensors this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ def run_world(world, *, data_hash: str = "tables"):
     return run_reflection(
         world.conditioner,
         plan,
+        world.inputs.select([place_of[case.case_id] for case in plan.list_all()]),
         world.tables,
         world.tools,
         world.config,
-        compute_inputs=lambda cases, _: world.inputs.select([place_of[case.case_id] for case in cases]),
         seed=1,
         identity={"models": "fake"},
         data_hash=data_hash,

@@ -1,0 +1,125 @@
+"""Assembling `embedded/<name>` folders. Run: python -m pytest tests/embedded/test_folders.py"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.models import folders
+from pipeline.models.folders import WheelFile, compute_model_revision, find_wheel_file, resolve_model
+
+
+def resolve_in(root: str, reference: str) -> str:
+    """Resolve under another work folder, in a process of its own."""
+    import os
+
+    os.environ["DVC_ROOT"] = root
+    return resolve_model(reference)
+
+
+@pytest.fixture
+def work_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_hub_ids_and_folders_pass_through(tmp_path: Path) -> None:
+    assert resolve_model("Salesforce/blip2-opt-2.7b") == "Salesforce/blip2-opt-2.7b"
+    assert resolve_model(str(tmp_path)) == str(tmp_path)
+    assert compute_model_revision("Salesforce/blip2-opt-2.7b") == "Salesforce/blip2-opt-2.7b"
+
+
+def test_the_revision_of_a_folder_follows_its_content(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("one")
+    first = compute_model_revision(str(tmp_path))
+    assert compute_model_revision(str(tmp_path)) == first
+    (tmp_path / "weights").write_text("other")
+    assert compute_model_revision(str(tmp_path)) != first
+
+
+def test_an_unknown_embedded_model_is_refused_with_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"unknown embedded model 'embedded/clap', choose one of .*embedded/clip"):
+        resolve_model("embedded/clap")
+
+
+def test_a_missing_wheel_says_what_to_run() -> None:
+    with pytest.raises(ValueError, match="package no-such-wheel are missing, run `make setup`"):
+        find_wheel_file(WheelFile("no-such-wheel", "no_such_wheel", "model.bin"))
+
+
+def test_two_processes_may_assemble_the_same_folder(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = pool.starmap(resolve_in, [(str(tmp_path), "embedded/judge")] * 2)
+    assert found[0] == found[1]
+    assert [path.name for path in (tmp_path / ".work" / "models").iterdir()] == [Path(found[0]).name]
+
+
+def test_a_failed_assembly_leaves_nothing_behind(work_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, folder: Path) -> None:
+        (folder / "half").write_text("done")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(folders, "copy_shipped", fail)
+    with pytest.raises(OSError, match="disk full"):
+        resolve_model("embedded/judge")
+    assert list((work_root / ".work" / "models").iterdir()) == []
+
+
+def test_shipped_files_are_small_and_name_no_machine() -> None:
+    for path in folders.list_files(folders.SHIPPED_DIR):
+        assert path.stat().st_size < 20e6, path
+        if path.suffix == ".json":
+            assert "/tmp" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.slow
+def test_clip_folder_loads_through_open_clip_and_agrees_with_minilm(work_root: Path) -> None:
+    import open_clip
+
+    from embedded.texts import encode_pooled
+
+    name = f"local-dir:{resolve_model('embedded/clip')}"
+    model, _, _ = open_clip.create_model_and_transforms(name)
+    tokens = open_clip.get_tokenizer(name)(["a hedgehog"])
+    assert tokens.shape == (1, 32)
+    with torch.inference_mode():
+        expected = model.text.proj(encode_pooled(["a hedgehog"]))
+        assert torch.allclose(model.eval().encode_text(tokens), expected, atol=1e-3)  # padded or not: sums in another order
+
+
+@pytest.mark.slow
+def test_diffusion_folder_is_a_pipeline_that_hides_padding_from_the_text_encoder(work_root: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from embedded.texts import encode_texts
+
+    pipe = StableDiffusionPipeline.from_pretrained(resolve_model("embedded/diffusion"))
+    states, _ = pipe.encode_prompt("a neon sticker of a hedgehog", "cpu", 1, False)
+    expected, _ = encode_texts(["a neon sticker of a hedgehog"])
+    assert states.shape == (1, 32, 384)
+    assert torch.allclose(states, expected.float(), atol=5e-3)  # the expected states were rounded to float16
+
+
+@pytest.mark.slow
+def test_captioner_vision_tower_equals_the_clip_tower(work_root: Path) -> None:
+    import open_clip
+    from transformers import Blip2ForConditionalGeneration
+
+    from embedded.train_captioner import read_visual_state
+
+    clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{resolve_model('embedded/clip')}")
+    captioner = Blip2ForConditionalGeneration.from_pretrained(resolve_model("embedded/captioner"), dtype=torch.float32)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        pooled = captioner.eval().vision_model(images).last_hidden_state[:, 0] @ read_visual_state()["proj"]
+        assert torch.allclose(pooled, clip.eval().encode_image(images), atol=2e-2)  # both towers were rounded to float16
+
+
+def test_judge_config_lists_all_styles() -> None:
+    config = json.loads((folders.SHIPPED_DIR / "judge" / "config.json").read_text(encoding="utf-8"))
+    assert len(config["styles"]) == 6
+    assert len(config["concepts"]) == 300

@@ -1,0 +1,295 @@
+"""Reflection and generation from the command line, with tiny models. Run: `python -m pytest tests/stages/test_reflection_and_generation.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
+from pipeline.conditioning.conditioner import load_conditioner
+from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
+from pipeline.data.images import decode_image, encode_png
+from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.scoring import save_ranker
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
+from stages import generation, reflection
+from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+
+ITEM_IDS = [f"i{index:02d}" for index in range(12)]
+CASE_IDS = [f"c{index:02d}" for index in range(10)]
+SPLITS = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
+REFLECTION = {
+    "num_steps": 3,
+    "batch_cases": 2,
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "alpha": 0.2,
+    "beta": 0.5,
+    "gamma": 0.3,
+    "rank_scale": 1.0,
+    "num_perturbations": 2,
+    "sigma": 0.3,
+    "perturbed_rows": "attention",
+    "policy": "score_function",
+    "reward": "hinge_cost",
+    "margin": 0.1,
+    "standardise_scores": True,
+    "baseline": "mean",
+    "calibration": "pooled",
+    "retrieved_feature": "visual",
+    "reward_steps": 2,
+    "reward_guidance": 3.0,
+    "reward_scheduler": "dpm",
+    "draw_batch": 8,
+    "validation_cases": 2,
+    "validation_every": 2,
+    "patience": 0,
+    "keep": "last",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    clip = str(save_tiny_clip(folder / "clip"))
+    return {
+        "dtype": "float32",
+        "language_model_dtype": "float32",
+        "clip": clip,
+        "visual": clip,
+        "diffusion": str(save_tiny_stable_diffusion(folder / "sd")),
+        "language_model": str(save_tiny_qwen2(folder / "qwen2")),
+    }
+
+
+class Project:
+    """A folder with params, and the tables and checkpoints that both stages start from."""
+
+    def __init__(self, root: Path, models: dict[str, str]) -> None:
+        self.root = root
+        self.params: dict[str, Any] = {
+            "seed": 3,
+            "models": dict(models),
+            "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 2},
+            "mapper": {"states_batch_size": 4},
+            "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
+            "reflection": dict(REFLECTION),
+            "generation": {
+                "splits": ["test"],
+                "steps": 2,
+                "guidance_scale": 3.0,
+                "scheduler": "dpm",
+                "batch_size": 3,
+                "max_rejected_fraction": 0.5,
+            },
+        }
+        self.write_tables()
+        self.write_checkpoints()
+
+    def write_tables(self) -> None:
+        """Write items, cases and what earlier stages make of them."""
+        generator = torch.Generator().manual_seed(0)
+        vectors = torch.nn.functional.normalize(torch.randn(len(ITEM_IDS), CLIP_DIM, generator=generator), dim=1).numpy()
+        images = torch.randint(0, 256, (len(ITEM_IDS), 16, 16, 3), generator=generator, dtype=torch.uint8).numpy()
+        rows: list[tuple[Table, list[dict[str, Any]]]] = [
+            (
+                ITEMS,
+                [
+                    {
+                        "item_id": item_id,
+                        "image": {"bytes": make_png(image), "path": None},
+                        "text": f"thing {item_id}",
+                        "category": "",
+                        "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+                    }
+                    for item_id, image in zip(ITEM_IDS, images, strict=True)
+                ],
+            ),
+            (CAPTIONS, [{"item_id": item_id, "caption": f"a {item_id}"} for item_id in ITEM_IDS]),
+            (
+                EMBEDDINGS,
+                [
+                    {"item_id": item_id, "semantic": vector, "visual": vector, "clip_image": vector}
+                    for item_id, vector in zip(ITEM_IDS, vectors, strict=True)
+                ],
+            ),
+            (
+                CASES,
+                [
+                    {
+                        "case_id": case_id,
+                        "user_id": f"u{case_id}",
+                        "split": split,
+                        "history": ITEM_IDS[:3],
+                        "reference_id": ITEM_IDS[index],
+                        "truth_id": None if index == 9 else ITEM_IDS[index + 1],
+                    }
+                    for index, (case_id, split) in enumerate(zip(CASE_IDS, SPLITS, strict=True))
+                ],
+            ),
+            (
+                PREFERENCES,
+                [
+                    {
+                        "case_id": case_id,
+                        "keywords": ["red"],
+                        "counts": [2.0],
+                        "global_prompt": f"{case_id}, red",
+                        "detailed_prompt": f"red {case_id}:",
+                    }
+                    for case_id in CASE_IDS
+                ],
+            ),
+            (
+                RETRIEVED,
+                [
+                    {"case_id": case_id, "rank": rank, "item_id": ITEM_IDS[rank], "similarity": 0.5, "weight": 0.5}
+                    for case_id in CASE_IDS
+                    for rank in range(2)
+                ],
+            ),
+        ]
+        for table, table_rows in rows:
+            dims = dict.fromkeys(("semantic", "visual", "clip_image"), CLIP_DIM) if table is EMBEDDINGS else None
+            write_table(self.root / f"{table.name}.parquet", build_table(table_rows, table, dims=dims), table, provenance={})
+        self.features = {"image": torch.from_numpy(vectors), "text": torch.from_numpy(vectors)}
+
+    def write_checkpoints(self) -> None:
+        """Write an untrained ranker and mapper."""
+        generator = torch.Generator().manual_seed(1)
+        pairs = torch.stack([torch.arange(len(CASE_IDS)).repeat_interleave(3), torch.arange(3).repeat(len(CASE_IDS))], dim=1)
+        config = MicroConfig(embedding_dim=8, num_neighbors=4)
+        model = Micro(self.features, pairs, num_users=len(CASE_IDS), config=config, generator=generator)
+        users = [f"u{case_id}" for case_id in CASE_IDS]
+        save_ranker(self.root / "ranker.safetensors", model, self.features, user_ids=users, item_ids=ITEM_IDS, image_feature="visual")
+        shape = MapperShape(
+            d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=3, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
+        )
+        vectors_LD = torch.randn(3, LLM_DIM, generator=generator)
+        facts = {"prompt_format": {"prompt_style": "few_shot", "max_text_tokens": 6}}
+        save_mapper(self.root / "mapper.safetensors", ModalMapper(shape, generator=generator), vectors_LD, facts)
+
+    def run(self, stage: Any, *, fails: bool = False, method: str = "", **paths: str) -> str:
+        """Run one stage's command and return what it printed, or its error's sentence."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump(self.params), encoding="utf-8")
+        arguments = ["--params", str(self.root / "params.yaml"), *(["--method", method] if method else [])]
+        for name, path in paths.items():
+            arguments += [f"--{name}", str(self.root / path)]
+        result = CliRunner().invoke(stage.app, arguments)
+        if fails:
+            assert isinstance(result.exception, ValueError)
+            return str(result.exception)
+        if result.exception:
+            raise result.exception
+        return result.stdout
+
+    def reflect(self) -> str:
+        """Run the stage reflection."""
+        names = ("cases", "preferences", "captions", "embeddings", "retrieved")
+        tables = {name: f"{name}.parquet" for name in names}
+        return self.run(reflection, **tables, ranker="ranker.safetensors", mapper="mapper.safetensors", out="reflection")
+
+    def generate(self, method: str, **more: Any) -> str:
+        """Run the stage generation."""
+        tables = {name: f"{name}.parquet" for name in ("cases", "items", "captions", "preferences")}
+        return self.run(generation, method=method, **tables, **more, out=method)
+
+    def hash_outs(self, folder: str) -> dict[str, str]:
+        """Return the sha256 of every out."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((self.root / folder).iterdir())}
+
+
+def make_png(pixels: Any) -> bytes:
+    from PIL import Image
+
+    return encode_png(Image.fromarray(pixels))
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, str]) -> Project:
+    torch.set_num_threads(1)
+    return Project(tmp_path, models)
+
+
+def test_reflection_writes_the_trained_conditioner_its_metrics_and_curves(project: Project) -> None:
+    assert "6 rows in, 6 computed, 0 reused, 0 rejected" in project.reflect()
+    metrics = read_json(project.root / "reflection" / "metrics.json")
+    assert (metrics["num_steps"], metrics["train_cases"], metrics["validation_cases"]) == (3, 4, 2)
+    assert set(metrics["before"]) == set(metrics["kept"]) == {"score", "reward", "rank"}
+    curves = (project.root / "reflection" / "curves.csv").read_text().splitlines()
+    assert len(curves) == 5  # header, the start, three steps
+    assert curves[0].startswith("step,loss,loss_rank,loss_calibration,loss_semantic,grad,")
+    _, facts = load_conditioner(project.root / "reflection" / "calibrator.safetensors")
+    assert {"ranker", "diffusion", "language_model", "params", "seed"} <= set(facts)
+
+
+def test_reflection_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
+    project.reflect()
+    first = project.hash_outs("reflection")
+    project.reflect()
+    assert project.hash_outs("reflection") == first
+    shutil.rmtree(project.root / ".work")
+    project.reflect()
+    assert project.hash_outs("reflection") == first
+
+
+def test_an_ablation_without_retrieval_needs_no_common_space(project: Project) -> None:
+    write_table(project.root / "retrieved.parquet", build_table([], RETRIEVED), RETRIEVED, provenance={})
+    project.params["reflection"]["num_perturbations"] = 0
+    project.reflect()
+    last = (project.root / "reflection" / "curves.csv").read_text().splitlines()[-1].split(",")
+    assert last[2:4] == ["", ""]  # neither rank nor calibration loss
+    assert float(last[4]) > 0
+
+
+def test_every_method_draws_every_test_case_or_says_why_not(project: Project) -> None:
+    project.reflect()
+    calibrator = "reflection/calibrator.safetensors"
+    for method in ("original", "truth", "sd", "global", "ragar"):
+        project.generate(method, calibrator=calibrator)
+        table = read_table(project.root / method / "generated.parquet", GENERATED)
+        rejected = read_table(project.root / method / "rejected.parquet", REJECTED).to_pylist()
+        assert sorted(table["case_id"].to_pylist() + [row["row_key"] for row in rejected]) == CASE_IDS[6:]
+        assert set(table["method"].to_pylist()) == {method}
+        assert all(decode_image(image["bytes"]).size == (16, 16) for image in table["image"].to_pylist())
+        assert [row["row_key"] for row in rejected] == (["c09"] if method == "truth" else [])
+        first = project.hash_outs(method)
+        assert "0 computed" in project.generate(method, calibrator=calibrator)
+        assert project.hash_outs(method) == first
+    images = {m: read_table(project.root / m / "generated.parquet", GENERATED)["image"].to_pylist() for m in ("sd", "global", "ragar")}
+    assert images["sd"] != images["global"] != images["ragar"]
+
+
+def test_methods_without_language_model_neither_load_it_nor_depend_on_it(project: Project) -> None:
+    project.generate("sd")
+    first = project.hash_outs("sd")
+    project.params["models"]["language_model"] = str(project.root / "missing")
+    assert "0 computed" in project.generate("sd")
+    assert project.hash_outs("sd") == first
+    project.generate("global")
+    facts = read_provenance(project.root / "global" / "generated.parquet")
+    assert facts["method"] == "global"
+    assert facts["identity"]["steps"] == 2
+    assert "language_model" not in facts["identity"]
+
+
+def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
+    assert "needs --calibrator" in project.generate("ragar", fails=True)
+
+
+def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
+    assert "original, truth, sd, global, ragar" in project.generate("dall-e", fails=True)
+
+
+def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:
+    project.params["generation"]["max_rejected_fraction"] = 0.1
+    assert "1 of 4 rows were rejected" in project.generate("truth", fails=True)
