@@ -92,8 +92,8 @@ def order_picks() -> list[tuple[str, str, str]]:
     """List (group, annotation, name): the quota of every group interleaved, then what is left over."""
     first = [[(group, *pick) for pick in read_picks(group)[:quota]] for group, quota in QUOTAS.items()]
     later = [[(group, *pick) for pick in read_picks(group)[quota:]] for group, quota in QUOTAS.items()]
-    interleave = lambda columns: [pick for row in zip_longest(*columns) for pick in row if pick]
-    return interleave(first) + interleave(later)
+    rows = [*zip_longest(*first), *zip_longest(*later)]
+    return [pick for row in rows for pick in row if pick]
 
 
 def clean_name(annotation: str) -> str:

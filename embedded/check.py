@@ -87,9 +87,11 @@ def measure_clip(held: HeldOut) -> dict[str, Tensor]:
     model.eval()
     pixels = torch.stack([preprocess(Image.fromarray(image.permute(1, 2, 0).numpy())) for image in held.images])
     image_ND = torch.cat([model.encode_image(batch, normalize=True) for batch in pixels.split(64)])
-    encode = lambda texts: torch.cat(
-        [model.encode_text(tokenizer(texts[i : i + 128]), normalize=True) for i in range(0, len(texts), 128)]
-    )
+
+    def encode(texts: list[str]) -> Tensor:
+        batches = [tokenizer(texts[start : start + 128]) for start in range(0, len(texts), 128)]
+        return torch.cat([model.encode_text(batch, normalize=True) for batch in batches])
+
     text_SCD = torch.stack([encode([describe_pair(name, style) for name in held.names]) for style in STYLES])
     generator = torch.Generator().manual_seed(0)
     ranks = []

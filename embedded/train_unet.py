@@ -9,8 +9,8 @@ import argparse
 from dataclasses import dataclass, field
 
 import torch
-from diffusers.models.attention_processor import AttnProcessor
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
 from embedded.prompts import ConditionBank, build_condition_bank, draw_conditions

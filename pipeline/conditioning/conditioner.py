@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig, GeneralPreference
-from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper, take_prefix
+from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper
 
 
 @dataclass(frozen=True)

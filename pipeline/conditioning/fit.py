@@ -61,8 +61,8 @@ class MapperConfig:
     held_out_every: int
 
     def __post_init__(self) -> None:
-        at_least_one = ("max_text_tokens", "num_img_tokens", "img_batch_size", "batch_size", "states_batch_size", "held_out_captions", "held_out_every")
-        for name in at_least_one:
+        sizes = ("max_text_tokens", "num_img_tokens", "img_batch_size", "batch_size", "states_batch_size", "held_out_captions", "held_out_every")
+        for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
         for name in ("img_steps", "mapper_steps", "warmup_steps", "weight_decay"):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.conditioning.conditioner import ConditionInputs, Conditioner, PromptFormat
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, PromptFormat
 from pipeline.keywords.prompts import wrap_detailed_prompt
 from pipeline.ledger import Row, map_rows, open_ledger
 from pipeline.models.llm import LazyLanguageModel, PromptStates

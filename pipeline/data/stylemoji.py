@@ -154,7 +154,7 @@ def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, 
         # different styles in different groups, as long as there are enough styles
         order = [str(style) for style in rng.permutation(likeable)]
         liked = {group: order[i % len(order)] for i, group in enumerate(groups)}
-        target_group = groups[0]
+        target_group = groups[int(rng.integers(len(groups)))]  # any of them: the first gets the odd items of the history
         truths = [c for c in catalogue.groups[target_group] if is_held_out(c.hexcode, liked[target_group]) == (split != "train")]
         if truths:
             truth = truths[int(rng.integers(len(truths)))]

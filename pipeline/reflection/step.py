@@ -9,6 +9,7 @@ prompt, D token width, V feature width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -161,6 +162,8 @@ def set_gradients(losses: dict[str, Tensor], parameters: list[nn.Parameter], con
     for parameter, gradient in zip(parameters, total, strict=True):
         parameter.grad = gradient
     logged["grad"] = float(nn.utils.clip_grad_norm_(parameters, config.clip_norm))
+    if not math.isfinite(logged["grad"]):
+        raise ValueError(f"the gradient's norm is {logged['grad']}; lower reflection.learning_rate or reflection.rank_scale.")
     return logged
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +39,13 @@ def choose_ticks(low: float, high: float, *, count: int) -> list[float]:
     raise AssertionError("20 times the power of ten below a count-th of the span always fits")
 
 
-def format_tick(value: float) -> str:
-    """Write an axis number shortly: 0.05, 12, 3.4k."""
-    text = f"{value / 1000:.4g}k" if abs(value) >= 10_000 else f"{value:.3g}" if abs(value) >= 1e-9 else "0"
-    return text.replace("-", "−")
+def format_ticks(ticks: Sequence[float]) -> list[str]:
+    """Write axis numbers with as many decimals as tell neighbours apart; large ones in thousands."""
+    step = min((b - a for a, b in itertools.pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0) or 1.0
+    if max(map(abs, ticks), default=0.0) >= 10_000 and step >= 100:
+        return [f"{tick / 1000:.4g}k".replace("-", "−") for tick in ticks]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{tick:.{decimals}f}".replace("-", "−") if tick else "0" for tick in ticks]
 
 
 def draw_intervals(marks: Sequence[Mark], *, label: str, limits: tuple[float, float] | None = None) -> Markup:
@@ -57,9 +61,10 @@ def draw_intervals(marks: Sequence[Mark], *, label: str, limits: tuple[float, fl
 
     bottom = len(marks) * ROW_HEIGHT + 6
     parts = []
-    for tick in choose_ticks(low, high, count=5):
+    ticks = choose_ticks(low, high, count=5)
+    for tick, text in zip(ticks, format_ticks(ticks), strict=True):
         parts.append(element("line", x1=place(tick), x2=place(tick), y1=2, y2=bottom, class_="grid"))
-        parts.append(element("text", format_tick(tick), x=place(tick), y=bottom + 13, class_="tick", text_anchor="middle"))
+        parts.append(element("text", text, x=place(tick), y=bottom + 13, class_="tick", text_anchor="middle"))
     for row, mark in enumerate(marks):
         y = row * ROW_HEIGHT + ROW_HEIGHT / 2 + 3
         parts.append(element("text", mark.label, x=left - 8, y=y + 4, class_=f"name {mark.role}", text_anchor="end"))
@@ -106,11 +111,12 @@ def draw_curve(points: Sequence[tuple[float, float]], *, label: str, x_name: str
         return element("polyline", points=" ".join(f"{place_x(x)},{place_y(y)}" for x, y in line), class_=name)
 
     parts = []
-    for tick in choose_ticks(y_low, y_high, count=4):
+    ticks = choose_ticks(y_low, y_high, count=4)
+    for tick, text in zip(ticks, format_ticks(ticks), strict=True):
         y = place_y(tick)
         parts.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(element("text", format_tick(tick), x=left - 6, y=y, dy="3.5", class_="tick", text_anchor="end"))
-    for value, x, anchor in ((format_tick(x_low), left, "start"), (x_name, (left + right) / 2, "middle"), (format_tick(x_high), right, "end")):
+        parts.append(element("text", text, x=left - 6, y=y, dy="3.5", class_="tick", text_anchor="end"))
+    for value, x, anchor in ((f"{x_low:g}", left, "start"), (x_name, (left + right) / 2, "middle"), (f"{x_high:g}", right, "end")):
         parts.append(element("text", value, x=x, y=bottom + 16, class_="tick", text_anchor=anchor))
     shown = average_blocks(points, limit=MAX_POINTS)
     is_long = len(shown) >= SMOOTHED_POINTS

@@ -22,7 +22,8 @@ from pipeline.report.figures import (
 from pipeline.report.inputs import ReportInputs, flatten_params
 from pipeline.report.markup import Markup, element, join
 
-CHARTED = ("style_accuracy", "concept_accuracy", "cpis", "cis", "log2_rank_gain")
+CHARTED = ("style_accuracy", "concept_accuracy", "*_truth", "cpis", "cis", "log2_rank_gain", "cis_truth", "cps", "cs", "*_pers", "*_sem")
+NUM_CHARTS = 6  # the first of those that the run has
 FACTS = ("style_accuracy", "concept_accuracy", "delta_r")
 
 
@@ -56,11 +57,12 @@ def build_facts(summary: dict[str, Any]) -> Markup:
 
 
 def build_charts(summary: dict[str, Any]) -> Markup:
-    """Build one interval chart for each of the chosen metrics."""
+    """Build interval charts of the most telling metrics; `*` stands for the perceptual model."""
+    metrics = list_metrics(summary)
+    names = [name.replace("*", summary["perceptual"]) for name in CHARTED]
+    chosen = [name for name in names if name in {metric.name for metric in metrics}][:NUM_CHARTS]
     panels = []
-    for metric in list_metrics(summary):
-        if metric.name not in CHARTED and metric.name != f"{summary['perceptual']}_truth":
-            continue
+    for metric in (metric for metric in metrics if metric.name in chosen):
         marks = [
             Mark(
                 label=get_title(method),
@@ -148,7 +150,7 @@ def build_curves(inputs: ReportInputs) -> Markup:
         panels = []
         for name, points in curves.columns.items():
             first, last = points[0][1], points[-1][1]
-            heading = element("h3", name.replace("_", " "), element("small", f"{first:.4g} → {last:.4g}"))
+            heading = element("h3", name.replace("_", " "), element("small", f"{first:.3g} → {last:.3g}"))
             panels.append(element("div", heading, draw_curve(points, label=f"{stage}: {name}", x_name=curves.x_name), class_="panel"))
         if panels:
             blocks.append(join(element("h3", stage.capitalize(), class_="stage"), element("div", *panels, class_="panels curves")))

@@ -50,7 +50,7 @@ footer { color: var(--faint); font-size: .86rem; padding-top: 3rem; padding-bott
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)); gap: 1rem; }
 .panels.curves { grid-template-columns: repeat(auto-fill, minmax(min(240px, 100%), 1fr)); }
 .panel h3 { display: flex; justify-content: space-between; gap: .6rem; align-items: baseline; margin-bottom: .5rem; }
-.panel h3 small { font-weight: 400; color: var(--faint); font-size: .78rem; }
+.panel h3 small { white-space: nowrap; font-weight: 400; color: var(--faint); font-size: .78rem; }
 .stage { margin: 1.5rem 0 .7rem; }
 
 .scroll { overflow-x: auto; background: var(--card); border-radius: 16px; box-shadow: var(--shadow); }

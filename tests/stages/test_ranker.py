@@ -66,7 +66,7 @@ def start_stage(arguments: list[str], root: Path) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_a_stage_killed_in_training_and_started_again_writes_the_same_bytes(tmp_path: Path) -> None:
-    arguments = write_inputs(tmp_path, epochs=400, validate_every=5, patience=1000)
+    arguments = write_inputs(tmp_path, epochs=60, validate_every=5, patience=1000)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert start_stage(arguments, whole).wait(timeout=300) == 0
     process = start_stage(arguments, killed)

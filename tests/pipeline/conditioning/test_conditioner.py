@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 from pipeline.conditioning.calibrator import CalibratorConfig
 from pipeline.conditioning.conditioner import (
-    ConditionInputs,
     Conditioner,
+    ConditionInputs,
     PromptFormat,
     build_conditioner,
     load_conditioner,
@@ -21,6 +20,7 @@ from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.conditioning.states import compute_condition_inputs, from_bytes, to_bytes
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 NUM_TEXT, NUM_IMG = 6, 3
 SHAPE = MapperShape(

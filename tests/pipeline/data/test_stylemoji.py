@@ -56,6 +56,16 @@ def test_histories_show_the_liked_style_of_the_truths_group_and_noise(small: Dat
         assert truth_concept not in {split_id(i)[0] for i in case["history"]}
 
 
+def test_the_whole_history_does_not_give_the_liked_style_away() -> None:
+    config = replace(CONFIG, num_users=300, num_concepts=200, history_length=20, groups_per_user=3, noise=0.2)
+    data = build_stylemoji(config, extras=[], seed=0)
+    group = {item["item_id"]: item["category"] for item in data.items}
+    related = [sum(group[i] == group[case["truth_id"]] for i in case["history"]) for case in data.cases]
+    assert abs(sum(related) / len(related) - (16 / 3 + 4 / 8)) < 0.25  # 16 liked items over 3 groups, noise over 8; 300 users
+    votes = [Counter(split_id(i)[1] for i in case["history"]).most_common(1)[0][0] for case in data.cases]
+    assert sum(vote == split_id(case["truth_id"])[1] for vote, case in zip(votes, data.cases, strict=True)) / 300 < 0.5
+
+
 def test_no_history_holds_a_held_out_pair_and_test_truths_are_held_out(small: Dataset) -> None:
     for case in small.cases:
         assert not any(is_held_out(*split_id(item_id)) for item_id in case["history"])

@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from tests.tiny_models import save_tiny_qwen2
 
 from pipeline.keywords.extract import NO_CAPTION, NO_TEXT, KeywordsConfig, extract_keywords
 from pipeline.keywords.prompts import EXAMPLES, build_detailed_prompt, build_examples, build_keyword_prompt
 from pipeline.models.decoding import DecodeRules
 from pipeline.models.llm import LazyLanguageModel, load_language_model
+from tests.tiny_models import save_tiny_qwen2
 
 CONFIG = KeywordsConfig(prompt_style="few_shot", num_keywords=5, max_new_tokens=24, batch_size=2, max_rejected_fraction=1.0)
 ITEMS = pa.table({"item_id": ["a", "b", "c", "d"], "text": ["dog", " ", "cat", "cow"]})

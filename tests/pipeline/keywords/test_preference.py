@@ -32,11 +32,12 @@ RETRIEVED = [("c1", 0, "i2", 0.5), ("c1", 1, "i1", 0.3), ("c1", 2, "i3", 0.2)]
 
 def make_builder(*, captions: dict[str, str] | None = None, text: str = "Truck", **changes: object) -> PreferenceBuilder:
     captions = {"r": "a classic sticker of a truck"} if captions is None else captions
+    strings = pa.schema([("item_id", pa.string()), ("caption", pa.string())])
     rows = [dict(zip(("case_id", "rank", "item_id", "weight"), row, strict=True)) for row in RETRIEVED]
     return PreferenceBuilder(
         dataclasses.replace(CONFIG, **changes),
         items=pa.table({"item_id": ["r", *KEYWORDS], "text": [text, *KEYWORDS]}),
-        captions=pa.table({"item_id": list(captions), "caption": list(captions.values())}, schema=pa.schema([("item_id", pa.string()), ("caption", pa.string())])),
+        captions=pa.table({"item_id": list(captions), "caption": list(captions.values())}, schema=strings),
         keywords=pa.table({"item_id": list(KEYWORDS), "keywords": list(KEYWORDS.values())}),
         retrieved=pa.Table.from_pylist(rows),
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 from pipeline.models.diffusion import Diffusion, load_diffusion
+from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 
 @pytest.fixture(scope="module")

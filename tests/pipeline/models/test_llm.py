@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_models import LLM_DIM, save_tiny_qwen2
 
 from pipeline.models.decoding import DecodeRules, Reply
 from pipeline.models.llm import PAD_TOKENS, LanguageModel, choose_dtype, load_language_model
+from tests.tiny_models import LLM_DIM, save_tiny_qwen2
 
 PREFIX = "Picture: an oil painting.\nKeywords: oil, painting\n\n"
 PROMPTS = ["dog", "a cat on a mat", "x" * (PAD_TOKENS + 3), "caption: a red car"]

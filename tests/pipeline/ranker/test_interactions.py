@@ -11,9 +11,7 @@ HISTORIES = {"u1": ["a", "b", "a", "c"], "u2": ["d", "broken"], "u3": ["b"]}
 
 
 def build(**changes: object) -> RankerData:
-    interactions = [
-        {"user_id": user, "item_id": item, "position": place} for user, items in HISTORIES.items() for place, item in enumerate(items)
-    ]
+    interactions = [{"user_id": user, "item_id": item, "position": place} for user, items in HISTORIES.items() for place, item in enumerate(items)]
     references = {"u1": "d", "u2": "a", "u4": "broken"}
     cases = [
         {"case_id": f"case-{user}", "user_id": user, "split": "test", "history": HISTORIES.get(user, []), "reference_id": item, "truth_id": None}

@@ -11,9 +11,7 @@ PAIRS = torch.tensor([[0, 0], [0, 3], [1, 2], [2, 5]])
 
 def make_model(**changes: object) -> Micro:
     generator = torch.Generator().manual_seed(0)
-    features = {
-        name: torch.randn(20, dim, dtype=torch.float64, generator=generator) + 1.0 for name, dim in (("image", 9), ("text", 7))
-    }
+    features = {name: torch.randn(20, dim, dtype=torch.float64, generator=generator) + 1.0 for name, dim in (("image", 9), ("text", 7))}
     config = MicroConfig(**{"embedding_dim": 6, "num_neighbors": 4, **changes})
     return Micro(features, PAIRS, num_users=3, config=config, generator=generator)
 

@@ -76,6 +76,13 @@ def test_clipping_bounds_the_gradient(world) -> None:
     assert torch.cat([parameter.grad.flatten() for parameter in parameters]).norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_a_gradient_that_is_not_finite_is_one_clear_error(world) -> None:
+    parameters = list(world.conditioner.parameters())
+    broken = parameters[0].sum() * torch.tensor(float("nan"))
+    with pytest.raises(ValueError, match="lower reflection.learning_rate"):
+        set_gradients({"semantic": broken}, parameters, world.config)
+
+
 def test_without_perturbations_there_is_no_rank_loss_and_no_image(world) -> None:
     drawn = world.tools.diffusion.num_drawn
     config = dataclasses.replace(world.config, num_perturbations=0)

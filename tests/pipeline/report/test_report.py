@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.artifacts import build_table
 from pipeline.metrics.definitions import define_metrics
-from pipeline.report.charts import Mark, average_blocks, choose_ticks, draw_curve, draw_intervals, smooth
+from pipeline.report.charts import Mark, average_blocks, choose_ticks, draw_curve, draw_intervals, format_ticks, smooth
 from pipeline.report.config import ReportConfig
 from pipeline.report.figures import find_best, format_interval, format_value, judge_difference, sort_methods
 from pipeline.report.inputs import (
@@ -258,6 +258,14 @@ def test_ticks_are_round_and_inside():
         ticks = choose_ticks(low, high, count=4)
         assert len(ticks) <= 4
         assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in ticks)
+
+
+def test_axis_numbers_tell_neighbours_apart():
+    assert format_ticks([1.07, 1.071, 1.072]) == ["1.070", "1.071", "1.072"]
+    assert format_ticks([-50, 0, 50]) == ["−50", "0", "50"]
+    assert format_ticks([20_000, 40_000]) == ["20k", "40k"]
+    assert format_ticks([0.002]) == ["0.002"]
+    assert format_ticks([]) == []
 
 
 def test_charts_of_one_point_equal_values_and_no_interval_are_whole():

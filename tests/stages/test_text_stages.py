@@ -1,0 +1,127 @@
+"""Keywords, preference and mapper from the command line, with tiny models. Run: `python -m pytest tests/stages/test_text_stages.py`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
+from pipeline.conditioning.mapper import load_mapper
+from pipeline.keywords.extract import NO_TEXT
+from pipeline.schemas import CAPTIONS, CASES, INTERACTIONS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
+from stages import keywords, mapper, preference
+from tests.pipeline.conditioning.test_fit import CONFIG as MAPPER
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+
+NAMES = ("dog", "cat", "car", "cow", "")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "dtype": "float32",
+        "language_model": str(save_tiny_qwen2(folder / "qwen2")),
+        "language_model_dtype": "float32",
+        "diffusion": str(save_tiny_stable_diffusion(folder / "sd15")),
+    }
+
+
+class Project:
+    """A folder with params and the tables that the stages start from."""
+
+    def __init__(self, root: Path, models: dict[str, str]) -> None:
+        self.root = root
+        self.params: dict[str, Any] = {
+            "seed": 3,
+            "models": models,
+            "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 2},
+            "keywords": {"prompt_style": "chat", "num_keywords": 3, "max_new_tokens": 6, "batch_size": 2, "max_rejected_fraction": 1.0},
+            "preference": {
+                "keywords_from": "retrieved",
+                "num_keywords": 4,
+                "min_count": 2,
+                "min_keywords": 2,
+                "reference_in_prompt": True,
+                "max_rejected_fraction": 1.0,
+            },
+            "mapper": asdict(MAPPER),
+        }
+        item_ids = [f"i{index}" for index in range(len(NAMES))]
+        items = [
+            {"item_id": item_id, "image": {"bytes": b"", "path": None}, "text": name, "category": "", "image_sha256": ""}
+            for item_id, name in zip(item_ids, NAMES, strict=True)
+        ]
+        captions = [{"item_id": item_id, "caption": f"a red {name or 'thing'}"} for item_id, name in zip(item_ids, NAMES, strict=True)]
+        case = {"user_id": "u", "split": "test", "history": item_ids[:3], "truth_id": None}
+        cases = [{**case, "case_id": "c0", "reference_id": "i3"}, {**case, "case_id": "c1", "reference_id": "i4"}]
+        interactions = [{"user_id": "u", "item_id": item_id, "position": index} for index, item_id in enumerate(item_ids[:4])]
+        retrieved = [
+            {"case_id": case_id, "rank": rank, "item_id": f"i{rank}", "similarity": 0.5, "weight": 0.5} for case_id in ("c0", "c1") for rank in (0, 1)
+        ]
+        for table, rows in ((ITEMS, items), (CAPTIONS, captions), (CASES, cases), (INTERACTIONS, interactions), (RETRIEVED, retrieved)):
+            write_table(root / f"{table.name}.parquet", build_table(rows, table), table, provenance={})
+
+    def run(self, stage: Any, out: str, *names: str) -> str:
+        """Run one stage's command on the tables `names` and return what it printed."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump(self.params), encoding="utf-8")
+        arguments = ["--params", str(self.root / "params.yaml"), "--out", str(self.root / out)]
+        for name in names:
+            arguments += [f"--{name}", str(self.root / f"{name}.parquet")]
+        result = CliRunner().invoke(stage.app, arguments)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, str]) -> Project:
+    return Project(tmp_path, models)
+
+
+def test_every_item_gets_keywords_or_a_reason_and_a_second_run_reuses_all(project: Project) -> None:
+    assert "5 rows in, 5 computed, 0 reused" in project.run(keywords, "keywords", "items", "captions")
+    named = read_table(project.root / "keywords/keywords.parquet", KEYWORDS)["item_id"].to_pylist()
+    refused = {row["row_key"]: row["reason"] for row in read_table(project.root / "keywords/rejected.parquet", REJECTED).to_pylist()}
+    assert sorted([*named, *refused]) == ["i0", "i1", "i2", "i3", "i4"]
+    assert refused["i4"] == NO_TEXT
+    assert read_provenance(project.root / "keywords/keywords.parquet")["language_model"].startswith("qwen2-")
+    before = (project.root / "keywords/keywords.parquet").read_bytes()
+    assert "0 computed, 5 reused" in project.run(keywords, "keywords", "items", "captions")
+    assert (project.root / "keywords/keywords.parquet").read_bytes() == before
+
+
+def test_preferences_hold_both_prompts_and_an_empty_reference_text_is_rejected(project: Project) -> None:
+    rows = [{"item_id": f"i{index}", "keywords": ["neon", name]} for index, name in enumerate(NAMES[:4])]
+    write_table(project.root / "keywords.parquet", build_table(rows, KEYWORDS), KEYWORDS, provenance={})
+    printed = project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
+    assert "2 rows in, 2 computed, 0 reused, 1 rejected" in printed
+    row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
+    assert (row["case_id"], row["keywords"], row["counts"]) == ("c0", ["neon", "dog"], [2.0, 1.0])
+    assert row["global_prompt"] == "cow, neon, dog"
+    rejected = read_table(project.root / "preference/rejected.parquet", REJECTED).to_pylist()
+    assert rejected == [{"stage": "preference", "row_key": "c1", "reason": "The text of the reference i4 is empty."}]
+
+
+def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(project: Project) -> None:
+    project.params["mapper"] |= {"max_captions": 4}
+    project.run(mapper, "mapper", "captions", "interactions")
+    files = ("mapper.safetensors", "metrics.json", "curves.csv")
+    before = {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}
+    trained, vectors, facts = load_mapper(project.root / "mapper/mapper.safetensors")
+    assert (trained.shape.input_dim, trained.shape.num_tokens, trained.shape.token_dim) == (LLM_DIM, NUM_TOKENS, TOKEN_DIM)
+    assert vectors.shape == (MAPPER.num_img_tokens, LLM_DIM)
+    assert facts["prompt_format"] == {"prompt_style": "few_shot", "max_text_tokens": MAPPER.max_text_tokens}
+    metrics = read_json(project.root / "mapper/metrics.json")
+    assert (metrics["num_steps"], metrics["num_captions"]) == (9, 2)  # the caption of i4 is of no interacted item
+    for path in (project.root / ".work").rglob("checkpoint.safetensors"):
+        path.unlink()
+    project.run(mapper, "mapper", "captions", "interactions")
+    assert before == {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}
