@@ -7,7 +7,7 @@ STAGES := dataset captioning embedding retrieval keywords preference ranker mapp
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check clean-work $(STAGES)
+.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -27,7 +27,7 @@ repro: setup params  ## run the whole pipeline on the embedded default: nothing 
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
-	dvc repro $(if $(filter generation,$@),generation,$@)
+	dvc repro $@
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	dvc exp run $(ARGS)
@@ -65,6 +65,9 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json
 	python -m embedded.check
+
+picture: setup  ## draw docs/gallery.png from the finished run
+	python -m pipeline.report.picture
 
 clean-work:  ## empty the ledger of finished rows and checkpoints (.work), so that everything is computed anew
 	rm -rf .work

@@ -178,7 +178,7 @@ def measure_all(guidance: float) -> Iterator[tuple[str, dict[str, object]]]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--guidance", type=float, default=3.0, help="classifier-free guidance scale of the drawings")
+    parser.add_argument("--guidance", type=float, default=4.0, help="classifier-free guidance scale of the drawings")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -33,7 +33,7 @@ class CaptionerConfig:
     views: int = 6  # augmented features kept of each image
     batch_size: int = 64
     dropout: float = 0.1
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
 
 
 def list_words(stickers: Stickers) -> list[str]:

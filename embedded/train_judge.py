@@ -26,7 +26,7 @@ class JudgeRecipe:
     width: int = 32
     batch_size: int = 64
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=700, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99))
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

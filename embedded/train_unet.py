@@ -28,7 +28,7 @@ class UnetConfig:
     batch_size: int = 64
     max_snr: float = 5.0  # min-SNR gamma
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, weight_decay=0.01)
+        default_factory=lambda: LoopConfig(steps=2900, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, weight_decay=0.01)
     )
 
 
@@ -58,6 +58,7 @@ def build_sampler() -> DPMSolverMultistepScheduler:
         timestep_spacing="trailing",
         algorithm_type="dpmsolver++",
         solver_order=2,
+        steps_offset=1,  # unused with trailing steps, but the pipeline warns about 0
     )
 
 
@@ -157,7 +158,7 @@ def save_contact_sheet(state: dict[str, Tensor], config: UnetConfig, vae: Autoen
     unet = build_unet(config, vae.config.latent_channels).eval()
     unet.load_state_dict(state)
     states, empty = encode_texts(texts)[0].float(), encode_texts([""])[0].float()
-    drawn = draw_prompts(unet, vae, states, empty, guidance=3.0, steps=20, seed=0)
+    drawn = draw_prompts(unet, vae, states, empty, guidance=4.0, steps=20, seed=0)
     real = stickers.images[rows[:, 0], rows[:, 1]]
     lines = [part for start in (0, 12) for part in (real[start : start + 12], drawn[start : start + 12])]
     sheet = torch.cat([torch.cat(list(line), dim=2) for line in lines], dim=1).permute(1, 2, 0).numpy()

@@ -80,7 +80,7 @@ def setup_logging() -> None:
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    for name in ("transformers", "diffusers", "open_clip", "timm", "PIL", "matplotlib", "root"):
+    for name in ("transformers", "diffusers", "open_clip", "timm", "PIL", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

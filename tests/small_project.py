@@ -13,7 +13,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[1]
-SMALL = ("dataset=stylemoji_small",)
+SMALL = (
+    "dataset=stylemoji_small",
+    "captioning.batch_size=16",
+    "embedding.batch_size=32",
+    "keywords.batch_size=16",
+    "ranker.num_neighbors=10",
+    "ranker.epochs=10",
+    "mapper.img_steps=3",
+    "mapper.mapper_steps=20",
+    "mapper.max_captions=80",
+    "mapper.held_out_captions=16",
+    "reflection.num_steps=6",
+    "reflection.reward_steps=2",
+    "reflection.validation_cases=4",
+    "reflection.validation_every=3",
+    "generation.steps=4",
+    "generation.batch_size=2",
+    "evaluation.num_resamples=200",
+    "report.num_users=4",
+    "runtime.checkpoint_every=2",
+)
 
 
 class SmallProject:
@@ -27,6 +47,7 @@ class SmallProject:
         copy_repository(root)
         self.run("git", "init", "--quiet")
         self.run(sys.executable, "-m", "pipeline.compose", *overrides)
+        shutil.copy2(root / "params.yaml", root / "conf" / "config.yaml")  # the small params are this copy's default
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "small")
 

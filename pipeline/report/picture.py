@@ -1,0 +1,86 @@
+"""Draw `docs/gallery.png`, the README's picture, from a finished run: `python -m pipeline.report.picture`.
+
+One row a user: the history (retrieved items framed), the reference, the truth, and each drawn image.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.artifacts import read_table
+from pipeline.data.images import ImageError, decode_image
+from pipeline.schemas import CASES, GENERATED, ITEMS, RETRIEVED
+
+METHODS = ("sd", "global", "ragar")
+NUM_USERS = 8
+NUM_HISTORY = 10
+TILE, GAP, HEAD = 64, 6, 18  # pixels
+FRAME, PAPER, INK = "#e8590c", "white", "#333333"
+
+
+def draw_picture(data: Path, *, num_users: int = NUM_USERS) -> Image.Image:
+    """Draw the first `num_users` test users that every method has drawn; retrieved items come first in a history."""
+    items = {row["item_id"]: row["image"]["bytes"] for row in read_table(data / "dataset" / "items.parquet", ITEMS).to_pylist()}
+    drawn = {
+        method: {row["case_id"]: row["image"]["bytes"] for row in read_table(data / "generation" / method / "generated.parquet", GENERATED).to_pylist()}
+        for method in METHODS
+    }
+    retrieved: dict[str, set[str]] = {}
+    for row in read_table(data / "retrieval" / "retrieved.parquet", RETRIEVED).to_pylist():
+        retrieved.setdefault(row["case_id"], set()).add(row["item_id"])
+    cases = [
+        case
+        for case in read_table(data / "dataset" / "cases.parquet", CASES).to_pylist()
+        if case["truth_id"] and all(case["case_id"] in images for images in drawn.values())
+    ][:num_users]
+    columns = NUM_HISTORY + 2 + len(METHODS)
+    canvas = Image.new("RGB", (columns * (TILE + GAP) + 3 * GAP, HEAD + len(cases) * (TILE + GAP) + GAP), PAPER)
+    draw_heads(canvas)
+    for line, case in enumerate(cases):
+        framed = retrieved.get(case["case_id"], set())
+        history = sorted(case["history"], key=lambda item_id: item_id not in framed)[:NUM_HISTORY]
+        pictures = [items[item_id] for item_id in (*history, case["reference_id"], case["truth_id"])]
+        pictures += [drawn[method][case["case_id"]] for method in METHODS]
+        for column, data_bytes in enumerate(pictures):
+            frame = column < len(history) and history[column] in framed
+            paste_tile(canvas, data_bytes, column if column < len(history) else column + NUM_HISTORY - len(history), line, framed=frame)
+    return canvas
+
+
+def locate_tile(column: int, line: int) -> tuple[int, int]:
+    """Return a tile's upper left corner; history, known images and drawn images stand a little apart."""
+    apart = (column >= NUM_HISTORY) + (column >= NUM_HISTORY + 2)
+    return GAP + column * (TILE + GAP) + apart * GAP, HEAD + line * (TILE + GAP) + GAP // 2
+
+
+def paste_tile(canvas: Image.Image, data: bytes, column: int, line: int, *, framed: bool) -> None:
+    """Paste one image, or leave its place empty if it cannot be decoded."""
+    x, y = locate_tile(column, line)
+    try:
+        canvas.paste(decode_image(data).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+    except ImageError:
+        return
+    if framed:
+        ImageDraw.Draw(canvas).rectangle((x - 2, y - 2, x + TILE + 1, y + TILE + 1), outline=FRAME, width=2)
+
+
+def draw_heads(canvas: Image.Image) -> None:
+    """Write the columns' names."""
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=11)
+    for column, head in ((0, "history (framed: retrieved)"), (NUM_HISTORY, "reference"), (NUM_HISTORY + 1, "truth")):
+        pen.text((locate_tile(column, 0)[0], 2), head, fill=INK, font=font)
+    for column, method in enumerate(METHODS):
+        pen.text((locate_tile(NUM_HISTORY + 2 + column, 0)[0], 2), method, fill=INK, font=font)
+
+
+if __name__ == "__main__":
+    try:
+        target = Path("docs/gallery.png")
+        target.parent.mkdir(exist_ok=True)
+        draw_picture(Path("data")).save(target, optimize=True)
+        print(f"wrote {target}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
