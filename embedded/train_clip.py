@@ -32,7 +32,7 @@ class ClipConfig:
     patch_size: int = 16
     batch_size: int = 64
     temperature: float = 0.05  # starting value, learnt
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1300, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
 
 
 @dataclass(frozen=True)

@@ -105,18 +105,33 @@ def test_diffusion_folder_is_a_pipeline_that_hides_padding_from_the_text_encoder
 
 
 @pytest.mark.slow
-def test_captioner_vision_tower_equals_the_clip_tower(work_root: Path) -> None:
+def test_the_clip_tower_converts_exactly_into_the_captioners_vision_tower(work_root: Path) -> None:
     import open_clip
-    from transformers import Blip2ForConditionalGeneration
 
-    from embedded.train_captioner import read_visual_state
+    from embedded.train_captioner import CaptionerConfig, build_captioner, convert_vision_tower, read_visual_state
+    from embedded.train_clip import ClipConfig
 
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{resolve_model('embedded/clip')}")
-    captioner = Blip2ForConditionalGeneration.from_pretrained(resolve_model("embedded/captioner"), dtype=torch.float32)
+    captioner = build_captioner(CaptionerConfig(), ClipConfig(), vocabulary_size=10).eval()
+    captioner.vision_model.load_state_dict(convert_vision_tower(read_visual_state()))
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     with torch.inference_mode():
-        pooled = captioner.eval().vision_model(images).last_hidden_state[:, 0] @ read_visual_state()["proj"]
-        assert torch.allclose(pooled, clip.eval().encode_image(images), atol=2e-2)  # both towers were rounded to float16
+        pooled = captioner.vision_model(images).last_hidden_state[:, 0] @ read_visual_state()["proj"]
+        assert torch.allclose(pooled, clip.eval().encode_image(images), atol=1e-4)  # two orders of the same sums
+
+
+@pytest.mark.slow
+def test_the_captioner_writes_its_one_sentence_as_the_hub_model_does(work_root: Path) -> None:
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+    from pipeline.data.openmoji import render_sticker
+
+    folder = resolve_model("embedded/captioner")
+    model = Blip2ForConditionalGeneration.from_pretrained(folder).eval()
+    processor = Blip2Processor.from_pretrained(folder)
+    inputs = processor(images=[render_sticker("1F994", "classic", size=64)], return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    assert processor.batch_decode(tokens, skip_special_tokens=True)[0].strip() == "a classic sticker of a hedgehog"
 
 
 def test_judge_config_lists_all_styles() -> None:
