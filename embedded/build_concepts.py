@@ -56,17 +56,58 @@ PICKS = {
 
 # Official group or subgroup -> our group, for the concepts that were not picked by hand.
 OTHER_GROUPS = {
-    "smileys-emotion": "face", "people-body": "person", "symbols": "symbol", "animals-nature": "animal", "food-drink": "food",
-    "travel-places": "place", "activities": "hobby", "objects": "tool", "plant-flower": "plant", "plant-other": "plant",
-    "food-fruit": "plant", "food-vegetable": "plant", "transport-ground": "vehicle", "transport-water": "vehicle",
-    "transport-air": "vehicle", "clothing": "clothing", "music": "hobby", "musical-instrument": "hobby", "gardening": "tool",
-    "healthcare": "tool", "technology": "tool", "religion": "symbol", "zodiac": "symbol", "climate-environment": "place",
+    "smileys-emotion": "face",
+    "people-body": "person",
+    "symbols": "symbol",
+    "animals-nature": "animal",
+    "food-drink": "food",
+    "travel-places": "place",
+    "activities": "hobby",
+    "objects": "tool",
+    "plant-flower": "plant",
+    "plant-other": "plant",
+    "food-fruit": "plant",
+    "food-vegetable": "plant",
+    "transport-ground": "vehicle",
+    "transport-water": "vehicle",
+    "transport-air": "vehicle",
+    "clothing": "clothing",
+    "music": "hobby",
+    "musical-instrument": "hobby",
+    "gardening": "tool",
+    "healthcare": "tool",
+    "technology": "tool",
+    "religion": "symbol",
+    "zodiac": "symbol",
+    "climate-environment": "place",
 }
 EXTRA_SUBGROUPS = {"animals-nature", "food-drink", "gardening", "healthcare", "objects", "technology", "travel-places", "climate-environment"}
 SKIPPED_SUBGROUPS = {"family", "person-symbol", "hair-style", "skin-tone"}
 SYMBOL_SUBGROUPS = {"religion", "zodiac"}
-SKIPPED_WORDS = ("button", "o’clock", "-thirty", "mx claus", "man ", "woman ", "men ", "women ", "man:", "woman:", "schwäbisch", "trump",
-                 "thunberg", "ibeacon", "arduino", "raspberry", "hal 9000", "bavaria", "badge", "guy fawkes", "tardis", "bdsm")
+SKIPPED_WORDS = (
+    "button",
+    "o’clock",
+    "-thirty",
+    "mx claus",
+    "man ",
+    "woman ",
+    "men ",
+    "women ",
+    "man:",
+    "woman:",
+    "schwäbisch",
+    "trump",
+    "thunberg",
+    "ibeacon",
+    "arduino",
+    "raspberry",
+    "hal 9000",
+    "bavaria",
+    "badge",
+    "guy fawkes",
+    "tardis",
+    "bdsm",
+)
 
 
 def is_sticker(row: dict[str, str]) -> bool:

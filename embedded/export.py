@@ -39,9 +39,7 @@ def main() -> None:
         "clip": lambda state: train_clip.export_clip(state, train_clip.ClipConfig()),
         "captioner": export_captioner,
         "judge": export_judge,
-        "unet": lambda state: train_unet.export_unet(
-            state, train_unet.UnetConfig(), train_vae.VaeConfig().latent_channels
-        ),
+        "unet": lambda state: train_unet.export_unet(state, train_unet.UnetConfig(), train_vae.VaeConfig().latent_channels),
     }
     for name, export in exporters.items():
         state = read_average(name)

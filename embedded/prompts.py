@@ -60,9 +60,7 @@ def build_condition_bank(stickers: Stickers, pairs: Tensor, *, seed: int) -> Con
     names = [text for concept in stickers.concepts for text in list_name_texts(concept.name)]
     pair_states, name_states, empty = (encode_texts(group, fast=True)[0] for group in (texts, names, [""]))
     shape = (MAX_TOKENS, TEXT_WIDTH)
-    return ConditionBank(
-        pair_states.view(len(pairs), -1, *shape), name_states.view(len(stickers.concepts), -1, *shape), empty[0]
-    )
+    return ConditionBank(pair_states.view(len(pairs), -1, *shape), name_states.view(len(stickers.concepts), -1, *shape), empty[0])
 
 
 def draw_conditions(bank: ConditionBank, chosen: Tensor, concepts: Tensor, generator: torch.Generator) -> Tensor:

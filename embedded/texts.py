@@ -36,9 +36,7 @@ def encode_texts(texts: list[str], *, fast: bool = False) -> tuple[Tensor, Tenso
     tokenizer, model = load_text_tower()
     states, masks = [], []
     for start in range(0, len(texts), 128):
-        batch = tokenizer(
-            texts[start : start + 128], padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        )
+        batch = tokenizer(texts[start : start + 128], padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         states.append(output.last_hidden_state.half())
@@ -52,9 +50,7 @@ def encode_pooled(texts: list[str]) -> Tensor:
     tokenizer, model = load_text_tower()
     pooled = []
     for start in range(0, len(texts), 256):
-        batch = tokenizer(
-            texts[start : start + 256], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        )
+        batch = tokenizer(texts[start : start + 256], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         states = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         weights = batch["attention_mask"].unsqueeze(-1).float()
         pooled.append((states * weights).sum(1) / weights.sum(1))

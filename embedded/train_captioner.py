@@ -249,9 +249,7 @@ def main() -> None:
     model.vision_model.requires_grad_(False)
     pairs = stickers.list_pairs(held_out=False)
     held = stickers.list_pairs(held_out=True)
-    views = compute_views(
-        model, stickers.images[pairs[:, 0], pairs[:, 1]], views=config.views, generator=torch.Generator().manual_seed(1)
-    )
+    views = compute_views(model, stickers.images[pairs[:, 0], pairs[:, 1]], views=config.views, generator=torch.Generator().manual_seed(1))
     tokens = tokenize_captions(processor, stickers, pairs)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

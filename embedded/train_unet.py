@@ -27,9 +27,7 @@ class UnetConfig:
     head_dim: int = 32
     batch_size: int = 64
     max_snr: float = 5.0  # min-SNR gamma
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=2900, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, weight_decay=0.01)
-    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2900, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, weight_decay=0.01))
 
 
 def build_unet(config: UnetConfig, latent_channels: int) -> UNet2DConditionModel:
@@ -130,9 +128,7 @@ def export_unet(state: dict[str, Tensor], config: UnetConfig, latent_channels: i
 
 
 @torch.no_grad()
-def draw_prompts(
-    unet: UNet2DConditionModel, vae: AutoencoderKL, states: Tensor, empty: Tensor, *, guidance: float, steps: int, seed: int
-) -> Tensor:
+def draw_prompts(unet: UNet2DConditionModel, vae: AutoencoderKL, states: Tensor, empty: Tensor, *, guidance: float, steps: int, seed: int) -> Tensor:
     """Draw uint8 images (row, 3, 64, 64) for token states, as the pipeline does, for looking at while training."""
     sampler = build_sampler()
     sampler.set_timesteps(steps)

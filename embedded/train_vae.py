@@ -104,9 +104,7 @@ def main() -> None:
         images = flip_images(shift_images(images, generator, reach=config.shift), generator)
         return compute_vae_loss(vae, images, generator, config.kl_weight)
 
-    state = train_module(
-        "vae", vae, config.loop, compute_loss=compute_loss, on_checkpoint=lambda state, _: export_vae(state, config, stickers)
-    )
+    state = train_module("vae", vae, config.loop, compute_loss=compute_loss, on_checkpoint=lambda state, _: export_vae(state, config, stickers))
     export_vae(state, config, stickers)
 
 

@@ -123,9 +123,7 @@ def train_module(
     return average.state
 
 
-def resume(
-    path: Path, module: nn.Module, average: MovingAverage, optimiser: torch.optim.Optimizer, generator: torch.Generator
-) -> int:
+def resume(path: Path, module: nn.Module, average: MovingAverage, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> int:
     """Put a checkpoint's state back in place and give its step; 0 without one."""
     checkpoint = read_checkpoint(path)
     if checkpoint is None:

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -164,7 +165,7 @@ def sort_by_key(data: pa.Table, table: Table) -> pa.Table:
 def check_unique(data: pa.Table, table: Table, *, where: str) -> None:
     """Raise ValueError if two neighbouring rows (the table is sorted) share a key."""
     keys = list(zip(*(data[name].to_pylist() for name in table.key), strict=True))
-    for first, second in zip(keys, keys[1:], strict=False):
+    for first, second in itertools.pairwise(keys):
         if first == second:
             raise ValueError(f"{where}: key {dict(zip(table.key, first, strict=True))} occurs twice.")
 

@@ -40,9 +40,7 @@ def main(
 
     chosen = choose_captions(caption_of, item_ids, config, seed=seed)
     caption_set = build_captions(chosen, load_diffusion(resolve_model(reference), device=device), config)
-    state = fit_mapper(
-        caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every
-    )
+    state = fit_mapper(caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every)
     facts = {"language_model": llm.revision, "diffusion": revision, "params": hash_params(config), "seed": seed}
     save_mapper(out / "mapper.safetensors", state.mapper, state.img_vectors_LD, {**facts, "prompt_format": asdict(config.prompt_format)})
     write_json(out / "metrics.json", {**summarise_fit(state, caption_set), "seed": seed})

@@ -96,9 +96,7 @@ def compute_literal_attention(query_BQD: torch.Tensor, key_BKD: torch.Tensor) ->
     return (query_BQD @ key_BKD.transpose(1, 2) / key_BKD.shape[-1] ** 0.5).softmax(dim=-1)
 
 
-def compute_cosine_attention(
-    query_BQD: torch.Tensor, key_BKD: torch.Tensor, mask_BK: torch.Tensor, *, scale: torch.Tensor | float
-) -> torch.Tensor:
+def compute_cosine_attention(query_BQD: torch.Tensor, key_BKD: torch.Tensor, mask_BK: torch.Tensor, *, scale: torch.Tensor | float) -> torch.Tensor:
     """Compute softmax(scale * cosine) over the keys where `mask_BK` -> (B, Q, K)."""
     if not mask_BK.any(dim=1).all():
         raise ValueError("a global prompt has no token to attend to.")

@@ -60,9 +60,7 @@ class Conditioner(nn.Module):
     def forward(self, inputs: ConditionInputs) -> GeneralPreference:
         """Compute P^gen of a batch, on the module's device."""
         device = self.img_vectors_LD.device
-        text_BTD, mask_BT, img_BLD, global_BKD, global_mask_BK = (
-            getattr(inputs, field.name).to(device) for field in dataclasses.fields(inputs)
-        )
+        text_BTD, mask_BT, img_BLD, global_BKD, global_mask_BK = (getattr(inputs, field.name).to(device) for field in dataclasses.fields(inputs))
         mapped_BKD = self.mapper(img_BLD, self.img_vectors_LD)
         return self.calibrator(text_BTD, mask_BT, mapped_BKD, global_BKD, global_mask_BK)
 

@@ -71,9 +71,7 @@ def compute_prompt_states(
     return stack_states([values[prompt] for prompt in prompts], llm.dtype, shape=shape)
 
 
-def run_prompts(
-    prompts: Sequence[str], language_model: LanguageModel, img_vectors_LD: torch.Tensor, prompt_format: PromptFormat
-) -> PromptStates:
+def run_prompts(prompts: Sequence[str], language_model: LanguageModel, img_vectors_LD: torch.Tensor, prompt_format: PromptFormat) -> PromptStates:
     """Run p_g followed by the [IMG] vectors through the language model; differentiable with respect to the vectors."""
     wrapped = [wrap_detailed_prompt(prompt, language_model, prompt_style=prompt_format.prompt_style) for prompt in prompts]
     return language_model.forward_states(

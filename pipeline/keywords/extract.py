@@ -78,9 +78,7 @@ def name_batch(language_model: LanguageModel, prompts: list[str | Rejection], co
     """Name the keywords of one batch of prompts; a rejected row is asked with a placeholder, so that the batch keeps its shape."""
     asked = [PLACEHOLDER if isinstance(prompt, Rejection) else prompt for prompt in prompts]
     replies = ask_model(language_model, asked, config)
-    return [
-        prompt if isinstance(prompt, Rejection) else read_reply(reply, config) for prompt, reply in zip(prompts, replies, strict=True)
-    ]
+    return [prompt if isinstance(prompt, Rejection) else read_reply(reply, config) for prompt, reply in zip(prompts, replies, strict=True)]
 
 
 def ask_model(language_model: LanguageModel, prompts: list[str], config: KeywordsConfig) -> list[str]:

@@ -10,9 +10,7 @@ NUMBERING = re.compile(r"^(?:[-*•]+|\(?\d{1,2}[.):]\s)\s*")
 LABEL = re.compile(r"^(?:visual\s+)?keywords?\s*(?:\(.*?\))?\s*:\s*", re.IGNORECASE)
 EDGES = " \t\"'`“”‘’.;:!?*()[]{}"
 SHAPE = re.compile(r"^[^\W_](?:[\w'’+&/.-]*[\w+])?(?: [^\W_](?:[\w'’+&/.-]*[\w+])?)*$")
-BOILERPLATE = frozenset(
-    {"keyword", "keywords", "visual keywords", "picture", "image", "text", "none", "n/a", "unknown", "sure", "etc", "and more"}
-)
+BOILERPLATE = frozenset({"keyword", "keywords", "visual keywords", "picture", "image", "text", "none", "n/a", "unknown", "sure", "etc", "and more"})
 
 
 def parse_keywords(reply: str, *, max_keywords: int) -> list[str]:

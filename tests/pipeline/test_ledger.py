@@ -86,10 +86,10 @@ def test_a_kill_between_batches_loses_no_finished_batch_and_cuts_the_rest_alike(
 
 
 def test_kill_9_in_the_middle_of_writing_leaves_whole_parts_only(tmp_path: Path) -> None:
-    script = """
+    script = f"""
 import os, signal, sys
 import pyarrow as pa
-sys.path.insert(0, %r)
+sys.path.insert(0, {str(REPO)!r})
 from tests.pipeline.test_ledger import COLUMNS, make_rows, square
 import pipeline.artifacts as artifacts
 from pipeline.ledger import map_rows, open_ledger
@@ -102,7 +102,7 @@ def replace(a, b):
 os.replace = replace
 with open_ledger("toy", "f" * 40, COLUMNS) as ledger:
     map_rows(ledger, make_rows(30), square, batch_size=4, label="toy")
-""" % str(REPO)
+"""
     process = subprocess.run([sys.executable, "-c", script], env={**os.environ, "DVC_ROOT": str(tmp_path)}, cwd=REPO, check=False)
     assert process.returncode == -signal.SIGKILL
     result = run(make_rows(30))

@@ -75,9 +75,7 @@ def test_inputs_hold_the_states_of_both_prompts(
     assert torch.equal(inputs.select([2]).img_BLD[0], inputs.img_BLD[0])
 
 
-def test_states_are_computed_once_and_read_back_to_the_last_bit(
-    conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion
-) -> None:
+def test_states_are_computed_once_and_read_back_to_the_last_bit(conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion) -> None:
     def refuse() -> LanguageModel:
         raise AssertionError("the language model was loaded again")
 
@@ -99,9 +97,7 @@ def test_storing_states_in_the_models_format_loses_nothing(dtype: torch.dtype) -
     assert torch.equal(from_bytes(to_bytes(states, dtype), dtype).reshape(3, 5), states)
 
 
-def test_p_gen_draws_with_more_rows_than_the_text_encoder_has(
-    conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion
-) -> None:
+def test_p_gen_draws_with_more_rows_than_the_text_encoder_has(conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion) -> None:
     prompt_BTD = conditioner(compute_inputs(conditioner, llm, diffusion)).prompt_BTD
     assert prompt_BTD.shape == (3, NUM_TEXT + 2 * NUM_TOKENS, TOKEN_DIM)
     generators = [torch.Generator().manual_seed(5) for _ in range(3)]

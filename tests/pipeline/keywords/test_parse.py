@@ -14,7 +14,7 @@ from pipeline.keywords.parse import parse_keywords
         ("Pastel, STICKER, Hedgehog,", ["pastel", "sticker", "hedgehog"]),
         ("neon, neon, Neon, cat", ["neon", "cat"]),
         ("red, a very long phrase indeed, cat", ["red", "cat"]),
-        ('Keywords: "red", \'cat\', dog.', ["red", "cat", "dog"]),
+        ("Keywords: \"red\", 'cat', dog.", ["red", "cat", "dog"]),
         ("1. red, 2. cat, 3) dog", ["red", "cat", "dog"]),
         ("- red\n- cat\n- dog", ["red", "cat", "dog"]),
         ("red, cat\nPicture: a dog, text: dog", ["red", "cat"]),

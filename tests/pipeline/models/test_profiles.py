@@ -15,7 +15,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 
 
 def read_profile(name: str) -> dict[str, str | None]:
-    return yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))["models"]
 
 
 def test_all_profiles_name_the_same_roles() -> None:
@@ -27,7 +27,7 @@ def test_all_profiles_name_the_same_roles() -> None:
 
 def test_every_embedded_reference_has_a_recipe() -> None:
     for role, reference in read_profile("embedded").items():
-        if role not in ("profile", "dtype"):
+        if role not in ("profile", "dtype", "language_model_dtype"):
             assert isinstance(reference, str)
             assert reference.startswith(PREFIX)
             find_recipe(reference.removeprefix(PREFIX))
