@@ -16,6 +16,7 @@ from pipeline.evaluation.inputs import Task
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import average_by_user, compute_mean_interval, compute_paired_interval
 
+HEADLINES = ("style_accuracy", "concept_accuracy", "cis_truth", "cpis", "cis", "delta_r")
 CSV_COLUMNS = ("method", "metric", "value", "low", "high", "n")
 
 
@@ -79,10 +80,16 @@ def build_summary(
     }
 
 
-def flatten_metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """Return the main method's values by metric, those that exist: the few numbers that `dvc metrics show` prints."""
-    chosen = summary["methods"].get(summary["main_method"], {})
-    return {name: round(entry["value"], 6) for name, entry in chosen.items() if entry["value"] is not None and name != "num_history"}
+def flatten_metrics(summary: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return what `dvc metrics show` prints: every value of the main method, and the HEADLINES of the others."""
+    return {
+        method: {
+            name: round(entry["value"], 6)
+            for name, entry in entries.items()
+            if entry["value"] is not None and name != "num_history" and (method == summary["main_method"] or name in HEADLINES)
+        }
+        for method, entries in summary["methods"].items()
+    }
 
 
 def list_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:

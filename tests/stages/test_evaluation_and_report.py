@@ -150,7 +150,7 @@ def test_evaluation_writes_scores_summary_metrics_and_plots_and_the_report_reads
     assert summary["profile"] == "tiny"
     assert set(summary["methods"]) == set(METHODS)
     assert summary["methods"]["truth"]["ssim_truth"]["value"] == pytest.approx(100)
-    assert read_json(tmp_path / "a" / "metrics.json")["cis"] == pytest.approx(summary["methods"]["ragar"]["cis"]["value"], abs=1e-6)
+    assert read_json(tmp_path / "a" / "metrics.json")["ragar"]["cis"] == pytest.approx(summary["methods"]["ragar"]["cis"]["value"], abs=1e-6)
     assert (tmp_path / "a" / "methods.csv").read_text().startswith("method,metric,value,low,high,n\n")
     assert read_table(tmp_path / "a" / "rejected.parquet", REJECTED).num_rows == 0
 

@@ -328,8 +328,9 @@ def test_summary_pairs_users_and_flattens_the_main_method(world):
     assert summary["differences"]["truth"]["style_accuracy"]["value"] == pytest.approx(-2 / 3)
     assert set(summary["differences"]) == {"original", "truth"}
     flat = flatten_metrics(summary)
-    assert flat["style_accuracy"] == pytest.approx(1 / 3, abs=1e-6)
-    assert "num_history" not in flat
+    assert flat["ragar"]["style_accuracy"] == pytest.approx(1 / 3, abs=1e-6)
+    assert "num_history" not in flat["ragar"]
+    assert set(flat["truth"]) <= {"style_accuracy", "concept_accuracy", "cis_truth", "cpis", "cis", "delta_r"}
     rows = list_rows(summary)
     assert {row["method"] for row in rows} == {"original", "truth", "ragar"}
     assert set(rows[0]) == {"method", "metric", "value", "low", "high", "n"}
