@@ -106,7 +106,7 @@ def progress(iterable: Iterable[T], *, label: str, total: int | None = None, ste
 def _show_bar(iterable: Iterable[T], *, label: str, total: int | None, step: int) -> Iterator[T]:
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=label, unit="row", dynamic_ncols=True, leave=False) as bar:
+    with tqdm(total=total, desc=label, unit="row", dynamic_ncols=True, leave=False, disable=False) as bar:
         for item in iterable:
             yield item
             bar.update(min(step, total - bar.n) if total is not None else step)

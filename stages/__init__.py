@@ -2,5 +2,7 @@
 
 import os
 
-# Threads that spin while they wait make two torch processes on the same cores ten times slower; it must be set before torch loads.
+# Both must be set before torch and tqdm load. Threads that spin while they wait make two torch processes on the same cores ten
+# times slower; libraries' own progress bars would garble the log (ours ask to be shown).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TQDM_DISABLE", "1")
