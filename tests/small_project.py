@@ -80,11 +80,9 @@ class SmallProject:
         base = self.root / "data" / folder
         return {p.relative_to(base).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(base.rglob("*")) if p.is_file()}
 
-    def clear_work(self) -> None:
-        """Empty the ledger, but keep the assembled models."""
-        for path in (self.root / ".work").iterdir():
-            if path.name != "models":
-                shutil.rmtree(path)
+    def clear_work(self, stage: str) -> None:
+        """Empty one stage's ledger and checkpoints."""
+        shutil.rmtree(self.root / ".work" / stage, ignore_errors=True)
 
 
 def copy_repository(root: Path) -> None:
