@@ -65,8 +65,9 @@ def main(
     provenance = build_provenance(stage, method=method, identity=chosen.identity)
     print_summary(stage, result.summary)
     write_table(out / "generated.parquet", build_generated(method, result), GENERATED, provenance=provenance)
+    max_fraction = 1.0 if method == "truth" else config.max_rejected_fraction  # a data set need not know any truth
     rejects = partial(write_rejected, out / "rejected.parquet", stage, result.rejected)
-    rejects(rows_in=result.summary.rows_in, max_fraction=config.max_rejected_fraction, provenance=provenance)
+    rejects(rows_in=result.summary.rows_in, max_fraction=max_fraction, provenance=provenance)
 
 
 def load_trained(calibrator: Path | None, device: torch.device) -> Conditioner:
