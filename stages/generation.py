@@ -65,7 +65,8 @@ def main(
     provenance = build_provenance(stage, method=method, identity=chosen.identity)
     print_summary(stage, result.summary)
     write_table(out / "generated.parquet", build_generated(method, result), GENERATED, provenance=provenance)
-    max_fraction = 1.0 if method == "truth" else config.max_rejected_fraction  # a data set need not know any truth
+    # a data set need not know any truth; one that knows some must know nearly all
+    max_fraction = 1.0 if method == "truth" and not any(case.truth_id for case in studio.cases) else config.max_rejected_fraction
     rejects = partial(write_rejected, out / "rejected.parquet", stage, result.rejected)
     rejects(rows_in=result.summary.rows_in, max_fraction=max_fraction, provenance=provenance)
 

@@ -293,3 +293,13 @@ def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:
     project.params["generation"]["max_rejected_fraction"] = 0.1
     assert "1 of 4 rows were rejected" in project.generate("truth", fails=True)
+
+
+def test_a_data_set_without_truths_draws_none_and_goes_on(project: Project) -> None:
+    project.params["generation"]["max_rejected_fraction"] = 0.1
+    path = project.root / "cases.parquet"
+    cases = read_table(path, CASES).to_pylist()
+    write_table(path, [{**case, "truth_id": None} for case in cases], CASES, provenance={})
+    project.generate("truth")
+    assert read_table(project.root / "truth" / "rejected.parquet", REJECTED).num_rows == 4
+    assert read_table(project.root / "truth" / "generated.parquet", GENERATED).num_rows == 0
