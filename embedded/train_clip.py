@@ -1,7 +1,7 @@
 """Train the image tower of the `open_clip` model against the frozen MiniLM text tower.
 
 The text projection is the identity and stays it: MiniLM's own sentence space knows which things are alike, and a projection
-trained to tell 300 concepts apart forgets that (of the retrieved items 41% were then of the reference's group, now 53%: data/retrieval/metrics.json).
+trained to tell 300 concepts apart forgets that, and retrieval with it.
 
 Run as `python -m embedded.train_clip` (about ten minutes on one core). Every image is compared with a full bank of texts,
 in three questions at once: which pair (any paraphrase of any training pair), which concept (style-free texts), which style
