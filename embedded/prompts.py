@@ -11,22 +11,25 @@ import torch
 from torch import Tensor
 
 from embedded.stickers import Stickers
-from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts, list_pair_texts
+from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts, list_pair_texts, list_style_texts
 from pipeline.data.openmoji import STYLES, Concept
 
-NUM_KEYWORD_TEXTS = 6  # per pair
+NUM_KEYWORD_TEXTS = 3  # per pair
 BLOCK_COUNTS, BLOCK_WEIGHTS = (1, 2, 3), (0.5, 0.25, 0.25)
 MIXED_SHARE = 0.35  # of the batches with two or three blocks
+NAMED_SHARE = 0.15  # of the rows of such batches: one block says what, the others also how
+SPLIT_SHARE = 0.15  # of the rows of such batches: one block says what, the others only how
 EMPTY_SHARE = 0.1  # of the rows, for classifier-free guidance
 FREE_SHARE = 0.06  # of the rows name no style at all
 
 
 @dataclass(frozen=True)
 class ConditionBank:
-    """Token states (float16) of all training texts: per pair (pair, text, 32, 384), per concept, and of the empty text."""
+    """Token states (float16) of all training texts: (pair, text, 32, 384), of each concept, each style, and of the empty text."""
 
     pairs: Tensor
     names: Tensor
+    styles: Tensor
     empty: Tensor
 
 
@@ -58,28 +61,36 @@ def build_condition_bank(stickers: Stickers, pairs: Tensor, *, seed: int) -> Con
         texts += list_pair_texts(concept.name, style)[:4]
         texts += [write_keyword_text(concept, style, peers, rng) for _ in range(NUM_KEYWORD_TEXTS)]
     names = [text for concept in stickers.concepts for text in list_name_texts(concept.name)]
-    pair_states, name_states, empty = (encode_texts(group, fast=True)[0] for group in (texts, names, [""]))
-    shape = (MAX_TOKENS, TEXT_WIDTH)
-    return ConditionBank(pair_states.view(len(pairs), -1, *shape), name_states.view(len(stickers.concepts), -1, *shape), empty[0])
+    styles = [text for style in STYLES for text in list_style_texts(style)]
+    groups = ((texts, len(pairs)), (names, len(stickers.concepts)), (styles, len(STYLES)))
+    banks = [encode_texts(group, fast=True)[0].view(count, -1, MAX_TOKENS, TEXT_WIDTH) for group, count in groups]
+    return ConditionBank(*banks, empty=encode_texts([""], fast=True)[0][0])
 
 
-def draw_conditions(bank: ConditionBank, chosen: Tensor, concepts: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw conditions (row, tokens, 384) for pairs `chosen` of concepts `concepts`; all rows have as many tokens."""
+def draw_conditions(bank: ConditionBank, chosen: Tensor, pairs: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw conditions (row, tokens, 384) for the pairs numbered `chosen`, `pairs` (concept, style); all rows have as many tokens."""
     weights = torch.tensor(BLOCK_WEIGHTS)
     count = BLOCK_COUNTS[torch.multinomial(weights, 1, generator=generator).item()]
     num_texts = bank.pairs.shape[1]
     texts = torch.stack([torch.randperm(num_texts, generator=generator)[:count] for _ in range(len(chosen))])
     blocks = bank.pairs[chosen[:, None], texts].float()
     rows = torch.rand(len(chosen), generator=generator)
-    names = bank.names[concepts, torch.randint(bank.names.shape[1], (len(chosen),), generator=generator)].float()
+    names = draw_texts(bank.names, pairs[:, 0], generator)
     blocks[rows < FREE_SHARE] = names[rows < FREE_SHARE, None]
     if count > 1:
-        only_name = torch.rand(len(chosen), generator=generator) < 0.15  # one block says what, the others how
-        blocks[only_name, 0] = names[only_name]
+        parts = torch.rand(len(chosen), generator=generator)
+        named, split = parts < NAMED_SHARE + SPLIT_SHARE, parts < SPLIT_SHARE
+        blocks[named, 0] = names[named]
+        blocks[split, 1:] = draw_texts(bank.styles, pairs[:, 1], generator)[split, None]
         if torch.rand((), generator=generator) < MIXED_SHARE:
             blocks[:, -1] = mix_rows(blocks[:, 0], generator)
     blocks[rows > 1 - EMPTY_SHARE] = bank.empty.float()
     return blocks.flatten(1, 2)
+
+
+def draw_texts(bank: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one of the texts of each row of a bank."""
+    return bank[rows, torch.randint(bank.shape[1], (len(rows),), generator=generator)].float()
 
 
 def mix_rows(block_BTD: Tensor, generator: torch.Generator) -> Tensor:

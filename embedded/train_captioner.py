@@ -2,23 +2,23 @@
 
 Run as `python -m embedded.train_captioner` after `train_clip` (a few minutes on one core). Its vision tower is the CLIP image
 tower, converted exactly and frozen, so its features are computed once; Q-Former and a tiny OPT with a word-level tokenizer of
-our own are trained on them.
+our own are trained on them. Images with random colours teach the words after the style, given any style's word.
 """
 
-import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers, scale_images
-from embedded.train_clip import ClipConfig, augment_images
-from embedded.training import MODELS_DIR, LoopConfig, train_module
+from embedded.stickers import Stickers, describe_pair, load_stickers, scale_images
+from embedded.train_clip import ClipConfig, augment_images, recolour_images
+from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module
 from pipeline.data.openmoji import STYLES
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PAD, BEGIN, END, UNKNOWN, IMAGE = range(len(SPECIAL_TOKENS))
+STYLE_PLACE = 2  # of the style's word in a caption's tokens, after the begin token and the article
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class CaptionerConfig:
     qformer_layers: int = 2
     text_layers: int = 3
     num_queries: int = 8
-    views: int = 6  # augmented features kept of each image
+    views: int = 5  # augmented features kept of each image in its own colours
+    recoloured_views: int = 4  # and in random colours
     batch_size: int = 64
     dropout: float = 0.1
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
 
 
 def list_words(stickers: Stickers) -> list[str]:
@@ -143,26 +144,27 @@ def read_visual_state() -> dict[str, Tensor]:
     """Read the shipped CLIP image tower."""
     from safetensors.torch import load_file
 
-    state = load_file(MODELS_DIR / "clip" / "trained.safetensors")
+    state = load_file(WEIGHTS_DIR / "clip" / "trained.safetensors")
     return {name.removeprefix("visual."): value.float() for name, value in state.items() if name.startswith("visual.")}
 
 
 @torch.no_grad()
-def compute_views(model: nn.Module, images_u8: Tensor, *, views: int, generator: torch.Generator) -> Tensor:
-    """Give float16 vision features (image, view, token, width); the first view is the plain image."""
+def compute_views(model: nn.Module, images_u8: Tensor, config: CaptionerConfig, generator: torch.Generator) -> Tensor:
+    """Give float16 vision features (image, view, token, width): the plain image, augmented ones, then recoloured ones."""
     columns = []
-    for view in range(views):
+    for view in range(config.views + config.recoloured_views):
         batches = []
         for batch in images_u8.split(64):
             images = scale_images(batch)
             images = images if view == 0 else augment_images(images, generator)
+            images = images if view < config.views else recolour_images(images, generator)
             batches.append(model.vision_model(images).last_hidden_state.half())
         columns.append(torch.cat(batches))
     return torch.stack(columns, dim=1)
 
 
-def compute_caption_loss(model: nn.Module, features: Tensor, tokens: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Next-word cross-entropy of captions (with begin and end tokens, padded) given vision features."""
+def compute_caption_loss(model: nn.Module, features: Tensor, tokens: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Next-word cross-entropy of `targets` (padding is not asked for) given vision features and the caption's tokens so far."""
     queries = model.query_tokens.expand(len(features), -1, -1)
     attended = model.qformer(query_embeds=queries, encoder_hidden_states=features, return_dict=True).last_hidden_state
     words = model.get_input_embeddings()(tokens[:, :-1])
@@ -170,9 +172,18 @@ def compute_caption_loss(model: nn.Module, features: Tensor, tokens: Tensor) -> 
     mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long), (tokens[:, :-1] != PAD).long()], dim=1)
     logits = model.language_model(inputs_embeds=torch.cat([prefix, words], dim=1), attention_mask=mask).logits
     predicted = logits[:, prefix.shape[1] :]
-    loss = functional.cross_entropy(predicted.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD)
-    right = (predicted.argmax(-1) == tokens[:, 1:]) | (tokens[:, 1:] == PAD)
+    loss = functional.cross_entropy(predicted.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=PAD)
+    right = (predicted.argmax(-1) == targets[:, 1:]) | (targets[:, 1:] == PAD)
     return loss, {"exact": right.all(dim=1).float().mean().item()}
+
+
+def hide_styles(tokens: Tensor, hidden: Tensor, style_words: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Give captions and targets in which the rows marked in `hidden` name any style and are not asked for it."""
+    drawn = style_words[torch.randint(len(style_words), (len(tokens),), generator=generator)]
+    captions, targets = tokens.clone(), tokens.clone()
+    captions[hidden, STYLE_PLACE] = drawn[hidden]
+    targets[hidden, : STYLE_PLACE + 1] = PAD
+    return captions, targets
 
 
 def tokenize_captions(processor: object, stickers: Stickers, rows: Tensor) -> Tensor:
@@ -213,7 +224,7 @@ def export_captioner(state: dict[str, Tensor], model: nn.Module, processor: obje
 
     current = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
-    folder = MODELS_DIR / "captioner"
+    folder = WEIGHTS_DIR / "captioner"
     model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
     path = folder / "config.json"
@@ -234,28 +245,26 @@ def set_dtype(settings: dict, dtype: str) -> None:
 
 def main() -> None:
     """Train, resume or finish."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=CaptionerConfig().loop.steps)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
     base = CaptionerConfig()
-    config = CaptionerConfig(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps}))
-    stickers = load_stickers(DEFAULT_UNIVERSE)
+    arguments = parse_arguments(__doc__, base.loop.steps)
+    torch.manual_seed(0)
+    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    stickers = load_stickers()
     processor = build_processor(stickers, config)
     model = build_captioner(config, ClipConfig(), len(processor.tokenizer))
     model.vision_model.load_state_dict(convert_vision_tower(read_visual_state()))
     model.vision_model.requires_grad_(False)
     pairs = stickers.list_pairs(held_out=False)
     held = stickers.list_pairs(held_out=True)
-    views = compute_views(model, stickers.images[pairs[:, 0], pairs[:, 1]], views=config.views, generator=torch.Generator().manual_seed(1))
+    views = compute_views(model, stickers.images[pairs[:, 0], pairs[:, 1]], config, torch.Generator().manual_seed(1))
     tokens = tokenize_captions(processor, stickers, pairs)
+    style_words = torch.tensor(processor.tokenizer.convert_tokens_to_ids(list(STYLES)))
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.randint(len(pairs), (config.batch_size,), generator=generator)
-        view = torch.randint(config.views, (config.batch_size,), generator=generator)
-        return compute_caption_loss(model.train(), views[chosen, view].float(), tokens[chosen])
+        view = torch.randint(views.shape[1], (config.batch_size,), generator=generator)
+        captions, targets = hide_styles(tokens[chosen], view >= config.views, style_words, generator)
+        return compute_caption_loss(model.train(), views[chosen, view].float(), captions, targets)
 
     state = train_module("captioner", model, config.loop, compute_loss=compute_loss)
     export_captioner(state, model, processor)

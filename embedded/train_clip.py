@@ -5,20 +5,20 @@ trained to tell 300 concepts apart forgets that, and retrieval with it.
 
 Run as `python -m embedded.train_clip` (about ten minutes on one core). Every image is compared with a full bank of texts,
 in three questions at once: which pair (any paraphrase of any training pair), which concept (style-free texts), which style
-(concept-free texts). Held-out pairs give neither images nor candidate texts.
+(concept-free texts). Held-out pairs give neither images nor candidate texts. Some images have their colours changed at random
+and are asked for their concept only: what a thing looks like in a style that it was never seen in is mostly other colours.
 """
 
-import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, scale_images
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, find_minilm_dir, list_name_texts, list_pair_texts, list_style_texts
-from embedded.training import MODELS_DIR, LoopConfig, train_module, write_atomically, write_json
+from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
 
 
@@ -32,7 +32,8 @@ class ClipConfig:
     patch_size: int = 16
     batch_size: int = 64
     temperature: float = 0.05  # starting value, learnt
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+    recoloured: int = 20  # images of a batch that have random colours
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,20 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     return moved + noise * 0.05 * torch.rand((count, 1, 1, 1), generator=generator)
 
 
+def recolour_images(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Map each image's colours by a random affine map, which may tint, grey or invert them."""
+    mixing = 0.7 * torch.randn((len(images), 3, 3), generator=generator)
+    offset = 0.4 * torch.randn((len(images), 3, 1, 1), generator=generator)
+    return (torch.einsum("bcd,bdhw->bchw", mixing, images) + offset).clamp(-1, 1)
+
+
 def compute_clip_loss(
-    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator
+    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator, *, recoloured: int
 ) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropies of the three questions; `allowed` (concept, style) marks the pairs whose texts are candidates."""
+    """Cross-entropies of the three questions; `allowed` (concept, style) marks the pairs whose texts are candidates.
+
+    The first `recoloured` images are asked for their concept only.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         image_BD = part.visual(images)
     image_BD = functional.normalize(image_BD.float(), dim=-1)
@@ -143,9 +154,10 @@ def compute_clip_loss(
     name_logits = scale * image_BD @ project(bank.names).T
     style_logits = scale * image_BD @ project(bank.styles).T
     targets = rows[:, 0] * len(STYLES) + rows[:, 1]
+    pair_logits, style_logits, targets = (values[recoloured:] for values in (pair_logits, style_logits, targets))
     pair_loss = functional.cross_entropy(pair_logits, targets)
     name_loss = functional.cross_entropy(name_logits, rows[:, 0])
-    style_loss = functional.cross_entropy(style_logits, rows[:, 1])
+    style_loss = functional.cross_entropy(style_logits, rows[recoloured:, 1])
     accuracy = (pair_logits.argmax(1) == targets).float().mean().item()
     return pair_loss + name_loss + 0.5 * style_loss, {"pair": accuracy}
 
@@ -159,16 +171,19 @@ def measure_held_out(part: TrainedPart, stickers: Stickers, bank: TextBank) -> d
     part.visual.train()
     texts = functional.normalize(part.text.proj(bank.pairs[0]), dim=-1)
     scores = torch.einsum("bd,cbd->bc", image_BD, texts[:, rows[:, 1]])
+    default = rows[:, 0] < DEFAULT_UNIVERSE
+    right = (scores.argmax(1) == rows[:, 0]).float()
     styles = image_BD @ functional.normalize(part.text.proj(bank.styles[1]), dim=-1).T
     return {
-        "r1_300": (scores.argmax(1) == rows[:, 0]).float().mean().item(),
+        "r1": right.mean().item(),
+        "r1_default": right[default].mean().item(),
         "style": (styles.argmax(1) == rows[:, 1]).float().mean().item(),
     }
 
 
 def export_clip(state: dict[str, Tensor], config: ClipConfig) -> None:
     """Write the shipped folder: everything but MiniLM, which is added when the folder is assembled."""
-    folder = MODELS_DIR / "clip"
+    folder = WEIGHTS_DIR / "clip"
     model_config = build_model_config(config, "MINILM")
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     write_json(folder / "open_clip_config.json", {"model_cfg": model_config, "preprocess_cfg": preprocess})
@@ -178,23 +193,22 @@ def export_clip(state: dict[str, Tensor], config: ClipConfig) -> None:
 
 def main() -> None:
     """Train, resume or finish."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=ClipConfig().loop.steps)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
     base = ClipConfig()
-    config = ClipConfig(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps}))
-    stickers = load_stickers(DEFAULT_UNIVERSE)
+    arguments = parse_arguments(__doc__, base.loop.steps)
+    torch.manual_seed(0)
+    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    stickers = load_stickers()
     bank = build_text_bank(stickers)
     pairs = stickers.list_pairs(held_out=False)
     part = TrainedPart(build_clip(config))
+    if arguments.from_shipped:
+        part.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS_DIR / "clip" / "trained.safetensors").items()})
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = pairs[torch.randint(len(pairs), (config.batch_size,), generator=generator)]
         images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
-        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator)
+        images[: config.recoloured] = recolour_images(images[: config.recoloured], generator)
+        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator, recoloured=config.recoloured)
 
     def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
         measured = TrainedPart(build_clip(config))

@@ -4,17 +4,16 @@ Run as `python -m embedded.train_judge` (about ten minutes on one core). A plain
 its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
 """
 
-import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, scale_images
+from embedded.stickers import Stickers, load_stickers, scale_images
 from embedded.train_clip import augment_images
-from embedded.training import MODELS_DIR, LoopConfig, train_module, write_atomically, write_json
+from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 
@@ -26,7 +25,7 @@ class JudgeRecipe:
     width: int = 32
     batch_size: int = 64
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=700, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -50,10 +49,11 @@ def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor) -> t
 
 
 @torch.no_grad()
-def measure_pairs(network: JudgeNetwork, images_u8: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Say of each image whether its style is right, and at which rank (from 0) its concept comes."""
+def measure_pairs(network: JudgeNetwork, images_u8: Tensor, rows: Tensor, *, num_concepts: int | None = None) -> tuple[Tensor, Tensor]:
+    """Say of each image whether its style is right, and at which rank (from 0) its concept comes, of the first `num_concepts`."""
     outputs = [network(scale_images(batch)) for batch in images_u8.split(64)]
     style, concept = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    concept = concept[:, :num_concepts]
     truth = concept.gather(1, rows[:, :1])
     return style.argmax(1) == rows[:, 1], (concept > truth).sum(1)
 
@@ -66,7 +66,7 @@ def measure_judge(network: JudgeNetwork, stickers: Stickers, rows: Tensor) -> di
 
 def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
     """Write the shipped folder."""
-    folder = MODELS_DIR / "judge"
+    folder = WEIGHTS_DIR / "judge"
     write_json(folder / "config.json", asdict(config))
     halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in state.items()}
     write_atomically(folder / "model.safetensors", lambda path: save_file(halves, str(path)))
@@ -74,15 +74,11 @@ def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
 
 def main() -> None:
     """Train, resume or finish."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=JudgeRecipe().loop.steps)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(7)
     base = JudgeRecipe()
-    recipe = JudgeRecipe(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps, "seed": 7}))
-    stickers = load_stickers(DEFAULT_UNIVERSE)
+    arguments = parse_arguments(__doc__, base.loop.steps)
+    torch.manual_seed(7)
+    recipe = replace(base, loop=replace(base.loop, steps=arguments.steps, seed=7))
+    stickers = load_stickers()
     names = tuple(concept.name for concept in stickers.concepts)
     config = JudgeConfig(styles=STYLES, concepts=names, image_size=64, width=recipe.width)
     network = JudgeNetwork(config)

@@ -5,8 +5,7 @@ weights (Hang et al. 2023) on a cosine schedule, whose last step is nearly pure 
 a dark or a pale background follow the prompt. Latents and token states are computed once.
 """
 
-import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from embedded.prompts import ConditionBank, build_condition_bank, draw_conditions
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers, scale_images
-from embedded.training import MODELS_DIR, TRAIN_DIR, LoopConfig, train_module, write_atomically, write_json
+from embedded.train_vae import load_vae
+from embedded.training import WEIGHTS_DIR, TRAIN_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
 
 
@@ -27,7 +27,10 @@ class UnetConfig:
     head_dim: int = 32
     batch_size: int = 64
     max_snr: float = 5.0  # min-SNR gamma
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2900, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, weight_decay=0.01))
+    default_copies: int = 3  # draws of a pair of the default data set for one of any other pair
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=6200, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, checkpoint_seconds=300)
+    )
 
 
 def build_unet(config: UnetConfig, latent_channels: int) -> UNet2DConditionModel:
@@ -88,11 +91,6 @@ def compute_unet_loss(
     return (weight * error).mean() / weight.mean(), {"mse": error.mean().item()}
 
 
-def load_vae() -> AutoencoderKL:
-    """Load the shipped autoencoder in float32."""
-    return AutoencoderKL.from_pretrained(MODELS_DIR / "diffusion" / "vae").float().eval()
-
-
 def load_condition_bank(stickers: Stickers, pairs: Tensor, seed: int) -> ConditionBank:
     """Read the cached token states of the training texts, or compute them."""
     path = TRAIN_DIR / "unet" / f"conditions-{len(pairs)}-{seed}.pt"
@@ -104,7 +102,7 @@ def load_condition_bank(stickers: Stickers, pairs: Tensor, seed: int) -> Conditi
 
 def export_unet(state: dict[str, Tensor], config: UnetConfig, latent_channels: int) -> None:
     """Write the shipped part of the StableDiffusionPipeline folder; MiniLM is added when the folder is assembled."""
-    folder = MODELS_DIR / "diffusion"
+    folder = WEIGHTS_DIR / "diffusion"
     unet = build_unet(config, latent_channels)
     unet.load_state_dict(state)
     unet.half().save_pretrained(folder / "unet")
@@ -163,31 +161,26 @@ def save_contact_sheet(state: dict[str, Tensor], config: UnetConfig, vae: Autoen
 
 def main() -> None:
     """Train, resume or finish."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=UnetConfig().loop.steps)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--prepare", action="store_true", help="encode the texts and write an untrained folder, no training")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
     base = UnetConfig()
-    config = UnetConfig(loop=LoopConfig(**{**vars(base.loop), "steps": arguments.steps}))
-    stickers = load_stickers(DEFAULT_UNIVERSE)
+    arguments = parse_arguments(__doc__, base.loop.steps)
+    torch.manual_seed(0)
+    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    stickers = load_stickers()
     pairs = stickers.list_pairs(held_out=False)
-    vae = load_vae()
+    vae = load_vae().eval()
     unet = build_unet(config, vae.config.latent_channels)
     unet.set_attn_processor(AttnProcessor())  # fused attention spends half of a step in its backward pass here
-    if arguments.prepare:
-        export_unet(unet.state_dict(), config, vae.config.latent_channels)
-        load_condition_bank(stickers, pairs, config.loop.seed)
-        return
+    if arguments.from_shipped:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(WEIGHTS_DIR / "diffusion" / "unet").float().state_dict())
     bank = load_condition_bank(stickers, pairs, config.loop.seed)
     latents = encode_latents(vae, stickers.images[pairs[:, 0], pairs[:, 1]])
     noiser = build_noiser()
+    frequent = torch.nonzero(pairs[:, 0] < DEFAULT_UNIVERSE).flatten()
+    pool = torch.cat([torch.arange(len(pairs)), frequent.repeat(config.default_copies - 1)])
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(len(pairs), (config.batch_size,), generator=generator)
-        states = draw_conditions(bank, chosen, pairs[chosen, 0], generator)
+        chosen = pool[torch.randint(len(pool), (config.batch_size,), generator=generator)]
+        states = draw_conditions(bank, chosen, pairs[chosen], generator)
         return compute_unet_loss(unet, latents[chosen], states, noiser, config.max_snr, generator)
 
     def on_checkpoint(state: dict[str, Tensor], step: int) -> None:

@@ -4,6 +4,7 @@ Checkpoints live in the git-ignored folder `.work/train/<model>/` and hold model
 so a recipe that is killed and started again goes on where its last checkpoint was.
 """
 
+import argparse
 import json
 import math
 import os
@@ -15,9 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from embedded.muon import Muon
+
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN_DIR = ROOT / ".work" / "train"
-MODELS_DIR = ROOT / "embedded" / "models"
+WEIGHTS_DIR = ROOT / "embedded" / "weights"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class LoopConfig:
     checkpoint_seconds: float = 120.0
     log_steps: int = 50
     seed: int = 0
+    muon: bool = False  # for inner matrices and kernels; AdamW for the others in any case
+
+
+# Names of layers at a network's edges, whose rows and columns mean something by themselves: AdamW's in any case.
+EDGE_LAYERS = ("conv_in", "conv_out", "quant", "stem", "visual.conv1", "visual.proj", "embed", "head", "query_tokens", "vision_model")
 
 
 class MovingAverage:
@@ -51,6 +59,17 @@ class MovingAverage:
                 self.state[name].lerp_(value.detach(), 1 - decay)
             else:
                 self.state[name].copy_(value)
+
+
+def parse_arguments(description: str, steps: int) -> argparse.Namespace:
+    """Read a recipe's arguments and set torch's threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--steps", type=int, default=steps, help="of the optimiser, in all")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--from-shipped", action="store_true", help="begin with the shipped weights instead of random ones")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return arguments
 
 
 def compute_rate(step: int, config: LoopConfig) -> float:
@@ -96,19 +115,20 @@ def train_module(
     """
     path = TRAIN_DIR / name / "checkpoint.pt"
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.peak_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    optimisers = build_optimisers(module, config)
     average = MovingAverage(module, config.ema_decay)
     generator = torch.Generator().manual_seed(config.seed)
-    step = resume(path, module, average, optimiser, generator)
+    step = resume(path, module, average, optimisers, generator)
     saved_at, began, history = time.time(), time.time(), []
     while step < config.steps:
-        for group in optimiser.param_groups:
+        for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = compute_rate(step, config)
         loss, metrics = compute_loss(generator)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        for optimiser in optimisers:
+            optimiser.step()
+        module.zero_grad(set_to_none=True)
         step += 1
         average.update(module, step)
         history.append({"loss": loss.item(), **metrics})
@@ -116,21 +136,32 @@ def train_module(
             report_progress(name, step, config, history, time.time() - began)
             history, began = [], time.time()
         if time.time() - saved_at > config.checkpoint_seconds or step == config.steps:
-            save_checkpoint(path, module, average, optimiser, generator, step)
+            save_checkpoint(path, module, average, optimisers, generator, step)
             if on_checkpoint is not None:
                 on_checkpoint(average.state, step)
             saved_at = time.time()
     return average.state
 
 
-def resume(path: Path, module: nn.Module, average: MovingAverage, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> int:
+def build_optimisers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """Share the trainable parameters out: Muon's, if it is asked for, and AdamW's."""
+    trainable = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
+    inner = [parameter for name, parameter in trainable if config.muon and parameter.ndim > 1 and not any(edge in name for edge in EDGE_LAYERS)]
+    chosen = {id(parameter) for parameter in inner}
+    others = [parameter for _, parameter in trainable if id(parameter) not in chosen]
+    adamw = torch.optim.AdamW(others, lr=config.peak_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    return [adamw, Muon(inner, config.peak_rate, weight_decay=config.weight_decay)] if inner else [adamw]
+
+
+def resume(path: Path, module: nn.Module, average: MovingAverage, optimisers: list[torch.optim.Optimizer], generator: torch.Generator) -> int:
     """Put a checkpoint's state back in place and give its step; 0 without one."""
     checkpoint = read_checkpoint(path)
     if checkpoint is None:
         return 0
     module.load_state_dict(checkpoint["module"])
     average.state = checkpoint["average"]
-    optimiser.load_state_dict(checkpoint["optimiser"])
+    for optimiser, state in zip(optimisers, checkpoint["optimisers"], strict=True):
+        optimiser.load_state_dict(state)
     generator.set_state(checkpoint["generator"])
     torch.set_rng_state(checkpoint["global_generator"])
     return checkpoint["step"]
@@ -140,7 +171,7 @@ def save_checkpoint(
     path: Path,
     module: nn.Module,
     average: MovingAverage,
-    optimiser: torch.optim.Optimizer,
+    optimisers: list[torch.optim.Optimizer],
     generator: torch.Generator,
     step: int,
 ) -> None:
@@ -148,7 +179,7 @@ def save_checkpoint(
     state = {
         "module": module.state_dict(),
         "average": average.state,
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "generator": generator.get_state(),
         "global_generator": torch.get_rng_state(),
         "step": step,

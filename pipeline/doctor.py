@@ -37,7 +37,7 @@ def check_packages() -> tuple[bool, str]:
 def check_weights() -> tuple[bool, str]:
     """The packages that carry weights and drawings, and the weights that come with the repository."""
     missing = [f"{name} ({role})" for name, role in WEIGHT_PACKAGES.items() if find_version(name) is None]
-    folder = Path("embedded/models")
+    folder = Path("embedded/weights")
     absent = [name for name in ("diffusion", "clip", "captioner", "judge") if not list((folder / name).rglob("*.safetensors"))]
     if missing or absent:
         return False, f"missing weights: {', '.join([*missing, *absent])}; `make setup` installs the packages, git holds {folder}"

