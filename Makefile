@@ -61,7 +61,6 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	python -m embedded.train_captioner
 	python -m embedded.train_judge
 	python -m embedded.train_unet
-	python -m embedded.export
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json
 	python -m embedded.check

@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from embedded.card import write_card
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers
 from embedded.train_captioner import read_concept, write_captions
 from embedded.train_judge import measure_pairs
 from embedded.train_vae import measure_psnr
-from embedded.training import WEIGHTS_DIR, ROOT, write_json
+from embedded.training import ROOT, WEIGHTS_DIR, write_json
 from pipeline.data.openmoji import STYLES, Concept
 from pipeline.keywords.extract import KeywordsConfig, ask_model
 from pipeline.keywords.parse import parse_keywords
@@ -272,6 +273,7 @@ def main() -> None:
         quality[key] = summary
         print(key, summary, flush=True)
     write_json(QUALITY_PATH, quality)
+    write_card(quality)
 
 
 if __name__ == "__main__":

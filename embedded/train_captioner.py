@@ -34,7 +34,9 @@ class CaptionerConfig:
     recoloured_views: int = 4  # and in random colours
     batch_size: int = 64
     dropout: float = 0.1
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995))
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, checkpoint_seconds=240)
+    )
 
 
 def list_words(stickers: Stickers) -> list[str]:
@@ -199,7 +201,7 @@ def measure_captions(model: nn.Module, processor: object, stickers: Stickers, ro
     truths = [(stickers.concepts[concept].name, STYLES[style]) for concept, style in rows.tolist()]
     styles = [style in caption.split() for caption, (_, style) in zip(captions, truths, strict=True)]
     concepts = [read_concept(caption) == name for caption, (name, _) in zip(captions, truths, strict=True)]
-    return {"style": sum(styles) / len(styles), "concept": sum(concepts) / len(concepts)}
+    return {"held_out_style": sum(styles) / len(styles), "held_out_concept": sum(concepts) / len(concepts)}
 
 
 def write_captions(model: nn.Module, processor: object, images_u8: Tensor) -> list[str]:
@@ -222,7 +224,6 @@ def export_captioner(state: dict[str, Tensor], model: nn.Module, processor: obje
     """Write the shipped folder: float16 numbers that load as float32."""
     import json
 
-    current = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     folder = WEIGHTS_DIR / "captioner"
     model.half().save_pretrained(folder)
@@ -231,7 +232,6 @@ def export_captioner(state: dict[str, Tensor], model: nn.Module, processor: obje
     settings = json.loads(path.read_text(encoding="utf-8"))
     set_dtype(settings, "float32")
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    model.float().load_state_dict(current)
 
 
 def set_dtype(settings: dict, dtype: str) -> None:
@@ -266,10 +266,13 @@ def main() -> None:
         captions, targets = hide_styles(tokens[chosen], view >= config.views, style_words, generator)
         return compute_caption_loss(model.train(), views[chosen, view].float(), captions, targets)
 
-    state = train_module("captioner", model, config.loop, compute_loss=compute_loss)
-    export_captioner(state, model, processor)
-    model.load_state_dict(state)
-    print(f"captioner held out {measure_captions(model.eval(), processor, stickers, held)}", flush=True)
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        export_captioner(state, build_captioner(config, ClipConfig(), len(processor.tokenizer)), processor)
+        measured = build_captioner(config, ClipConfig(), len(processor.tokenizer)).eval()
+        measured.load_state_dict(state)
+        return measure_captions(measured, processor, stickers, held)
+
+    train_module("captioner", model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class ClipConfig:
     batch_size: int = 64
     temperature: float = 0.05  # starting value, learnt
     recoloured: int = 20  # images of a batch that have random colours
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2600, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ def measure_held_out(part: TrainedPart, stickers: Stickers, bank: TextBank) -> d
     right = (scores.argmax(1) == rows[:, 0]).float()
     styles = image_BD @ functional.normalize(part.text.proj(bank.styles[1]), dim=-1).T
     return {
-        "r1": right.mean().item(),
-        "r1_default": right[default].mean().item(),
-        "style": (styles.argmax(1) == rows[:, 1]).float().mean().item(),
+        "held_out_r1": right.mean().item(),
+        "held_out_r1_default": right[default].mean().item(),
+        "held_out_style": (styles.argmax(1) == rows[:, 1]).float().mean().item(),
     }
 
 
@@ -210,13 +210,13 @@ def main() -> None:
         images[: config.recoloured] = recolour_images(images[: config.recoloured], generator)
         return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator, recoloured=config.recoloured)
 
-    def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        export_clip(state, config)
         measured = TrainedPart(build_clip(config))
         measured.load_state_dict(state)
-        print(f"clip {step} held out {measure_held_out(measured, stickers, bank)}", flush=True)
-        export_clip(state, config)
+        return measure_held_out(measured, stickers, bank)
 
-    on_checkpoint(train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint), config.loop.steps)
+    train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
 
 
 if __name__ == "__main__":

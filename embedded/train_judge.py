@@ -7,7 +7,7 @@ its own with augmentation that is stronger than what a drawing model gets wrong:
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -25,7 +25,7 @@ class JudgeRecipe:
     width: int = 32
     batch_size: int = 64
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -61,7 +61,13 @@ def measure_pairs(network: JudgeNetwork, images_u8: Tensor, rows: Tensor, *, num
 def measure_judge(network: JudgeNetwork, stickers: Stickers, rows: Tensor) -> dict[str, float]:
     """Accuracy of both heads on real renders."""
     style, ranks = measure_pairs(network, stickers.images[rows[:, 0], rows[:, 1]], rows)
-    return {"style": style.float().mean().item(), "concept": (ranks == 0).float().mean().item()}
+    return {"held_out_style": style.float().mean().item(), "held_out_concept": (ranks == 0).float().mean().item()}
+
+
+def load_what_fits(network: JudgeNetwork, weights: dict[str, Tensor]) -> None:
+    """Take over all weights but those of heads for another number of concepts."""
+    own = network.state_dict()
+    network.load_state_dict({name: value if value.shape == own[name].shape else own[name] for name, value in weights.items()})
 
 
 def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
@@ -82,6 +88,8 @@ def main() -> None:
     names = tuple(concept.name for concept in stickers.concepts)
     config = JudgeConfig(styles=STYLES, concepts=names, image_size=64, width=recipe.width)
     network = JudgeNetwork(config)
+    if arguments.from_shipped:
+        load_what_fits(network, load_file(WEIGHTS_DIR / "judge" / "model.safetensors"))
     pairs, held = stickers.list_pairs(held_out=False), stickers.list_pairs(held_out=True)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -89,14 +97,13 @@ def main() -> None:
         images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
         return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows)
 
-    def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        export_judge(state, config)
         measured = JudgeNetwork(config).eval()
         measured.load_state_dict(state)
-        print(f"judge {step} held out {measure_judge(measured, stickers, held)}", flush=True)
-        export_judge(state, config)
+        return measure_judge(measured, stickers, held)
 
-    state = train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
-    on_checkpoint(state, recipe.loop.steps)
+    train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
 
 
 if __name__ == "__main__":

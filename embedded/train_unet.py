@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
 from torch import Tensor
 
 from embedded.prompts import ConditionBank, build_condition_bank, draw_conditions
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers, scale_images
+from embedded.texts import encode_texts
 from embedded.train_vae import load_vae
-from embedded.training import WEIGHTS_DIR, TRAIN_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
+from embedded.training import TRAIN_DIR, WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
 
 
@@ -140,19 +142,28 @@ def draw_prompts(unet: UNet2DConditionModel, vae: AutoencoderKL, states: Tensor,
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def save_contact_sheet(state: dict[str, Tensor], config: UnetConfig, vae: AutoencoderKL, stickers: Stickers, step: int) -> None:
-    """Save real renders of held-out pairs above what the model draws for them."""
-    from PIL import Image
+def measure_held_out(unet: UNet2DConditionModel, vae: AutoencoderKL, stickers: Stickers, config: UnetConfig) -> dict[str, float]:
+    """Mean squared error of the predicted velocity on held-out pairs of the default data set, with their canonical texts."""
+    rows, states = encode_held_out(stickers, stickers.list_pairs(held_out=True))
+    default = rows[:, 0] < DEFAULT_UNIVERSE
+    rows, states = rows[default], states[default]
+    latents, generator = encode_latents(vae, stickers.images[rows[:, 0], rows[:, 1]]), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        rounds = [compute_unet_loss(unet, latents, states, build_noiser(), config.max_snr, generator)[1]["mse"] for _ in range(3)]
+    return {"held_out_mse": sum(rounds) / len(rounds)}
 
-    from embedded.texts import encode_texts
 
-    held = stickers.list_pairs(held_out=True)
-    rows = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:24]]
+def encode_held_out(stickers: Stickers, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the rows again, and the token states of their canonical texts."""
     texts = [describe_pair(stickers.concepts[concept].name, STYLES[style]) for concept, style in rows.tolist()]
-    unet = build_unet(config, vae.config.latent_channels).eval()
-    unet.load_state_dict(state)
-    states, empty = encode_texts(texts)[0].float(), encode_texts([""])[0].float()
-    drawn = draw_prompts(unet, vae, states, empty, guidance=4.0, steps=20, seed=0)
+    return rows, encode_texts(texts)[0].float()
+
+
+def save_contact_sheet(unet: UNet2DConditionModel, vae: AutoencoderKL, stickers: Stickers) -> None:
+    """Save real renders of held-out pairs above what the model draws for them."""
+    held = stickers.list_pairs(held_out=True)
+    rows, states = encode_held_out(stickers, held[torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:24]])
+    drawn = draw_prompts(unet, vae, states, encode_texts([""])[0].float(), guidance=4.0, steps=20, seed=0)
     real = stickers.images[rows[:, 0], rows[:, 1]]
     lines = [part for start in (0, 12) for part in (real[start : start + 12], drawn[start : start + 12])]
     sheet = torch.cat([torch.cat(list(line), dim=2) for line in lines], dim=1).permute(1, 2, 0).numpy()
@@ -183,9 +194,12 @@ def main() -> None:
         states = draw_conditions(bank, chosen, pairs[chosen], generator)
         return compute_unet_loss(unet, latents[chosen], states, noiser, config.max_snr, generator)
 
-    def on_checkpoint(state: dict[str, Tensor], step: int) -> None:
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         export_unet(state, config, vae.config.latent_channels)
-        save_contact_sheet(state, config, vae, stickers, step)
+        measured = build_unet(config, vae.config.latent_channels).eval()
+        measured.load_state_dict(state)
+        save_contact_sheet(measured, vae, stickers)
+        return measure_held_out(measured, vae, stickers, config)
 
     train_module("unet", unet, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
 

@@ -21,6 +21,7 @@ from embedded.muon import Muon
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN_DIR = ROOT / ".work" / "train"
 WEIGHTS_DIR = ROOT / "embedded" / "weights"
+CURVES_DIR = ROOT / "embedded" / "curves"
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,11 @@ def train_module(
     config: LoopConfig,
     *,
     compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, float]]],
-    on_checkpoint: Callable[[dict[str, Tensor], int], None] | None = None,
+    on_checkpoint: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
 ) -> dict[str, Tensor]:
     """Train the trainable parameters of a module to the last step, resuming if there is a checkpoint.
 
-    Returns the averaged state. `on_checkpoint(averaged state, step)` is called after each checkpoint, for measuring.
+    Returns the averaged state. `on_checkpoint(averaged state)` is called after each checkpoint and gives the figures to record.
     """
     path = TRAIN_DIR / name / "checkpoint.pt"
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -119,6 +120,7 @@ def train_module(
     average = MovingAverage(module, config.ema_decay)
     generator = torch.Generator().manual_seed(config.seed)
     step = resume(path, module, average, optimisers, generator)
+    cut_curve(name, step)
     saved_at, began, history = time.time(), time.time(), []
     while step < config.steps:
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
@@ -133,13 +135,14 @@ def train_module(
         average.update(module, step)
         history.append({"loss": loss.item(), **metrics})
         if step % config.log_steps == 0:
-            report_progress(name, step, config, history, time.time() - began)
+            means = {key: sum(row[key] for row in history) / len(history) for key in history[-1]}
+            record(name, step, config, means | {"step_seconds": (time.time() - began) / len(history)})
             history, began = [], time.time()
         if time.time() - saved_at > config.checkpoint_seconds or step == config.steps:
             save_checkpoint(path, module, average, optimisers, generator, step)
             if on_checkpoint is not None:
-                on_checkpoint(average.state, step)
-            saved_at = time.time()
+                record(name, step, config, on_checkpoint(average.state))
+            saved_at, began, history = time.time(), time.time(), []
     return average.state
 
 
@@ -187,8 +190,17 @@ def save_checkpoint(
     write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
-def report_progress(name: str, step: int, config: LoopConfig, history: list[dict[str, float]], seconds: float) -> None:
-    """Print the mean of each metric since the last report, and the pace."""
-    means = {key: sum(row[key] for row in history) / len(history) for key in history[-1]}
-    numbers = " ".join(f"{key}={value:.4f}" for key, value in means.items())
-    print(f"{name} {step}/{config.steps} {numbers} {seconds / len(history):.3f}s/step", flush=True)
+def cut_curve(name: str, step: int) -> None:
+    """Forget what was recorded after a step, which a resumed run does again; all of it for a new run."""
+    path = CURVES_DIR / f"{name}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    kept = [line for line in lines if json.loads(line)["step"] <= step] if step else []
+    write_atomically(path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
+
+
+def record(name: str, step: int, config: LoopConfig, figures: dict[str, float]) -> None:
+    """Print figures and add them to the model's curve."""
+    rounded = {key: round(value, 5) for key, value in figures.items()}
+    print(f"{name} {step}/{config.steps} " + " ".join(f"{key}={value:.4f}" for key, value in rounded.items()), flush=True)
+    with (CURVES_DIR / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, **rounded}) + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -24,29 +26,47 @@ def train_line(steps: int, stop_at: int | None = None) -> dict[str, Tensor]:
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         return module(torch.randn((4, 2), generator=generator)).square().mean(), {}
 
-    def on_checkpoint(_: dict[str, Tensor], step: int) -> None:
-        if step == stop_at:
-            raise Interrupted
+    checkpoints = itertools.count(1)
 
-    config = LoopConfig(steps=steps, peak_rate=0.01, warmup_steps=2, checkpoint_seconds=-1, log_steps=1000)
+    def on_checkpoint(_: dict[str, Tensor]) -> dict[str, float]:
+        if next(checkpoints) == stop_at:
+            raise Interrupted
+        return {"held_out": 1.0}
+
+    config = LoopConfig(steps=steps, peak_rate=0.01, warmup_steps=2, checkpoint_seconds=-1, log_steps=1)
     return train_module("line", module, config, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
 
 
-def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "undisturbed")
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "train")
+    monkeypatch.setattr(training, "CURVES_DIR", tmp_path / "curves")
+
+
+def read_curve(folder: Path) -> list[dict]:
+    """Read what was recorded, without the times."""
+    rows = [json.loads(line) for line in (folder / "curves" / "line.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "step_seconds"} for row in rows]
+
+
+def test_a_killed_training_ends_with_the_same_weights_and_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train_line(12)
+    curve = read_curve(tmp_path)
     monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "killed")
     with pytest.raises(Interrupted):
         train_line(12, stop_at=5)
     resumed = train_line(12)
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+    assert [row for row in curve if "loss" in row] == [row for row in read_curve(tmp_path) if "loss" in row]
+    assert {row["step"] for row in curve} == set(range(1, 13))
 
 
-def test_a_finished_training_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path)
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     first = train_line(4)
+    curve = read_curve(tmp_path)
     again = train_line(4)
     assert all(torch.equal(first[name], again[name]) for name in first)
+    assert read_curve(tmp_path) == curve
 
 
 def test_the_rate_warms_up_to_its_peak_and_ends_at_a_hundredth() -> None:
