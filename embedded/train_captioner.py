@@ -34,9 +34,7 @@ class CaptionerConfig:
     recoloured_views: int = 4  # and in random colours
     batch_size: int = 64
     dropout: float = 0.1
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, checkpoint_seconds=240)
-    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 def list_words(stickers: Stickers) -> list[str]:
