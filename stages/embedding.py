@@ -4,16 +4,15 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.embedding import EmbeddingConfig, Encoders, build_embeddings, embed_items
-from pipeline.ledger import write_rejected
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, read_section
-from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -36,17 +35,16 @@ def main(
     tables = (read_table(items, ITEMS), read_table(captions, CAPTIONS))
     result = embed_items(*tables, config, load=load, models=(*revisions, str(dtype_name)))
     facts = {"clip": clip, "visual": visual, "revisions": revisions, "dtype": dtype_name}
-    provenance = build_provenance("embedding", params=hash_params(config), **facts)
-    print_summary("embedding", result.summary)
-    write_rejected(
-        out / "rejected.parquet",
+    write_outcome(
         "embedding",
-        result.rejected,
-        rows_in=result.summary.rows_in,
+        out / "embeddings.parquet",
+        lambda: build_embeddings(result),
+        EMBEDDINGS,
+        rejected=result.rejected,
+        summary=result.summary,
         max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
+        provenance=build_provenance("embedding", params=hash_params(config), **facts),
     )
-    write_table(out / "embeddings.parquet", build_embeddings(result), EMBEDDINGS, provenance=provenance)
 
 
 if __name__ == "__main__":
