@@ -4,8 +4,7 @@ A run is the default pipeline with some parameters overridden. Every point state
 whose composed parameters turn out equal are one run, so the default is run once for all experiments whatever the defaults are.
 
 Readings where the paper is silent:
-1. "Without retrieval" is k = 0 with keywords from the whole history: with nothing retrieved there are no other keywords, and this
-   is also what eq. 6 prints.
+1. "Without retrieval" is k = 0: no P^ret, and keywords from the whole history, as eq. 6 prints (see `pipeline/keywords/preference.py`).
 2. r = 1 subtracts the unperturbed image's reward (`center`): the mean over one perturbation would leave no signal.
 3. "Without rank reward" is alpha = 0; r = 0 drops the same loss and stands on the axis of r as a check.
 4. Figure 2 names its two metrics nowhere; here they are R@10 and N@10 of the drawn image, with CPS and CPIS.
@@ -82,7 +81,7 @@ def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[ob
     return tuple(Point(str(value), Run(f"{name}-{value}", (f"{parameter}={value}", *(extra or {}).get(value, ())))) for value in values)
 
 
-K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19), {0: ("preference.keywords_from=all",)})
+K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19))
 R_POINTS = _sweep("r", "reflection.num_perturbations", (0, 1, 3, 5, 7), {1: ("reflection.baseline=center",)})
 STRATEGY_POINTS = (
     Point("Ret", Run("ret", ("retrieval.strategy=ret",))),

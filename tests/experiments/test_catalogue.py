@@ -106,11 +106,6 @@ def test_fig5_sweeps_what_the_issue_lists() -> None:
     assert {"no retrieval", "no rank reward"} <= {point.label for group in get_experiment("fig5").groups for point in group.points}
 
 
-def test_without_retrieval_the_keywords_come_from_the_whole_history() -> None:
-    params = compose(K_POINTS[0].run)
-    assert (params["retrieval"]["k"], params["preference"]["keywords_from"]) == (0, "all")
-
-
 def test_an_unknown_experiment_names_the_choices() -> None:
     with pytest.raises(ValueError, match=r"'fig3'.*fig2, fig5, table4"):
         get_experiment("fig3")
