@@ -7,7 +7,16 @@ import typer
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
-from pipeline.evaluation.run import STAGE, build_fingerprint, build_scores, index_embeddings, load_models, read_names, score_all
+from pipeline.evaluation.run import (
+    STAGE,
+    RankerPaths,
+    build_fingerprint,
+    build_scores,
+    index_embeddings,
+    load_models,
+    read_names,
+    score_all,
+)
 from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
@@ -30,9 +39,13 @@ def main(
     generated: list[Path] = typer.Option(...),
     out: Path = typer.Option(...),
     labels: Path | None = None,
+    ranker_check: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval."""
+    """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval.
+
+    `ranker_check` is the second ranker, which no reward has seen; without it its columns are left out.
+    """
     config, seed, device = load_params(params, STAGE, EvaluationConfig), load_seed(params), resolve_device(load_runtime(params))
     names = read_names(params)
     label_table = read_table(labels, LABELS) if labels else None
@@ -40,9 +53,10 @@ def main(
     tables = [read_table(path, GENERATED) for path in generated]
     tasks, missing = build_tasks(read_table(cases, CASES), tables, read_table(retrieved, RETRIEVED), catalogue, config)
 
-    models = load_models(names, ranker, device=device, dtype=parse_dtype(names.dtype, device))
+    rankers = RankerPaths(ranker, ranker_check)
+    models = load_models(names, rankers, device=device, dtype=parse_dtype(names.dtype, device))
     known_images = index_embeddings(read_table(embeddings, EMBEDDINGS)) if names.metric_clip == names.clip else None
-    fingerprint = build_fingerprint(config, names, ranker, seed=seed)
+    fingerprint = build_fingerprint(config, names, rankers, seed=seed)
     result = score_all(tasks, catalogue, models, config, known_images=known_images, fingerprint=fingerprint, seed=seed)
 
     metrics = define_metrics(models.perceptual.name)
