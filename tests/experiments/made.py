@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.catalogue import CONCEPT_TOP5, DEFAULT, DELTA_R_CHECK, EXPERIMENTS, GLOBAL, KEYWORD_ONLY, MAIN, ORIGINAL, TRUTH, Run, list_runs
+from experiments.catalogue import DEFAULT, EXPERIMENTS, GLOBAL, KEYWORD_ONLY, MAIN, ORIGINAL, TRUTH, Run, list_runs
 from experiments.claimed import Evidence
 from experiments.results import RunResult
 from pipeline.metrics.definitions import Metric, define_metrics
 
 METHODS = (ORIGINAL, KEYWORD_ONLY, GLOBAL, MAIN, TRUTH)
-LATER = (Metric(CONCEPT_TOP5, "Concept, top 5", "right answer", True, "top 5"), Metric(DELTA_R_CHECK, "ΔR check", "recommender", True, "check"))
-METRICS = {metric.name: metric for metric in (*LATER, *define_metrics("effnet"))}
+METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
 SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-retrieved", "reward-a", "baseline-mean", "seed-0")
 K_QUALITY = {"k-0": 0.4, "k-1": 0.6, "k-3": 0.8, "k-7": 0.85, "k-10": 0.7, "k-19": 0.6}

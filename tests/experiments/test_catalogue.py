@@ -10,9 +10,7 @@ import pytest
 import yaml
 
 from experiments.catalogue import (
-    CONCEPT_TOP5,
     DEFAULT,
-    DELTA_R_CHECK,
     DISTANCE,
     EXPERIMENTS,
     K_POINTS,
@@ -35,9 +33,6 @@ from pipeline.retrieval.history import RetrievalConfig
 REPO = Path(__file__).resolve().parents[2]
 RUNS = list_runs(EXPERIMENTS)
 BLOCKS = {"retrieval": RetrievalConfig, "preference": PreferenceConfig, "reflection": ReflectionConfig, "evaluation": EvaluationConfig}
-HAS_METHODS = (REPO / "conf" / "method").is_dir()  # the readings as a config group; `method=literal` comes with it
-HAS_CHECK = "ranker_check:" in (REPO / "dvc.yaml").read_text(encoding="utf-8")  # the second ranker; these metrics come with it
-PENDING = {CONCEPT_TOP5, DELTA_R_CHECK}
 
 
 @functools.cache
@@ -45,22 +40,14 @@ def compose(run: Run) -> dict[str, Any]:
     return compose_run(run, REPO)
 
 
-def needs_methods(run: Run) -> bool:
-    return any(override.startswith("method=") for override in run.overrides)
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_every_runs_overrides_compose_and_pass_the_stages_own_checks(run: Run) -> None:
-    if needs_methods(run) and not HAS_METHODS:
-        with pytest.raises(ValueError, match="method"):
-            compose(run)
-        return
     params = compose(run)
     for block, config in BLOCKS.items():
         build_config(params[block], config, where=run.name)
 
 
-@pytest.mark.parametrize("run", [run for run in RUNS if not needs_methods(run)], ids=lambda run: run.name)
+@pytest.mark.parametrize("run", [run for run in RUNS if run.name != "literal"], ids=lambda run: run.name)
 def test_an_override_sets_the_value_that_it_names(run: Run) -> None:
     for override in run.overrides:
         name, value = override.split("=")
@@ -75,11 +62,13 @@ def test_the_default_is_one_point_of_every_sweep(points: tuple) -> None:
     assert sum(compose(point.run) == compose(DEFAULT) for point in points) == 1
 
 
-def test_the_literal_method_differs_from_the_default() -> None:
-    literal = next(run for run in RUNS if needs_methods(run))
+def test_the_literal_method_is_the_config_group_of_that_name() -> None:
+    literal = next(run for run in RUNS if run.name == "literal")
     assert literal.overrides == ("method=literal",)
-    if HAS_METHODS:
-        assert compose(literal) != compose(DEFAULT)
+    printed = yaml.safe_load((REPO / "conf" / "method" / "literal.yaml").read_text(encoding="utf-8"))
+    params = compose(literal)
+    assert all(params[block][name] == value for block, choices in printed.items() for name, value in choices.items())
+    assert params != compose(DEFAULT)
 
 
 def test_names_are_unique_and_a_run_has_one_name() -> None:
@@ -97,7 +86,7 @@ def test_every_experiment_starts_from_the_one_default_run(experiment) -> None:
 def test_metrics_are_columns_of_the_evaluation() -> None:
     defined = {metric.name for metric in define_metrics("effnet")} | {DISTANCE}
     wanted = {metric for experiment in EXPERIMENTS for metric in experiment.metrics}
-    assert wanted - defined <= (set() if HAS_CHECK else PENDING)
+    assert wanted <= defined
 
 
 def test_fig5_sweeps_what_the_issue_lists() -> None:
