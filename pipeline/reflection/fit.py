@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.reflection.config import ReflectionConfig, Trainable
+from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients, validate
 from pipeline.runtime import make_generator, progress
 
@@ -126,13 +127,16 @@ def fit_reflection(
     seed: int,
     fingerprint: str,
     checkpoint_every: int,
+    log_row: RowLogger = lambda row: None,
 ) -> FitState:
-    """Run all steps (or go on after a kill) and leave the kept weights in `conditioner`."""
+    """Run all steps (or go on after a kill) and leave the kept weights in `conditioner`; `log_row` gets every row of the curves."""
     parameters = list_trainable(conditioner, config.trainable)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay)
     state = FitState(conditioner, optimizer)
     if not state.restore(fingerprint):
         state.record(validate(conditioner, validation, tools, config, seed=seed))
+    for row in state.curves:
+        log_row(row)
     todo = range(state.step, len(batches))
     for step in progress(todo, label=STAGE, total=len(todo)):
         if config.patience and state.count_stale() >= config.patience:
@@ -145,6 +149,7 @@ def fit_reflection(
         if is_last or state.step % config.validation_every == 0:
             row |= validate(conditioner, validation, tools, config, seed=seed)
         state.record(row)
+        log_row(state.curves[-1])
         if is_last or state.step % checkpoint_every == 0:
             state.save(fingerprint)
     if config.keep == "best":

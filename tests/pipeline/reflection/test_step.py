@@ -181,6 +181,16 @@ def test_the_same_prompt_gets_the_same_score_at_every_place(world) -> None:
     assert not torch.equal(scores[:, 0], scores[:, 1])
 
 
+@pytest.mark.parametrize(("draw_batch", "sizes"), [(16, [16, 8]), (8, [8, 8, 8]), (7, [4] * 6), (4, [4] * 6), (3, [3] * 8)])
+def test_a_batch_holds_all_images_of_its_cases_unless_it_is_smaller_than_one_case(world, monkeypatch, draw_batch: int, sizes: list[int]) -> None:
+    drawn: list[int] = []
+    draw = world.tools.diffusion.draw
+    monkeypatch.setattr(world.tools.diffusion, "draw", lambda prompt_BTD, **rest: drawn.append(len(prompt_BTD)) or draw(prompt_BTD, **rest))
+    config = dataclasses.replace(world.config, draw_batch=draw_batch)
+    observe_step(world.conditioner, world.train.select([0, 1, 2, 3, 4, 5]), world.tools, config, seed=1, step=0)
+    assert drawn == sizes  # six cases of one unperturbed and three perturbed images
+
+
 def test_drawing_in_smaller_pieces_changes_no_score(world) -> None:
     batch = world.train.select([0, 1, 2])
     pieces = dataclasses.replace(world.config, draw_batch=2)
