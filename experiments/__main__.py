@@ -18,7 +18,7 @@ from experiments.plots import draw_experiment
 from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
-from experiments.tables import CSV_COLUMNS, build_rows, list_csv_rows, write_page
+from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
 from pipeline.artifacts import write_bytes, write_csv
 from pipeline.ledger import lock_folder, work_dir
 
@@ -85,7 +85,7 @@ def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], o
     default = own[DEFAULT.name].experiment if DEFAULT.name in own else ""
     write_csv(out / f"{experiment.name}.csv", list_csv_rows(rows), CSV_COLUMNS)
     write_bytes(out / f"{experiment.name}.svg", draw_experiment(experiment, rows, default=default).encode())
-    write_bytes(out / f"{experiment.name}.md", write_page(experiment, rows, own).encode())
+    write_bytes(out / f"{experiment.name}.md", build_page(experiment, rows, own).encode())
     print(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md", flush=True)
 
 

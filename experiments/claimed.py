@@ -70,7 +70,7 @@ class Evidence:
 
     results: Mapping[str, RunResult]
     held_out_share: float | None  # of the test users' truths
-    seconds: Mapping[str, float | None]  # by stage
+    seconds: Mapping[str, Mapping[int, float]]  # stage -> seed -> how long it took, where that is known
 
     def get(self, run: Run, method: str = MAIN) -> Drawn:
         """Return a method in a run."""

@@ -79,7 +79,7 @@ def list_panels(experiment: Experiment, rows: Sequence[Row], *, default: str) ->
             marks = [build_mark(r, name_row(r, own), main=main) for r in own if r.metric == metric and r.value.value is not None]
             if marks:
                 place = (row, column) if len(groups) > 1 else divmod(row, COLUMNS)
-                title = write_title(metric) + (f" · {group.title}" if len(groups) > 1 else "")
+                title = format_title(metric) + (f" · {group.title}" if len(groups) > 1 else "")
                 panels.append(draw_panel(group, marks, title, place))
     return panels
 
@@ -104,7 +104,7 @@ def place_edges(sizes: Sequence[float]) -> list[float]:
     return list(itertools.accumulate((size + GAP for size in sizes), initial=float(GAP)))
 
 
-def write_title(metric: Metric) -> str:
+def format_title(metric: Metric) -> str:
     """Write a metric's title with its unit and the direction that is better."""
     unit = f" in {metric.unit}" if metric.unit else ""
     return f"{metric.title}{unit}{ARROWS[metric.higher_is_better]}"

@@ -59,7 +59,7 @@ def run_series(
             outcomes.append(Outcome(plan, "made", seconds))
         else:
             reason = f"exit code {code}" if code else "it ended without an experiment"
-            say(f"{head}: FAILED after {format_seconds(seconds)} ({reason}), see {get_log(plan)}; the other runs go on")
+            say(f"{head}: FAILED after {format_seconds(seconds)} ({reason}), see {get_log(plan.experiment)}; the other runs go on")
             outcomes.append(Outcome(plan, "failed", seconds))
     return outcomes
 
@@ -83,7 +83,7 @@ def build_environment(base: Mapping[str, str]) -> dict[str, str]:
 
 def execute_plan(plan: Plan, *, root: Path, copies: Sequence[str] = ()) -> int:
     """Run a plan to its end: all output goes to its log, the stages and errors to the terminal too; return the exit code."""
-    log = get_log(plan)
+    log = get_log(plan.experiment)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a", encoding="utf-8") as file,  # an attempt that failed stays readable, and so do the seconds of its stages
@@ -106,9 +106,9 @@ def execute_plan(plan: Plan, *, root: Path, copies: Sequence[str] = ()) -> int:
     return process.returncode
 
 
-def get_log(plan: Plan) -> Path:
-    """Return the file that holds everything a run has printed."""
-    return work_dir() / "experiments" / f"{plan.experiment}.log"
+def get_log(experiment: str) -> Path:
+    """Return the file that holds everything a run has printed, by its experiment's name."""
+    return work_dir() / "experiments" / f"{experiment}.log"
 
 
 def format_seconds(seconds: float) -> str:

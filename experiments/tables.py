@@ -93,7 +93,7 @@ def list_csv_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return cells
 
 
-def write_page(experiment: Experiment, rows: Sequence[Row], results: Mapping[str, RunResult]) -> str:
+def build_page(experiment: Experiment, rows: Sequence[Row], results: Mapping[str, RunResult]) -> str:
     """Return the experiment's page: how it was made, the plot, and a table of values and one of differences a group."""
     missing = [run for run in experiment.list_runs() if run.name not in results]
     first = next(iter(results.values()))
@@ -115,8 +115,8 @@ def write_page(experiment: Experiment, rows: Sequence[Row], results: Mapping[str
     for group in experiment.groups:
         own = [row for row in rows if row.group == group.title]
         if own:
-            lines += write_group(group, own)
-    return "\n".join([*lines, *write_runs(experiment, results), *write_legend(rows)]) + "\n"
+            lines += build_group(group, own)
+    return "\n".join([*lines, *build_runs(experiment, results), *build_legend(rows)]) + "\n"
 
 
 def describe_comparison(experiment: Experiment) -> str:
@@ -126,20 +126,20 @@ def describe_comparison(experiment: Experiment) -> str:
     return f"to `{get_title(experiment.compared_with)}` of the same run"
 
 
-def write_group(group: Group, rows: Sequence[Row]) -> list[str]:
+def build_group(group: Group, rows: Sequence[Row]) -> list[str]:
     """Return the two tables of a group."""
     title = f"{group.title} ({group.axis})" if group.axis else group.title
-    lines = [f"## {title[0].upper()}{title[1:]}", "", *write_grid(rows, differences=False)]
+    lines = [f"## {title[0].upper()}{title[1:]}", "", *build_grid(rows, differences=False)]
     if any(row.difference for row in rows):
-        lines += ["Differences:", "", *write_grid(rows, differences=True)]
+        lines += ["Differences:", "", *build_grid(rows, differences=True)]
     return lines
 
 
-def write_grid(rows: Sequence[Row], *, differences: bool) -> list[str]:
+def build_grid(rows: Sequence[Row], *, differences: bool) -> list[str]:
     """Return one Markdown table: a line a point and method, a column a metric, n at the end."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
-        f"| | {' | '.join(write_heading(metric) for metric in metrics)} | n |",
+        f"| | {' | '.join(format_heading(metric) for metric in metrics)} | n |",
         f"|---|{'---:|' * (len(metrics) + 1)}",
     ]
     by_label: dict[str, list[Row]] = {}
@@ -148,17 +148,17 @@ def write_grid(rows: Sequence[Row], *, differences: bool) -> list[str]:
     for label, cells in by_label.items():
         shown = [cell.difference if differences else cell.value for cell in cells]
         if any(interval is not None for interval in shown):
-            texts = [write_cell(cell, interval, signed=differences) for cell, interval in zip(cells, shown, strict=True)]
-            lines.append(f"| {label} | {' | '.join(texts)} | {write_counts([interval.n for interval in shown if interval])} |")
+            texts = [format_cell(cell, interval, signed=differences) for cell, interval in zip(cells, shown, strict=True)]
+            lines.append(f"| {label} | {' | '.join(texts)} | {format_counts([interval.n for interval in shown if interval])} |")
     return [*lines, ""]
 
 
-def write_heading(metric: Metric) -> str:
+def format_heading(metric: Metric) -> str:
     """Write a metric's title with the direction that is better."""
     return f"{metric.title}{ARROWS[metric.higher_is_better]}"
 
 
-def write_cell(row: Row, interval: Interval | None, *, signed: bool) -> str:
+def format_cell(row: Row, interval: Interval | None, *, signed: bool) -> str:
     """Write a value with its interval; a difference whose interval excludes zero is bold."""
     if interval is None or interval.value is None:
         return "–"
@@ -170,7 +170,7 @@ def write_cell(row: Row, interval: Interval | None, *, signed: bool) -> str:
     return f"{text} ({bounds})" if bounds else text
 
 
-def write_counts(counts: Sequence[int]) -> str:
+def format_counts(counts: Sequence[int]) -> str:
     """Write n, or its range where a metric lacks some users."""
     known = [count for count in counts if count]
     if not known:
@@ -180,10 +180,10 @@ def write_counts(counts: Sequence[int]) -> str:
 
 def format_users(rows: Sequence[Row]) -> str:
     """Write how many users the main method's figures rest on."""
-    return write_counts([row.value.n for row in rows if row.method == MAIN] or [0])
+    return format_counts([row.value.n for row in rows if row.method == MAIN] or [0])
 
 
-def write_runs(experiment: Experiment, results: Mapping[str, RunResult]) -> list[str]:
+def build_runs(experiment: Experiment, results: Mapping[str, RunResult]) -> list[str]:
     """Return the table of runs; one DVC experiment may stand for several runs, whose parameters are the same."""
     lines = ["## Runs", "", "| run | parameters | DVC experiment |", "|---|---|---|"]
     for run in experiment.list_runs():
@@ -193,7 +193,7 @@ def write_runs(experiment: Experiment, results: Mapping[str, RunResult]) -> list
     return [*lines, ""]
 
 
-def write_legend(rows: Sequence[Row]) -> list[str]:
+def build_legend(rows: Sequence[Row]) -> list[str]:
     """Say what each column means."""
     metrics = dict.fromkeys(row.metric for row in rows)
     return ["## Columns", "", *(f"- {metric.title}: {metric.sentence}" for metric in metrics)]

@@ -50,8 +50,8 @@ def bad(run: str, method: str, metric: str) -> float:
     return 0.7 if run == "steps-0" else 0.5
 
 
-def make_evidence(quality: Quality, *, num_users: int = 200, share: float | None = 1.0, seconds: float | None = 40.0) -> Evidence:
+def make_evidence(quality: Quality, *, num_users: int = 200, share: float | None = 1.0, seconds: float = 40.0) -> Evidence:
     """Make the results of all runs, with the facts of the default run."""
     results = {run.name: make_result(run, quality, num_users=num_users) for run in list_runs(EXPERIMENTS)}
     results |= dict.fromkeys(SAME_AS_DEFAULT, results[DEFAULT.name])
-    return Evidence(results, share, {"ranker": seconds, "reflection": seconds})
+    return Evidence(results, share, {stage: {0: seconds, 1: seconds / 2} for stage in ("ranker", "reflection")})

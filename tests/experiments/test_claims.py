@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -23,13 +25,15 @@ from experiments.checks import (
     compute_gain,
 )
 from experiments.claimed import CLAIMS, Claim
-from experiments.claims import Checked, build_entry, check_complete, compute_held_out_share, find_seconds, write_table
+from experiments.claims import Checked, build_entry, check_complete, compute_held_out_share, find_seconds, format_claims, read_evidence, read_seconds
 from experiments.plan import Plan
 from experiments.results import RunResult
+from experiments.series import get_log
 from experiments.store import Stored
-from pipeline.artifacts import read_json
+from pipeline.artifacts import read_json, write_json, write_table
 from pipeline.data.openmoji import is_held_out
 from pipeline.metrics.definitions import define_metrics
+from pipeline.schemas import CASES, LABELS
 from tests.experiments.made import bad, good, make_evidence
 
 GOOD = make_evidence(good)
@@ -170,13 +174,42 @@ def test_a_claim_about_nothing_is_an_error() -> None:
         check_at_least(empty, STYLE, 0.8)
 
 
-def test_time_must_be_known_embedded_and_below_the_limit() -> None:
+def test_time_must_be_known_embedded_and_below_the_limit_in_every_run() -> None:
     result = make([1.0])[0]
-    assert check_seconds(89.9, 90, stage="ranker", result=result).holds
-    assert not check_seconds(90.0, 90, stage="ranker", result=result).holds
-    unknown = check_seconds(None, 90, stage="ranker", result=result)
-    assert not unknown.holds
-    assert "not measured: neither data/ranker/metrics.json" in unknown.note
+    verdict = check_seconds({0: 41.0, 2: 89.9}, 90, stage="ranker", result=result)
+    assert (verdict.holds, verdict.figure.value, verdict.figure.n, verdict.seeds) == (True, 89.9, 2, (0, 2))
+    assert not check_seconds({0: 41.0, 2: 90.0}, 90, stage="ranker", result=result).holds
+    unknown = check_seconds({}, 90, stage="ranker", result=result)
+    assert (unknown.holds, unknown.figure.value) == (False, None)
+    assert "not measured: no data/ranker/metrics.json" in unknown.note
+    paper = dataclasses.replace(result, profile="paper")
+    assert not check_seconds({0: 41.0}, 90, stage="ranker", result=paper).holds
+
+
+def test_seconds_come_from_the_metrics_or_else_from_the_log(tmp_path: Path) -> None:
+    for stage, metrics in {"ranker": {"seconds": 12.5}, "reflection": {}}.items():
+        write_json(tmp_path / "data" / stage / "metrics.json", metrics)
+    assert read_seconds("ragar-default-0000000000", lambda path: tmp_path / path) == {"ranker": 12.5}
+    log = get_log("ragar-default-0000000000")
+    log.parent.mkdir(parents=True)
+    log.write_text("reflection: 250 rows in, 250 computed, 0 reused, 0 rejected, 180.4 s\n")
+    assert read_seconds("ragar-default-0000000000", lambda path: tmp_path / path) == {"ranker": 12.5, "reflection": 180.4}
+
+
+def test_evidence_joins_results_truths_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = {"user_id": "u", "split": "test", "history": ["1F600-classic"], "reference_id": "1F601-classic", "truth_id": "1F601-neon"}
+    write_table(tmp_path / "data/dataset/cases.parquet", [{"case_id": "c", **case}], CASES, provenance={})
+    label = {"item_id": "1F601-neon", "style": "neon", "concept": "face", "theme": "faces"}
+    write_table(tmp_path / "data/dataset/labels.parquet", [{name: label[name] for name in LABELS.columns}], LABELS, provenance={})
+    for stage in ("ranker", "reflection"):
+        write_json(tmp_path / "data" / stage / "metrics.json", {"seconds": 7.0})
+    monkeypatch.setattr(claims, "read_results", lambda plans, stored, root: GOOD.results)
+    monkeypatch.setattr(claims, "open_experiment", lambda stored, root: contextlib.nullcontext(lambda path: tmp_path / path))
+    plans = [plan(run) for run in list_runs(EXPERIMENTS)]
+    evidence = read_evidence(plans, {p.fingerprint: Stored(p.experiment, "0" * 40) for p in plans}, root=tmp_path)
+    assert evidence.held_out_share == float(is_held_out("1F601", "neon"))
+    assert evidence.seconds == {stage: {0: 7.0, 1: 7.0, 2: 7.0} for stage in ("ranker", "reflection")}
+    assert evidence.results is GOOD.results
 
 
 def test_the_last_closing_line_of_the_stage_tells_its_seconds() -> None:
@@ -221,7 +254,7 @@ def test_an_entry_has_everything_that_a_reader_needs() -> None:
 
 
 def test_the_table_counts_what_holds() -> None:
-    lines = write_table([Checked(claim, claim.check(BAD)) for claim in CLAIMS])
+    lines = format_claims([Checked(claim, claim.check(BAD)) for claim in CLAIMS])
     assert lines[-1].startswith(f"0 of {len(CLAIMS)} claims hold")
     assert all(line.startswith("DOES NOT") for line in lines[:-1])
 
@@ -232,8 +265,7 @@ def test_the_command_succeeds_whatever_holds_and_writes_the_same_bytes(evidence,
     monkeypatch.setattr(claims, "read_inputs", lambda root: None)
     monkeypatch.setattr(claims, "plan_runs", lambda runs, inputs, root: [plan(run) for run in runs])
     monkeypatch.setattr(claims, "list_stored", lambda root: {plan(run).fingerprint: Stored(run.name, "0") for run in list_runs(EXPERIMENTS)})
-    monkeypatch.setattr(claims, "read_results", lambda plans, stored, root: evidence.results)
-    monkeypatch.setattr(claims, "read_facts", lambda default, stored, root: (evidence.held_out_share, evidence.seconds))
+    monkeypatch.setattr(claims, "read_evidence", lambda plans, stored, root: evidence)
     outcome = CliRunner().invoke(claims.app, [])
     assert outcome.exit_code == 0, outcome.output
     assert f"{held} of {len(CLAIMS)} claims hold" in outcome.output

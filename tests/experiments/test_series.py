@@ -62,8 +62,8 @@ def test_a_failed_run_names_itself_and_its_log_and_the_others_go_on() -> None:
     assert bench.run() == ["made", "failed", "made"]
     told = next(line for line in bench.said if "FAILED" in line)
     assert told.startswith("[2/3] k-3: FAILED after 1 min 00 s (exit code 255)")
-    assert str(get_log(PLANS[1])) in told
-    assert get_log(PLANS[1]).name == "ragar-k-3-3333333333.log"
+    assert str(get_log(PLANS[1].experiment)) in told
+    assert get_log(PLANS[1].experiment).name == "ragar-k-3-3333333333.log"
 
 
 def test_a_second_series_runs_only_what_failed() -> None:
@@ -133,9 +133,9 @@ def test_all_output_is_kept_and_only_stages_and_errors_are_shown(
     monkeypatch.setattr(series, "build_command", lambda plan, copies: [sys.executable, "-c", script])
     assert execute_plan(PLANS[1], root=tmp_path) == 3
     assert capsys.readouterr().out.splitlines() == ["    Running stage 'ranker':", "    ranker: 10 rows in, 10 computed, 1.5 s", "    error: bad"]
-    assert "epoch 1" in get_log(PLANS[1]).read_text()
+    assert "epoch 1" in get_log(PLANS[1].experiment).read_text()
     execute_plan(PLANS[1], root=tmp_path)
-    assert get_log(PLANS[1]).read_text().count("epoch 1") == 2  # an earlier attempt stays readable
+    assert get_log(PLANS[1].experiment).read_text().count("epoch 1") == 2  # an earlier attempt stays readable
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +14,38 @@ from experiments.store import Stored, list_stored, open_experiment
 NAME = "ragar-k-7-0123456789"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Make a repository whose last commit holds a file in DVC's cache."""
-    root = tmp_path / "repository"
+DVC_YAML = """
+stages:
+  evaluation:
+    foreach: [data]
+    do:
+      cmd: this command is never run
+      params: [seed]
+      outs:
+        - ${item}/scores.txt
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a repository whose last commit looks like an experiment's: outputs in dvc.lock and DVC's cache, parameters in git."""
+    root = tmp_path_factory.mktemp("template") / "repository"
     (root / "data").mkdir(parents=True)
     run(root, "git", "init", "--quiet")
     run(root, sys.executable, "-m", "dvc", "init", "--quiet")
+    (root / "dvc.yaml").write_text(DVC_YAML)
+    (root / "params.yaml").write_text("seed: 0\n")
+    (root / ".gitignore").write_text("/data/*\n")
     (root / "data" / "scores.txt").write_text("in the experiment")
-    run(root, sys.executable, "-m", "dvc", "add", "--quiet", "data/scores.txt")
+    run(root, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
     run(root, "git", "add", "--all")
     run(root, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "experiment")
     return root
+
+
+@pytest.fixture
+def root(template: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(template, tmp_path / "repository", symlinks=True)
 
 
 def run(root: Path, *command: str) -> str:
@@ -56,8 +77,10 @@ def test_files_come_from_the_experiment_and_not_from_the_workspace(root: Path) -
     stored = Stored(NAME, add_ref(root, NAME))
     (root / "data" / "scores.txt").unlink()
     (root / "data" / "scores.txt").write_text("in the workspace")
+    (root / "dvc.yaml").write_text("stages: {}")
     with open_experiment(stored, root=root) as fetch:
         assert fetch("data/scores.txt").read_text() == "in the experiment"
+        assert fetch("params.yaml").read_text() == "seed: 0\n"
     assert (root / "data" / "scores.txt").read_text() == "in the workspace"
 
 

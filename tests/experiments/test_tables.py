@@ -11,7 +11,7 @@ import pytest
 from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, Group, Point, Run, get_experiment
 from experiments.plots import draw_experiment
 from experiments.results import SCORES_FILE, SUMMARY_FILE, RunResult, compare, read_result
-from experiments.tables import CSV_COLUMNS, build_rows, list_csv_rows, write_page
+from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
 from pipeline.artifacts import write_csv, write_json, write_table
 from pipeline.metrics.definitions import define_metrics
 from pipeline.schemas import SCORES
@@ -56,7 +56,7 @@ def test_a_missing_run_is_left_out_and_named() -> None:
     del results["k-7"]
     rows = build_rows(SMALL, results)
     assert [row.point.label for row in rows] == ["5"]
-    assert "Not run: k-7. `make small` goes on with them." in write_page(SMALL, rows, results)
+    assert "Not run: k-7. `make small` goes on with them." in build_page(SMALL, rows, results)
 
 
 def test_a_method_is_compared_within_its_run_where_the_experiment_says_so() -> None:
@@ -69,7 +69,7 @@ def test_a_method_is_compared_within_its_run_where_the_experiment_says_so() -> N
 
 def test_the_page_says_how_it_was_made_and_marks_what_excludes_zero() -> None:
     results = make_small({"default": [1.0] * 20, "k-7": [0.0] * 19 + [1.0]})
-    page = write_page(SMALL, build_rows(SMALL, results), results)
+    page = build_page(SMALL, build_rows(SMALL, results), results)
     assert "Made by `make small`. Profile `embedded`, seed 0, 20 test users. 95% intervals: bootstrap over users, 100 resamples." in page
     assert "| 5 | 100.0% (100.0 … 100.0) | 20 |" in page
     assert re.search(r"\| 7 \| \*\*−95\.0%\*\* \(−100\.0 … −\d+\.\d\) \| 20 \|", page)
@@ -92,7 +92,7 @@ def test_every_experiment_makes_a_page_and_a_well_formed_plot_the_same_every_tim
         all_results = make_evidence(good, num_users=12).results
         results = {run.name: all_results[run.name] for run in experiment.list_runs()}
         rows = build_rows(experiment, results)
-        return write_page(experiment, rows, results), draw_experiment(experiment, rows, default="ragar-default-0000000000")
+        return build_page(experiment, rows, results), draw_experiment(experiment, rows, default="ragar-default-0000000000")
 
     page, plot = make()
     assert (page, plot) == make()
