@@ -98,11 +98,15 @@ def execute_plan(plan: Plan, *, root: Path, copies: Sequence[str] = ()) -> int:
         ) as process,
     ):
         assert process.stdout is not None
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            if SHOWN.match(line):
-                print(f"    {line.rstrip()}", flush=True)
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                if SHOWN.match(line):
+                    print(f"    {line.rstrip()}", flush=True)
+        except KeyboardInterrupt:
+            process.wait()  # DVC got it too: let it clean up, or the next series would meet its locks
+            raise
     return process.returncode
 
 

@@ -138,6 +138,14 @@ def test_all_output_is_kept_and_only_stages_and_errors_are_shown(
     assert get_log(PLANS[1].experiment).read_text().count("epoch 1") == 2  # an earlier attempt stays readable
 
 
+def test_an_interrupt_waits_until_dvc_has_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import os, pathlib, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.7); pathlib.Path('cleaned').touch()"
+    monkeypatch.setattr(series, "build_command", lambda plan, copies: [sys.executable, "-c", script])
+    with pytest.raises(KeyboardInterrupt):
+        execute_plan(PLANS[1], root=tmp_path)
+    assert (tmp_path / "cleaned").is_file()
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")])
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
