@@ -1,6 +1,6 @@
 """The three reflection losses and their sum, as pure functions that refuse to broadcast (paper: eq. 12-15).
 
-Departures from the printed equations, each with the literal reading kept as an option:
+Departures from the printed equations; 1, 3 and 4 have the literal reading as an option (conf/method/literal.yaml takes all of them):
 1. Eq. 12: with the action P^gen + eps and the mean P^gen, the density has a gradient of exactly zero. The action is held fixed
    (`stop_gradient(P^gen) + eps`), so that the gradient of the log density at P^gen is eps / sigma^2.
 2. Eq. 12: features are summed and rows averaged, so that the loss depends neither on padding nor on the prompt's length.
