@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
-STAGES := dataset captioning embedding retrieval keywords preference ranker mapper reflection generation evaluation report
+STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection generation evaluation report
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
+.PHONY: experiments fig2 fig5 table4 ablation seeds reflection-effect claims
 
 help:  ## list every target with one line
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
 setup: $(INSTALLED)  ## create the virtual environment and install the locked requirements (once)
@@ -31,6 +32,31 @@ $(STAGES): setup params  ## (each of the stages) run that stage and what it need
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	dvc exp run $(ARGS)
+
+fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
+	@python -m experiments $@
+
+fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
+	@python -m experiments $@
+
+table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced by each method's
+	@python -m experiments $@
+
+ablation: setup  ## experiment: our readings of the paper against the printed ones
+	@python -m experiments $@
+
+seeds: setup  ## experiment: three seeds of the whole pipeline
+	@python -m experiments $@
+
+reflection-effect: setup  ## experiment: before and after reflection training
+	@python -m experiments $@
+
+experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
+	@python -m experiments
+	@python -m experiments.claims
+
+claims: setup  ## check every claim against the experiments, into docs/results/claims.json
+	@python -m experiments.claims
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@python -m pipeline.compose $(ARGS)

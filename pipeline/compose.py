@@ -1,25 +1,33 @@
 """Compose `conf/` into `params.yaml`, exactly as `dvc exp run` does it, so that both write the same bytes.
 
-`python -m pipeline.compose [dataset=small models=paper retrieval.k=7 ...]`: Hydra overrides may follow.
+`python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow.
 """
 
+import os
 import sys
 from pathlib import Path
+
+from pipeline.params import check_blocks, read_document
 
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
 
 
 def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAMS) -> None:
-    """Write the composed params to `out`; ValueError says which group, key or value is wrong."""
+    """Write the composed params to `out`; ValueError says which group, key or value is wrong, and leaves `out` as it was."""
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    draft = out.with_name(f".draft-{out.name}")
     try:
-        compose_and_dump(out, str(conf.resolve()), None, "config", None, overrides)
+        compose_and_dump(draft, str(conf.resolve()), None, "config", None, overrides)
+        check_blocks(read_document(draft), where=str(out))
+        os.replace(draft, out)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

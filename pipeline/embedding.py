@@ -1,8 +1,9 @@
-"""One row of vectors an item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised.
+"""One row of vectors an item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised; and the second ranker's, apart.
 
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
 than pictures; the paper's formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
+(4) The paper has no second ranker. Its vectors are a table of their own, so that another check encoder changes no other table.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import pyarrow as pa
 from pipeline.data.images import decode_batch
 from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
 from pipeline.params import hash_params
-from pipeline.schemas import EMBEDDINGS
+from pipeline.schemas import CHECK_EMBEDDINGS, EMBEDDINGS, Table
 
 if TYPE_CHECKING:
     from pipeline.models.encoders import ClipEncoder, VisualEncoder
 
 VECTORS = ("semantic", "visual", "clip_image")
+CHECK = "check_visual"
 COLUMNS = pa.schema([pa.field(name, pa.binary()) for name in VECTORS])  # little-endian float32: compact in memory and exact
+CHECK_COLUMNS = pa.schema([pa.field(CHECK, pa.binary())])
 NO_TEXT = "The item has neither a caption nor a text."
 
 
@@ -63,6 +66,28 @@ def embed_items(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, *,
 
     with open_ledger("embedding", fingerprint, COLUMNS) as ledger:
         return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
+
+
+def embed_check(items: pa.Table, config: EmbeddingConfig, *, load: Callable[[], VisualEncoder], model: Sequence[str]) -> MapResult:
+    """Embed every item's image with the second ranker's encoder, through a ledger of its own."""
+    rows = [
+        Row(key=item_id, inputs=image["bytes"] or b"", payload=image["bytes"] or b"")
+        for item_id, image in zip(items["item_id"].to_pylist(), items["image"].to_pylist(), strict=True)
+    ]
+    encoder: VisualEncoder | None = None
+
+    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+        nonlocal encoder
+        encoder = encoder or load()
+        images, reasons = decode_batch([row.payload for row in batch])
+        outcomes: list[dict[str, Any] | Rejection] = []
+        for i, vector in enumerate(encoder.encode_images(images).numpy()):
+            reason = reasons.get(i) or check_vectors({CHECK: vector})
+            outcomes.append(Rejection(reason) if reason else {CHECK: vector.astype("<f4").tobytes()})
+        return outcomes
+
+    with open_ledger("embedding-check", hash_params(config.batch_size, list(model)), CHECK_COLUMNS) as ledger:
+        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> list[Row]:
@@ -108,14 +133,23 @@ def check_vectors(vectors: dict[str, np.ndarray]) -> str | None:
 
 def build_embeddings(result: MapResult) -> pa.Table:
     """Build the embeddings table of a result's rows, in key order; ValueError if every item was rejected."""
+    return _build_vectors(result, EMBEDDINGS)
+
+
+def build_check_embeddings(result: MapResult) -> pa.Table:
+    """Build the second ranker's table."""
+    return _build_vectors(result, CHECK_EMBEDDINGS)
+
+
+def _build_vectors(result: MapResult, table: Table) -> pa.Table:
     if not result.values:
         first = next(iter(result.rejected.values()), "there are no items.")
         raise ValueError(f"No item could be embedded; the first reason: {first}")
     keys = sorted(result.values)
     columns: list[pa.Array] = [pa.array(keys, pa.string())]
     dims = {}
-    for name in VECTORS:
+    for name in (name for name in table.columns if name != "item_id"):
         matrix_ND = np.stack([np.frombuffer(result.values[key][name], dtype="<f4") for key in keys])
         dims[name] = matrix_ND.shape[1]
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix_ND.ravel()), dims[name]))
-    return pa.Table.from_arrays(columns, schema=EMBEDDINGS.build_schema(dims))
+    return pa.Table.from_arrays(columns, schema=table.build_schema(dims))

@@ -14,9 +14,18 @@ import yaml
 
 T = TypeVar("T")
 
+BLOCKS = (
+    "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
+    "mapper", "reflection", "generation", "evaluation", "report", "runtime",
+)  # fmt: skip
+
 
 def load_params(path: Path, section: str, config_class: type[T]) -> T:
-    """Load the block `section` (dotted for nested ones) of `path` as `config_class`; ValueError says what is wrong and where."""
+    """Load the block `section` (dotted for nested ones) of `path` as `config_class`; ValueError says what is wrong and where.
+
+    Every stage loads its block here, so a file with a top-level key that nothing reads (a typo) is refused by any stage that runs.
+    """
+    check_blocks(read_document(path), where=str(path), also=section.split(".")[0])
     block = read_section(path, section)
     if not isinstance(block, dict):
         raise ValueError(f"{path}: `{section}` is {block!r}, but it must be a block of {list_fields(config_class)}.")
@@ -31,11 +40,26 @@ def load_seed(path: Path) -> int:
     return seed
 
 
-def read_section(path: Path, section: str) -> Any:
-    """Return the raw value at the dotted name `section`."""
+def check_blocks(document: dict[str, Any], *, where: str, also: str = "seed") -> None:
+    """Raise ValueError if the params have a top-level key that is neither one of BLOCKS nor `also`."""
+    unknown = sorted(set(map(str, document)) - {*BLOCKS, also})
+    if unknown:
+        raise ValueError(f"{where}: unknown key `{unknown[0]}` at the top level; allowed are: {', '.join(BLOCKS)}.")
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read the whole file."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; `make params` composes it from conf/.")
     value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no params; `make params` composes it from conf/.")
+    return value
+
+
+def read_section(path: Path, section: str) -> Any:
+    """Return the raw value at the dotted name `section`."""
+    value: Any = read_document(path)
     for i, name in enumerate(section.split(".")):
         if not isinstance(value, dict) or name not in value:
             known = ", ".join(sorted(map(str, value))) if isinstance(value, dict) else "none"

@@ -4,16 +4,15 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.captioning import CaptioningConfig, caption_items
-from pipeline.ledger import write_rejected
 from pipeline.models.captioner import load_captioner
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, read_section
-from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, ITEMS
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -35,13 +34,13 @@ def main(items: Path = typer.Option(...), out: Path = typer.Option(...), params:
     )
     rows = [{"item_id": key, **values} for key, values in result.values.items()]
     provenance = build_provenance("captioning", params=hash_params(config), captioner=reference, revision=revision, dtype=dtype_name)
-    print_summary("captioning", result.summary)
-    write_table(out / "captions.parquet", rows, CAPTIONS, provenance=provenance)
-    write_rejected(
-        out / "rejected.parquet",
+    write_outcome(
         "captioning",
-        result.rejected,
-        rows_in=result.summary.rows_in,
+        out / "captions.parquet",
+        rows,
+        CAPTIONS,
+        rejected=result.rejected,
+        summary=result.summary,
         max_fraction=config.max_rejected_fraction,
         provenance=provenance,
     )

@@ -1,19 +1,22 @@
-"""Stage `embedding`: CLIP and ViT vectors of each item."""
+"""Stage `embedding`: CLIP and ViT vectors of each item, and the vectors that only the second ranker sees."""
 
+import dataclasses
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_table
-from pipeline.embedding import EmbeddingConfig, Encoders, build_embeddings, embed_items
-from pipeline.ledger import write_rejected
+from pipeline.embedding import EmbeddingConfig, Encoders, build_check_embeddings, build_embeddings, embed_check, embed_items
+from pipeline.models.backbone import load_check_encoder
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, read_section
-from pipeline.runtime import load_runtime, print_summary, resolve_device
-from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS
-from stages.entry import run_stage
+from pipeline.runtime import load_runtime, resolve_device
+from pipeline.schemas import CAPTIONS, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -22,31 +25,43 @@ app = typer.Typer(add_completion=False)
 def main(
     items: Path = typer.Option(...), captions: Path = typer.Option(...), out: Path = typer.Option(...), params: Path = Path("params.yaml")
 ) -> None:
-    """Write one row of semantic, visual and CLIP image vectors an item, and the items that cannot be embedded."""
+    """Write one row of semantic, visual and CLIP image vectors an item, the second ranker's vectors, and what cannot be embedded."""
     config = load_params(params, "embedding", EmbeddingConfig)
     device = resolve_device(load_runtime(params))
-    clip, visual, dtype_name = read_reference(params, "clip"), read_reference(params, "visual"), read_section(params, "models.dtype")
+    names = {role: read_reference(params, role) for role in ("clip", "visual", "check_visual")}
+    revisions = {role: compute_model_revision(name) for role, name in names.items()}
+    dtype_name = read_section(params, "models.dtype")
     options = {"device": device, "dtype": parse_dtype(dtype_name, device)}
-    revisions = [compute_model_revision(clip), compute_model_revision(visual)]
 
     def load() -> Encoders:
-        encoder = load_clip(resolve_model(clip), **options)
-        return Encoders(encoder, encoder if visual == clip else load_visual(resolve_model(visual), **options))
+        clip = load_clip(resolve_model(names["clip"]), **options)
+        return Encoders(clip, clip if names["visual"] == names["clip"] else load_visual(resolve_model(names["visual"]), **options))
 
-    tables = (read_table(items, ITEMS), read_table(captions, CAPTIONS))
-    result = embed_items(*tables, config, load=load, models=(*revisions, str(dtype_name)))
-    facts = {"clip": clip, "visual": visual, "revisions": revisions, "dtype": dtype_name}
-    provenance = build_provenance("embedding", params=hash_params(config), **facts)
-    print_summary("embedding", result.summary)
-    write_rejected(
-        out / "rejected.parquet",
-        "embedding",
-        result.rejected,
-        rows_in=result.summary.rows_in,
-        max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
+    item_table = read_table(items, ITEMS)
+    models = (revisions["clip"], revisions["visual"], str(dtype_name))
+    result = embed_items(item_table, read_table(captions, CAPTIONS), config, load=load, models=models)
+    known = item_table.filter(pc.is_in(item_table["item_id"], pa.array(list(result.values), pa.string())))
+    check = embed_check(
+        known,
+        config,
+        load=lambda: load_check_encoder(resolve_model(names["check_visual"]), **options),
+        model=(revisions["check_visual"], str(dtype_name)),
     )
-    write_table(out / "embeddings.parquet", build_embeddings(result), EMBEDDINGS, provenance=provenance)
+    facts = {"params": hash_params(config), "dtype": dtype_name}
+    roles = ("clip", "visual")
+    described = {**{role: names[role] for role in roles}, "revisions": [revisions[role] for role in roles]}
+    write_outcome(
+        "embedding",
+        out / "embeddings.parquet",
+        lambda: build_embeddings(result),
+        EMBEDDINGS,
+        rejected=result.rejected | {(str(key), "check_visual"): reason for key, reason in check.rejected.items()},
+        summary=dataclasses.replace(result.summary, seconds=result.summary.seconds + check.summary.seconds),
+        max_fraction=config.max_rejected_fraction,
+        provenance=build_provenance("embedding", **facts, **described),
+    )
+    provenance = build_provenance("embedding", **facts, check_visual=names["check_visual"], revision=revisions["check_visual"])
+    write_table(out / "check.parquet", build_check_embeddings(check), CHECK_EMBEDDINGS, provenance=provenance)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,26 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv, write_json, write_table
+from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
-from pipeline.evaluation.run import STAGE, build_fingerprint, build_scores, index_embeddings, load_models, read_names, score_all
+from pipeline.evaluation.run import (
+    STAGE,
+    RankerPaths,
+    build_fingerprint,
+    build_scores,
+    index_embeddings,
+    load_models,
+    read_names,
+    score_all,
+)
 from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
-from pipeline.ledger import write_rejected
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
 from pipeline.params import hash_params, load_params, load_seed
-from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, LABELS, RETRIEVED, SCORES
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -31,9 +39,13 @@ def main(
     generated: list[Path] = typer.Option(...),
     out: Path = typer.Option(...),
     labels: Path | None = None,
+    ranker_check: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval."""
+    """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval.
+
+    `ranker_check` is the second ranker, which no reward has seen; without it its columns are left out.
+    """
     config, seed, device = load_params(params, STAGE, EvaluationConfig), load_seed(params), resolve_device(load_runtime(params))
     names = read_names(params)
     label_table = read_table(labels, LABELS) if labels else None
@@ -41,23 +53,29 @@ def main(
     tables = [read_table(path, GENERATED) for path in generated]
     tasks, missing = build_tasks(read_table(cases, CASES), tables, read_table(retrieved, RETRIEVED), catalogue, config)
 
-    models = load_models(names, ranker, device=device, dtype=parse_dtype(names.dtype, device))
+    rankers = RankerPaths(ranker, ranker_check)
+    models = load_models(names, rankers, device=device, dtype=parse_dtype(names.dtype, device))
     known_images = index_embeddings(read_table(embeddings, EMBEDDINGS)) if names.metric_clip == names.clip else None
-    fingerprint = build_fingerprint(config, names, ranker, seed=seed)
+    fingerprint = build_fingerprint(config, names, rankers, seed=seed)
     result = score_all(tasks, catalogue, models, config, known_images=known_images, fingerprint=fingerprint, seed=seed)
 
     metrics = define_metrics(models.perceptual.name)
     scores = build_scores(tasks, result, metrics)
     facts = {"profile": names.profile, "models": names.list_revisions(), "perceptual": models.perceptual.name, "seed": seed}
-    provenance = build_provenance(STAGE, params=hash_params(config), **facts)
-    write_table(out / "scores.parquet", scores, SCORES, provenance=provenance)
     summary = build_summary(scores, tasks, metrics, config, missing=missing, rejected=result.rejected, facts=facts)
     write_json(out / "summary.json", summary)
     write_json(out / "metrics.json", flatten_metrics(summary))
     write_csv(out / "methods.csv", list_rows(summary), CSV_COLUMNS)
-    rows_in, max_fraction = len(tasks), config.max_rejected_fraction
-    write_rejected(out / "rejected.parquet", STAGE, result.rejected, rows_in=rows_in, max_fraction=max_fraction, provenance=provenance)
-    print_summary(STAGE, result.summary)
+    write_outcome(
+        STAGE,
+        out / "scores.parquet",
+        scores,
+        SCORES,
+        rejected=result.rejected,
+        summary=result.summary,
+        max_fraction=config.max_rejected_fraction,
+        provenance=build_provenance(STAGE, params=hash_params(config), **facts),
+    )
 
 
 if __name__ == "__main__":

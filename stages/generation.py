@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.conditioning.conditioner import Conditioner, load_conditioner
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.data.cases import select_cases
@@ -14,15 +14,14 @@ from pipeline.generation import build_method
 from pipeline.generation.config import GenerationConfig
 from pipeline.generation.drawing import build_generated, draw_cases
 from pipeline.generation.studio import Studio
-from pipeline.ledger import write_rejected
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, load_seed, read_section
-from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PREFERENCES
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -62,13 +61,18 @@ def main(
     )
     stage, chosen = f"generation@{method}", build_method(method, studio)
     result = draw_cases(chosen, method, studio.cases, batch_size=config.batch_size)
-    provenance = build_provenance(stage, method=method, identity=chosen.identity)
-    print_summary(stage, result.summary)
-    write_table(out / "generated.parquet", build_generated(method, result), GENERATED, provenance=provenance)
     # a data set need not know any truth; one that knows some must know nearly all
     max_fraction = 1.0 if method == "truth" and not any(case.truth_id for case in studio.cases) else config.max_rejected_fraction
-    rejects = partial(write_rejected, out / "rejected.parquet", stage, result.rejected)
-    rejects(rows_in=result.summary.rows_in, max_fraction=max_fraction, provenance=provenance)
+    write_outcome(
+        stage,
+        out / "generated.parquet",
+        build_generated(method, result),
+        GENERATED,
+        rejected=result.rejected,
+        summary=result.summary,
+        max_fraction=max_fraction,
+        provenance=build_provenance(stage, method=method, identity=chosen.identity),
+    )
 
 
 def load_trained(calibrator: Path | None, device: torch.device) -> Conditioner:

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.keywords.extract import KeywordsConfig, extract_keywords
-from pipeline.ledger import write_rejected
 from pipeline.models.llm import prepare_language_model
 from pipeline.params import hash_params, load_params
-from pipeline.runtime import load_runtime, print_summary, resolve_device
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, ITEMS, KEYWORDS
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -29,13 +28,13 @@ def main(
     result = extract_keywords(read_table(items, ITEMS), read_table(captions, CAPTIONS), config, llm=llm)
     rows = [{"item_id": key, **values} for key, values in result.values.items()]
     provenance = build_provenance("keywords", params=hash_params(config), language_model=llm.revision, dtype=str(llm.dtype))
-    print_summary("keywords", result.summary)
-    write_table(out / "keywords.parquet", rows, KEYWORDS, provenance=provenance)
-    write_rejected(
-        out / "rejected.parquet",
+    write_outcome(
         "keywords",
-        result.rejected,
-        rows_in=result.summary.rows_in,
+        out / "keywords.parquet",
+        rows,
+        KEYWORDS,
+        rejected=result.rejected,
+        summary=result.summary,
         max_fraction=config.max_rejected_fraction,
         provenance=provenance,
     )

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_table
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
-from pipeline.ledger import Summary, write_rejected
+from pipeline.ledger import Summary
 from pipeline.params import hash_params, load_params
-from pipeline.runtime import print_summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PREFERENCES, RETRIEVED
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -39,16 +38,15 @@ def main(
     )
     rows, rejected = build_preferences(case_table, builder)
     num_cases = len(case_table)
-    provenance = build_provenance("preference", params=hash_params(config))
-    print_summary("preference", Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started))
-    write_table(out / "preferences.parquet", rows, PREFERENCES, provenance=provenance)
-    write_rejected(
-        out / "rejected.parquet",
+    write_outcome(
         "preference",
-        rejected,
-        rows_in=num_cases,
+        out / "preferences.parquet",
+        rows,
+        PREFERENCES,
+        rejected=rejected,
+        summary=Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started),
         max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
+        provenance=build_provenance("preference", params=hash_params(config)),
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.params import hash_params, load_params, load_seed, read_section
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.fit import CURVE_COLUMNS
 from pipeline.reflection.inputs import ReflectionTables
+from pipeline.reflection.live import open_live
 from pipeline.reflection.run import plan_cases, run_reflection
 from pipeline.reflection.tools import load_tools
 from pipeline.runtime import load_runtime, make_generator, print_summary, resolve_device
@@ -37,7 +38,7 @@ def main(
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write calibrator.safetensors (calibrator, mapper and [IMG] vectors after reflection), its metrics and its curves."""
+    """Write calibrator.safetensors (calibrator, mapper and [IMG] vectors after reflection), its metrics, its curves and DVCLive's log."""
     started = time.monotonic()
     config, seed, runtime = load_params(params, "reflection", ReflectionConfig), load_seed(params), load_runtime(params)
     calibrator, states_batch = load_params(params, "calibrator", CalibratorConfig), read_section(params, "mapper.states_batch_size")
@@ -57,18 +58,20 @@ def main(
         batch_size=states_batch,
     )
     files = [path.read_bytes() for path in (cases, preferences, captions, embeddings, retrieved, mapper)]
-    state, metrics = run_reflection(
-        conditioner,
-        plan,
-        inputs,
-        tables,
-        tools,
-        config,
-        seed=seed,
-        identity=identity,
-        data_hash=hash_params(calibrator, llm.revision, str(llm.dtype), states_batch, *files),
-        checkpoint_every=runtime.checkpoint_every,
-    )
+    with open_live(out / "live") as log_row:
+        state, metrics = run_reflection(
+            conditioner,
+            plan,
+            inputs,
+            tables,
+            tools,
+            config,
+            seed=seed,
+            identity=identity,
+            data_hash=hash_params(calibrator, llm.revision, str(llm.dtype), states_batch, *files),
+            checkpoint_every=runtime.checkpoint_every,
+            log_row=log_row,
+        )
     facts = {**identity, "language_model": llm.revision, "params": hash_params(config), "seed": seed}
     save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_json(out / "metrics.json", metrics)

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_json, write_table
-from pipeline.ledger import Summary, write_rejected
+from pipeline.artifacts import build_provenance, read_table, write_json
+from pipeline.ledger import Summary
 from pipeline.params import hash_params, load_params, load_seed
 from pipeline.retrieval.history import RetrievalConfig, retrieve_histories
 from pipeline.retrieval.measure import measure_retrieval
-from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, EMBEDDINGS, ITEMS, RETRIEVED
-from stages.entry import run_stage
+from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -32,17 +31,16 @@ def main(
     rows, rejected = retrieve_histories(case_table, read_table(embeddings, EMBEDDINGS), config, seed=seed)
     metrics = measure_retrieval(rows, case_table, read_table(items, ITEMS), seed=seed)
     num_cases = len(case_table)
-    provenance = build_provenance("retrieval", params=hash_params(config), seed=seed)
-    print_summary("retrieval", Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started))
-    write_table(out / "retrieved.parquet", rows, RETRIEVED, provenance=provenance)
     write_json(out / "metrics.json", {"k": config.k, "strategy": config.strategy, "seed": seed, **metrics})
-    write_rejected(
-        out / "rejected.parquet",
+    write_outcome(
         "retrieval",
-        rejected,
-        rows_in=num_cases,
+        out / "retrieved.parquet",
+        rows,
+        RETRIEVED,
+        rejected=rejected,
+        summary=Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started),
         max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
+        provenance=build_provenance("retrieval", params=hash_params(config), seed=seed),
     )
 
 

@@ -1,4 +1,4 @@
-"""Save tiny, randomly initialised models in the formats of the hub: BLIP-2, two kinds of open_clip model, and a ViT.
+"""Save small, randomly initialised models in the formats of the hub: BLIP-2, two kinds of open_clip model, a ViT, a timm backbone.
 
 They let the tests walk the very code path that loads the paper's models. Widths are 16-32, images 16 px.
 """
@@ -145,4 +145,17 @@ def save_tiny_vit(folder: Path) -> Path:
     ViTModel(config).save_pretrained(folder)
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     ViTImageProcessor(size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_backbone(folder: Path) -> Path:
+    """Save an EfficientNet-Lite0 trunk as `embedded/perceptual` is; the smallest that timm has, 13 MB."""
+    import timm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(4)
+    trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False)
+    save_file(trunk.state_dict(), str(folder / "model.safetensors"))
+    config = {"architecture": "tf_efficientnet_lite0", "mean": [0.5] * 3, "std": [0.5] * 3}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder

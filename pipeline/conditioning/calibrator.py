@@ -41,6 +41,8 @@ class GeneralPreference:
     prompt_BTD: torch.Tensor  # P^gen (B, T + K + K, d): attention rows of the text, of the mapper's output, then E^g passed through
     pool_mask_BT: torch.Tensor  # bool (B, T + K + K): the attention rows that stand for something (no padding, no pass-through)
     mapped_BKD: torch.Tensor  # the mapper's output (B, K, d), which L_sem compares with the caption's token states
+    detailed_BTD: torch.Tensor  # E^d of eq. 8 (B, T + K, d): the projected text, then the mapper's output
+    detailed_mask_BT: torch.Tensor  # bool (B, T + K): its rows that stand for something
 
 
 class BalanceCalibrator(nn.Module):
@@ -80,6 +82,8 @@ class BalanceCalibrator(nn.Module):
             prompt_BTD=torch.cat([attended_BTD, global_BKD], dim=1),
             pool_mask_BT=torch.cat([real_BT, torch.zeros_like(global_mask_BK)], dim=1),
             mapped_BKD=mapped_BKD,
+            detailed_BTD=detailed_BTD,
+            detailed_mask_BT=real_BT,
         )
 
     def compute_attention(self, detailed_BTD: torch.Tensor, global_BKD: torch.Tensor, global_mask_BK: torch.Tensor) -> torch.Tensor:

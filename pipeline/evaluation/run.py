@@ -16,11 +16,12 @@ from pipeline.evaluation import features, scoring
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Task, identify_task
-from pipeline.evaluation.scoring import EvaluationModels, score_tasks
+from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_tasks
 from pipeline.ledger import MapResult, Row, map_rows, open_ledger
 from pipeline.metrics import image, ranking
 from pipeline.metrics.definitions import Metric, define_metrics
-from pipeline.models import judge, perceptual
+from pipeline.models import backbone, judge, perceptual
+from pipeline.models.backbone import load_check_encoder
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.judge import load_judge
@@ -32,8 +33,10 @@ from pipeline.ranker.scoring import load_ranker
 from pipeline.schemas import SCORES
 
 STAGE = "evaluation"
-ROLES = ("metric_clip", "clip", "visual", "perceptual", "judge")
-SOURCES = (features, scoring, image, ranking, judge, perceptual, graph, micro, ranker_scoring)  # a change makes finished rows invalid
+CHECK = "check_visual"  # the second ranker's image feature
+ROLES = ("metric_clip", "clip", "visual", "check_visual", "perceptual", "judge")
+# a change makes finished rows invalid
+SOURCES = (features, scoring, image, ranking, judge, perceptual, backbone, graph, micro, ranker_scoring)
 WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 
@@ -46,6 +49,7 @@ class ModelNames:
     metric_clip: str
     clip: str
     visual: str
+    check_visual: str
     perceptual: str
     judge: str | None
 
@@ -60,9 +64,26 @@ def read_names(params: Path) -> ModelNames:
     return build_config(block, ModelNames, where=f"{params}: models")
 
 
-def load_models(names: ModelNames, ranker_path: Path, *, device: torch.device, dtype: torch.dtype) -> EvaluationModels:
+@dataclasses.dataclass(frozen=True)
+class RankerPaths:
+    """The ranker that is the reward, and the one that checks it; without the second its columns stay away."""
+
+    reward: Path
+    check: Path | None
+
+    def list_digests(self) -> list[str]:
+        """Return the files' sha256."""
+        digests = []
+        for path in (self.reward, self.check):
+            if path is not None:
+                with path.open("rb") as file:
+                    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return digests
+
+
+def load_models(names: ModelNames, rankers: RankerPaths, *, device: torch.device, dtype: torch.dtype) -> EvaluationModels:
     """Load every model once; the ranker says which encoder made its image features."""
-    ranker = load_ranker(ranker_path, device=device)
+    ranker = load_ranker(rankers.reward, device=device)
     encoder = names.visual if ranker.image_feature == "visual" else names.clip
     return EvaluationModels(
         clip=load_clip(resolve_model(names.metric_clip), device=device, dtype=dtype),
@@ -70,7 +91,16 @@ def load_models(names: ModelNames, ranker_path: Path, *, device: torch.device, d
         ranker=ranker,
         perceptual=load_perceptual(resolve_model(names.perceptual), device=device),
         judge=load_judge(resolve_model(names.judge), device=device) if names.judge else None,
+        check=load_second_ranker(names, rankers.check, device=device, dtype=dtype) if rankers.check else None,
     )
+
+
+def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device, dtype: torch.dtype) -> SecondRanker:
+    """Load the ranker that checks the first; ValueError if it is the first, whose image features are others."""
+    scorer = load_ranker(path, device=device)
+    if scorer.image_feature != CHECK:
+        raise ValueError(f"{path} reads the image feature {scorer.image_feature!r}, but the second ranker must read {CHECK!r}.")
+    return SecondRanker(scorer, load_check_encoder(resolve_model(names.check_visual), device=device, dtype=dtype))
 
 
 def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
@@ -79,13 +109,11 @@ def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
     return dict(zip(embeddings["item_id"].to_pylist(), vectors, strict=True))
 
 
-def build_fingerprint(config: EvaluationConfig, names: ModelNames, ranker_path: Path, *, seed: int) -> str:
-    """Hash what every score depends on: the comparing params, the models, the ranker's file, the code, the seed of the negatives."""
+def build_fingerprint(config: EvaluationConfig, names: ModelNames, rankers: RankerPaths, *, seed: int) -> str:
+    """Hash what every score depends on: the comparing params, the models, the rankers' files, the code, the seed of the negatives."""
     knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_EFFECT}
-    with ranker_path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     sources = [Path(str(module.__file__)).read_bytes() for module in SOURCES]
-    return hash_params(knobs, names.list_revisions(), names.dtype, digest, sources, seed)
+    return hash_params(knobs, names.list_revisions(), names.dtype, rankers.list_digests(), sources, seed)
 
 
 def score_all(

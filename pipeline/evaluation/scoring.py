@@ -4,7 +4,8 @@ Paper: section "Evaluation Metrics", eq. 16, Table 4. `pipeline.metrics.definiti
 Departures: 1. ranks come from the whole catalogue without the user's history, since with the three-way rank of eq. 10 ΔR could
 not reach the printed values; 2. R@10 and N@10 put one positive, the reference with the drawn image in its place, against
 the whole catalogue, and again against 99 sampled items (the paper does not say which); 3. style, concept and truth
-columns exist only where the data set knows the right answer.
+columns exist only where the data set knows the right answer; 4. ΔR is computed again by a second ranker, with another image
+encoder and seed, that no training has seen: what fools the reward alone does not move it.
 Shapes: B tasks, D embedding width, M history items.
 """
 
@@ -39,6 +40,14 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True)
+class SecondRanker:
+    """The check against reward hacking: a ranker that is never a reward, and the encoder of its image features."""
+
+    scorer: RankerScorer
+    encoder: ImageEncoder
+
+
+@dataclass(frozen=True)
 class EvaluationModels:
     """Everything that looks at images; `visual` is None where the ranker reads the metric CLIP's own vectors."""
 
@@ -47,6 +56,7 @@ class EvaluationModels:
     ranker: RankerScorer
     perceptual: Perceptual
     judge: Judge | None
+    check: SecondRanker | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,15 @@ def score_tasks(tasks: Sequence[Task], store: ItemStore, models: EvaluationModel
     arrays = [resize_image(image, store.image_size) for image in images]
     drawn = Drawn(list(tasks), images, models.clip.encode_images(images), compute_pixel_features(arrays, models.perceptual))
     blank: Scores = dict.fromkeys(metric.name for metric in define_metrics(models.perceptual.name))
-    ranked, judged = score_ranks(drawn, models, seed=seed), score_verdicts(drawn, models.judge)
+    ranked, checked = score_ranks(drawn, models, seed=seed), score_check_ranks(drawn, models.check)
+    judged = score_verdicts(drawn, models.judge)
     outcomes: list[Scores | Rejection] = []
     for row in range(len(tasks)):
         if row in reasons:
             outcomes.append(Rejection(reasons[row]))
             continue
         compared = score_vectors(drawn, row, store) | score_pixels(drawn, row, store, models.perceptual)
-        outcomes.append(blank | compared | ranked[row] | judged[row])
+        outcomes.append(blank | compared | ranked[row] | checked[row] | judged[row])
     return outcomes
 
 
@@ -118,7 +129,7 @@ def score_pixels(drawn: Drawn, row: int, store: ItemStore, perceptual: Perceptua
 def score_ranks(drawn: Drawn, models: EvaluationModels, *, seed: int) -> list[Scores]:
     """Compute the rank columns of a batch; empty for users or references that the ranker does not know."""
     ranker, scores = models.ranker, [Scores() for _ in drawn.tasks]
-    known = [i for i, task in enumerate(drawn.tasks) if task.user_id in ranker.user_index and task.reference_id in ranker.item_index]
+    known = list_known(drawn, ranker)
     if not known:
         return scores
     tasks = [drawn.tasks[i] for i in known]
@@ -133,6 +144,39 @@ def score_ranks(drawn: Drawn, models: EvaluationModels, *, seed: int) -> list[Sc
     for i, row in enumerate(known):
         scores[row] = {name: float(values[i]) for name, values in columns.items()}
     return scores
+
+
+def score_check_ranks(drawn: Drawn, check: SecondRanker | None) -> list[Scores]:
+    """Compute the second ranker's columns of a batch; empty without one, and for users or references that it does not know."""
+    scores = [Scores() for _ in drawn.tasks]
+    known = list_known(drawn, check.scorer) if check else []
+    if check is None or not known:
+        return scores
+    tasks = [drawn.tasks[i] for i in known]
+    pairs = [task.user_id for task in tasks], [task.reference_id for task in tasks]
+    exclude = [list(task.masked) for task in tasks]
+    features_BD = check.encoder.encode_images(drawn.images)[known]
+    original_B = check.scorer.rank_original(*pairs, exclude=exclude)
+    generated_B = check.scorer.rank_substituted(*pairs, features_BD, exclude=exclude)
+    columns = build_check_columns(original_B, generated_B)
+    for i, row in enumerate(known):
+        scores[row] = {name: float(values[i]) for name, values in columns.items()}
+    return scores
+
+
+def list_known(drawn: Drawn, ranker: RankerScorer) -> list[int]:
+    """List the rows whose user and reference the ranker knows."""
+    return [i for i, task in enumerate(drawn.tasks) if task.user_id in ranker.user_index and task.reference_id in ranker.item_index]
+
+
+def build_check_columns(original_B: Tensor, generated_B: Tensor) -> dict[str, Tensor]:
+    """Compute the second ranker's metrics from the ranks of the original and the drawn image."""
+    return {
+        "rank_original_check": original_B,
+        "rank_generated_check": generated_B,
+        "delta_r_check": compute_rank_change(original_B, generated_B),
+        "log2_rank_gain_check": compute_rank_gain(original_B, generated_B),
+    }
 
 
 def build_rank_columns(original_B: Tensor, generated_B: Tensor, sampled_B: Tensor) -> dict[str, Tensor]:
@@ -156,11 +200,12 @@ def score_verdicts(drawn: Drawn, judge: Judge | None) -> list[Scores]:
         return [Scores() for _ in drawn.tasks]
     arrays = [resize_image(image, judge.config.image_size) for image in drawn.images]
     scores: list[Scores] = []
-    for task, (style, concept) in zip(drawn.tasks, judge.name_images(arrays), strict=True):
+    for task, verdict in zip(drawn.tasks, judge.name_images(arrays), strict=True):
         row: Scores = {}
         if task.label is not None and task.label[0] in judge.config.styles:
-            row["style_accuracy"] = float(style == task.label[0])
+            row["style_accuracy"] = float(verdict.style == task.label[0])
         if task.label is not None and task.label[1] in judge.config.concepts:
-            row["concept_accuracy"] = float(concept == task.label[1])
+            row["concept_accuracy"] = float(verdict.concepts[0] == task.label[1])
+            row["concept_top5"] = float(task.label[1] in verdict.concepts)
         scores.append(row)
     return scores

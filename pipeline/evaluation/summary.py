@@ -16,7 +16,7 @@ from pipeline.evaluation.inputs import Task
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import average_by_user, compute_mean_interval, compute_paired_interval
 
-HEADLINES = ("style_accuracy", "concept_accuracy", "cis_truth", "cpis", "cis", "delta_r")
+HEADLINES = ("style_accuracy", "concept_accuracy", "concept_top5", "cis_truth", "cpis", "cis", "delta_r", "delta_r_check")
 CSV_COLUMNS = ("method", "metric", "value", "low", "high", "n")
 
 

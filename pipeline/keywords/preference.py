@@ -9,6 +9,7 @@ Departures from the paper:
 3. "Low-frequency" is not defined: a keyword counts as such below `min_count` items. Such keywords come back, in order, only while
    fewer than `min_keywords` remain.
 4. A keyword that repeats the reference's text adds nothing and is left out of the text of E^g.
+5. Without retrieval (k = 0, Figure 5a) no case has retrieved items, and the whole history counts whatever `keywords_from` says.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class PreferenceBuilder:
         self._retrieved_of: dict[str, list[tuple[str, float]]] = {}
         for row in retrieved.to_pylist():  # in key order: most similar first
             self._retrieved_of.setdefault(row["case_id"], []).append((row["item_id"], row["weight"]))
+        self._counts_everything = config.keywords_from == "all" or not self._retrieved_of
 
     def build(self, case: dict[str, Any]) -> dict[str, Any] | Rejection:
         """Build the preference row of a case, or say why there is none."""
@@ -102,7 +104,7 @@ class PreferenceBuilder:
             return Rejection(f"The text of the reference {reference_id} is empty.")
         sources = self.list_sources(case)
         if not sources:
-            return Rejection(f"The case has no {'history' if self.config.keywords_from == 'all' else 'retrieved'} items.")
+            return Rejection(f"The case has no {'history' if self._counts_everything else 'retrieved'} items.")
         counted = count_keywords((self._keywords_of[item_id], weight) for item_id, weight in sources if item_id in self._keywords_of)
         if not counted:
             return Rejection("None of the case's items has keywords.")
@@ -119,7 +121,7 @@ class PreferenceBuilder:
 
     def list_sources(self, case: dict[str, Any]) -> list[tuple[str, float]]:
         """List (item_id, weight) of the items whose keywords count for a case; a history's newest item comes first."""
-        if self.config.keywords_from == "all":
+        if self._counts_everything:
             return [(item_id, 1.0) for item_id in reversed(case["history"])]
         retrieved = self._retrieved_of.get(case["case_id"], [])
         return retrieved if self.config.keywords_from == "weighted" else [(item_id, 1.0) for item_id, _ in retrieved]

@@ -50,6 +50,16 @@ FIXED = (
         scale=100.0,
         unit="%",
     ),
+    Metric(
+        "concept_top5",
+        "Concept, top 5",
+        "right answer",
+        True,
+        "Share of images in which the thing that the reference shows is among the judge's first five guesses.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
     Metric("cis_truth", "CIS to truth", "right answer", True, "100 x cosine of the CLIP images of image and truth."),
     Metric("ssim_truth", "SSIM to truth", "right answer", True, "100 x SSIM between image and truth, pixel by pixel."),
     Metric("cps", "CPS", "personalisation", True, "100 x cosine of CLIP image and CLIP text, mean over the texts of the history items."),
@@ -83,8 +93,21 @@ FIXED = (
         scale=100.0,
         unit="%",
     ),
+    Metric(
+        "delta_r_check",
+        "ΔR, 2nd ranker",
+        "recommender",
+        True,
+        "ΔR by a second ranker with another image encoder and seed, which is never a reward: a gain that only fools the reward is none here.",
+        digits=3,
+    ),
+    Metric("log2_rank_gain_check", "log2 gain, 2nd ranker", "recommender", True, "log2(original rank / rank with the image), by the second ranker."),
     Metric("rank_original", "Rank before", "recommender", None, "Rank of the reference with its own image, 1 = best.", digits=1),
     Metric("rank_generated", "Rank after", "recommender", False, "Rank of the reference with the image in its place, 1 = best.", digits=1),
+    Metric("rank_original_check", "Rank before, 2nd ranker", "recommender", None, "Rank with its own image, by the second ranker.", digits=1),
+    Metric(
+        "rank_generated_check", "Rank after, 2nd ranker", "recommender", False, "Rank with the image in its place, by the second ranker.", digits=1
+    ),
     Metric(
         f"hit_at_{CUTOFF}",
         f"R@{CUTOFF}",

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NUM_GUESSES = 5  # concepts that a verdict names, fewer if the judge knows fewer
+
 
 @dataclass(frozen=True)
 class JudgeConfig:
@@ -28,6 +30,14 @@ class JudgeConfig:
     concepts: tuple[str, ...]
     image_size: int = 64  # px, side of the square that every image is resized to
     width: int = 32  # channels of the first stage; each of the three later stages doubles them
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge sees in an image."""
+
+    style: str
+    concepts: tuple[str, ...]  # the NUM_GUESSES most likely ones, the likeliest first
 
 
 class Block(nn.Module):
@@ -73,16 +83,17 @@ class Judge:
         self.device = device
 
     @torch.inference_mode()
-    def name_images(self, images: Sequence[np.ndarray]) -> list[tuple[str, str]]:
-        """Return (style, concept) of each uint8 (H, W, 3) image, resized to the judge's own size."""
+    def name_images(self, images: Sequence[np.ndarray]) -> list[Verdict]:
+        """Name style and concepts of each uint8 (H, W, 3) image, resized to the judge's own size."""
         if not images:
             return []
         size = (self.config.image_size, self.config.image_size)
         pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in images]
         resized = [p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", antialias=True) for p in pixels]
         style_BS, concept_BC = self.network((torch.cat(resized) / 127.5 - 1).to(self.device))
-        names = zip(style_BS.argmax(dim=1).tolist(), concept_BC.argmax(dim=1).tolist(), strict=True)
-        return [(self.config.styles[style], self.config.concepts[concept]) for style, concept in names]
+        order_BC = concept_BC.argsort(dim=1, descending=True, stable=True)[:, :NUM_GUESSES]  # ties go to the first, as with argmax
+        names = zip(style_BS.argmax(dim=1).tolist(), order_BC.tolist(), strict=True)
+        return [Verdict(self.config.styles[style], tuple(self.config.concepts[i] for i in order)) for style, order in names]
 
 
 def load_judge(folder: str | Path, *, device: torch.device | str = "cpu") -> Judge:

@@ -4,13 +4,11 @@ Paper: the LPIPS columns of Table 1 (Zhang et al. 2018; the paper does not say w
 Departures: 1. in the embedded profile the trunk is EfficientNet-Lite0 and no channel weights are learned, so its numbers are
 named `effnet`, never `lpips`. It reads RGB in its own mean and deviation, not in LPIPS's.
 
-A timm backbone is a folder with `config.json` (architecture, mean, std) and `model.safetensors` (timm's names of the trunk).
 Shapes: B images, H x W pixels, C channels, L layers.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.metrics.image import compute_lpips, normalize_channels
+from pipeline.models.backbone import load_backbone
 
 LPIPS_PREFIX = "lpips/"
 LPIPS_TRUNKS = ("alex", "vgg", "squeeze")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -106,25 +104,7 @@ def wrap_lpips(model: nn.Module, *, device: torch.device) -> Perceptual:
 
 
 def load_timm(folder: Path, *, device: torch.device) -> Perceptual:
-    """Load a timm backbone from its folder, without channel weights; ValueError if a file is missing or does not fit."""
-    import timm
-    from safetensors.torch import load_file
-
-    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
-    for path in (config_path, weights_path):
-        if not path.is_file():
-            raise ValueError(f"The perceptual model in {folder} has no {path.name}.")
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    trunk = timm.create_model(config["architecture"], features_only=True, pretrained=False)
-    try:
-        trunk.load_state_dict(load_file(weights_path), strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights in {weights_path} do not fit {config['architecture']}: {error}") from error
-    mean = torch.tensor(config.get("mean", IMAGENET_MEAN), device=device).view(1, 3, 1, 1)
-    std = torch.tensor(config.get("std", IMAGENET_STD), device=device).view(1, 3, 1, 1)
-
-    def extract(pixel_BCHW: Tensor) -> Sequence[Tensor]:
-        return trunk((pixel_BCHW - mean) / std)
-
-    name = "effnet" if "efficientnet" in config["architecture"] else config["architecture"].split("_")[0]
-    return Perceptual(name, trunk, extract, channel_weights=None, device=device)
+    """Load a timm backbone from its folder, without channel weights."""
+    backbone = load_backbone(folder, device=device)
+    name = "effnet" if "efficientnet" in backbone.architecture else backbone.architecture.split("_")[0]
+    return Perceptual(name, backbone.trunk, backbone.extract, channel_weights=None, device=device)

@@ -8,6 +8,7 @@ first step of every epoch and reused without it in the others, early stopping by
    a killed and resumed training ends in the same bytes.
 3. InfoNCE is taken over `contrastive_anchors` random items a step, all items if it is 0 (MICRO).
 4. Validation leaves out the last history items; see `interactions.py`.
+5. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.metrics.ranking import compute_ndcg, compute_ranks, compute_recall
+from pipeline.metrics.ranking import Ideal, compute_ndcg, compute_ranks, compute_recall
 from pipeline.params import hash_params
 from pipeline.ranker import graph, losses, micro
 from pipeline.ranker.graph import split_rows
@@ -59,6 +60,7 @@ class RankerConfig(MicroConfig):
     validate_every: int = 5
     selection_k: int = 20
     patience: int = 10
+    ndcg: Ideal = "standard"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,13 +94,21 @@ class Trained:
     training: Training
 
 
-def read_data(interactions: pa.Table, cases: pa.Table, embeddings: pa.Table, *, config: RankerConfig, items: pa.Table | None = None) -> RankerData:
-    """Build the training data that `config` asks for; `items` restricts the catalogue."""
+def read_data(
+    interactions: pa.Table,
+    cases: pa.Table,
+    embeddings: pa.Table,
+    *,
+    config: RankerConfig,
+    image_feature: str | None = None,
+    items: pa.Table | None = None,
+) -> RankerData:
+    """Build the training data that `config` asks for, or from the column `image_feature`; `items` restricts the catalogue."""
     return build_ranker_data(
         interactions,
         cases,
         embeddings,
-        image_feature=config.image_feature,
+        image_feature=image_feature or config.image_feature,
         text_feature=config.text_feature,
         validation_items=config.validation_items,
         include_reference=config.include_reference,
@@ -114,15 +124,17 @@ def compute_fingerprint(data: RankerData, config: RankerConfig, *, seed: int) ->
     return hash_params(config, seed, data.user_ids, data.item_ids, sources, contents)
 
 
-def train_ranker(data: RankerData, config: RankerConfig, *, seed: int, device: torch.device, fingerprint: str, checkpoint_every: int) -> Trained:
-    """Train from the last checkpoint of `fingerprint`, or from the start, and return the best weights by validation."""
+def train_ranker(
+    data: RankerData, config: RankerConfig, *, seed: int, device: torch.device, fingerprint: str, checkpoint_every: int, stage: str = STAGE
+) -> Trained:
+    """Train from the last checkpoint of `stage` and `fingerprint`, or from the start, and return the best weights by validation."""
     model = build_model(data, config, seed=seed, device=device)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=config.learning_rate)
     sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids))
-    training, best = _resume(model, optimizer, fingerprint)
+    training, best = _resume(model, optimizer, stage, fingerprint)
     steps_an_epoch = len(data.train_P2) // config.batch_size + 1
     saved = training.epoch
-    for epoch in progress(range(training.epoch, config.epochs), label=STAGE, total=config.epochs - training.epoch):
+    for epoch in progress(range(training.epoch, config.epochs), label=stage, total=config.epochs - training.epoch):
         if training.stale > config.patience:
             break
         means = train_epoch(model, optimizer, sampler, config, epoch=epoch, num_steps=steps_an_epoch, seed=seed)
@@ -133,8 +145,8 @@ def train_ranker(data: RankerData, config: RankerConfig, *, seed: int, device: t
             best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
         if (training.epoch - saved) * steps_an_epoch >= checkpoint_every:
             saved = training.epoch
-            _save(model, optimizer, fingerprint, training, best)
-    _save(model, optimizer, fingerprint, training, best)
+            _save(model, optimizer, stage, fingerprint, training, best)
+    _save(model, optimizer, stage, fingerprint, training, best)
     model.load_state_dict(best)
     return Trained(model, training)
 
@@ -218,7 +230,7 @@ def _record_validation(model: Micro, data: RankerData, config: RankerConfig, tra
         return True
     rank_VP = rank_validation(model, data)
     score = float(compute_recall(rank_VP, k=config.selection_k).mean())
-    training.curves[-1] |= {**_measure(rank_VP), "selection_recall": score}
+    training.curves[-1] |= {**_measure(rank_VP, config.ndcg), "selection_recall": score}
     if score > training.best_score:
         training.best_score, training.best_epoch, training.stale = score, training.epoch, 0
         return True
@@ -226,16 +238,16 @@ def _record_validation(model: Micro, data: RankerData, config: RankerConfig, tra
     return False
 
 
-def _measure(rank_BP: Tensor) -> dict[str, float]:
+def _measure(rank_BP: Tensor, ideal: Ideal) -> dict[str, float]:
     return {
         f"recall_at_{REPORT_K}": float(compute_recall(rank_BP, k=REPORT_K).mean()),
-        f"ndcg_at_{REPORT_K}": float(compute_ndcg(rank_BP, k=REPORT_K).mean()),
+        f"ndcg_at_{REPORT_K}": float(compute_ndcg(rank_BP, k=REPORT_K, ideal=ideal).mean()),
     }
 
 
-def _resume(model: Micro, optimizer: torch.optim.Optimizer, fingerprint: str) -> tuple[Training, dict[str, Tensor]]:
+def _resume(model: Micro, optimizer: torch.optim.Optimizer, stage: str, fingerprint: str) -> tuple[Training, dict[str, Tensor]]:
     weights = model.state_dict()
-    checkpoint = load_checkpoint(STAGE, fingerprint)
+    checkpoint = load_checkpoint(stage, fingerprint)
     if checkpoint is None:
         return Training(), {name: weight.clone() for name, weight in weights.items()}
     _, tensors, facts = checkpoint
@@ -244,13 +256,13 @@ def _resume(model: Micro, optimizer: torch.optim.Optimizer, fingerprint: str) ->
     return Training(**facts), {name: tensors[f"best.{name}"] for name in weights}
 
 
-def _save(model: Micro, optimizer: torch.optim.Optimizer, fingerprint: str, training: Training, best: dict[str, Tensor]) -> None:
+def _save(model: Micro, optimizer: torch.optim.Optimizer, stage: str, fingerprint: str, training: Training, best: dict[str, Tensor]) -> None:
     tensors = {f"weights.{name}": weight for name, weight in model.state_dict().items()}
     tensors |= {f"best.{name}": weight for name, weight in best.items()} | flatten_optimizer(optimizer)
-    save_checkpoint(STAGE, fingerprint, step=training.epoch, tensors=tensors, facts=asdict(training))
+    save_checkpoint(stage, fingerprint, step=training.epoch, tensors=tensors, facts=asdict(training))
 
 
-def measure_ranker(trained: Trained, scorer: RankerScorer, data: RankerData, *, seed: int) -> dict[str, Any]:
+def measure_ranker(trained: Trained, scorer: RankerScorer, data: RankerData, *, seed: int, ndcg: Ideal = "standard") -> dict[str, Any]:
     """Measure R@10 and N@10 of the validation items and of the references with their own images (ORI of Table 4).
 
     References are ranked in the full catalogue and (`reference_sampled`) among NUM_NEGATIVES drawn candidates.
@@ -259,13 +271,13 @@ def measure_ranker(trained: Trained, scorer: RankerScorer, data: RankerData, *, 
     metrics |= {"users": len(data.user_ids), "items": len(data.item_ids), "interactions": len(data.train_P2), "left_out": data.num_left_out}
     if len(data.validation_P2):
         rank_VP = rank_validation(trained.model, data)
-        metrics["validation"] = {**_measure(rank_VP), "n": len(rank_VP)}
+        metrics["validation"] = {**_measure(rank_VP, ndcg), "n": len(rank_VP)}
     if data.cases:
         users, references = [case.user_id for case in data.cases], [case.reference_id for case in data.cases]
         histories, keys = [case.history for case in data.cases], [case.case_id for case in data.cases]
         negatives = scorer.draw_negatives(keys, references, exclude=histories, count=NUM_NEGATIVES, seed=seed)
         full_B = scorer.rank_original(users, references, exclude=histories)
         sampled_B = scorer.rank_original(users, references, exclude=histories, negatives=negatives)
-        metrics["reference"] = {**_measure(full_B[:, None]), "median_rank": float(full_B.double().quantile(0.5)), "n": len(full_B)}
-        metrics["reference_sampled"] = {**_measure(sampled_B[:, None]), "negatives": NUM_NEGATIVES, "n": len(sampled_B)}
+        metrics["reference"] = {**_measure(full_B[:, None], ndcg), "median_rank": float(full_B.double().quantile(0.5)), "n": len(full_B)}
+        metrics["reference_sampled"] = {**_measure(sampled_B[:, None], ndcg), "negatives": NUM_NEGATIVES, "n": len(sampled_B)}
     return metrics

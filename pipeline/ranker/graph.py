@@ -7,8 +7,8 @@ them), symmetric normalisation by row sums. Departures:
 2. Rows of zeros and rows whose sum is not positive get zero weights (MICRO: NaN).
 3. Neighbours are compared in float64, rounded to 2^-24 and ties go to the lower index, so that the choice depends neither on the
    block's shape nor on exact duplicates, and the scorer's substitution makes the same choice as the graph.
-
-4. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
+4. Only `sym` normalisation, MICRO's default; its `rw` and `none` are left out.
+5. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
 
 Shapes: N items, U users, M = U + N nodes, B query rows, K neighbours, E edges, F features, D embedding width, P interactions.
 """
@@ -24,6 +24,7 @@ from torch.nn import functional
 
 BLOCK_ELEMENTS = 1 << 22  # similarities held at once, 32 MiB in float64
 QUANTUM = 2.0**-24  # cosines closer than this are ties
+NUM_SPARE = 8  # candidates beyond K that are looked at for ties
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,35 @@ def select_neighbours(unit_BF: Tensor, catalogue_NF: Tensor, own_B: Tensor, *, n
     """Find the catalogue rows most similar to each unit row -> (B, K) indices; column 0 is `own_B`, always a neighbour of itself."""
     num_items = len(catalogue_NF)
     num_kept = min(num_neighbors, num_items)
-    order_N = torch.arange(num_items - 1, -1, -1, device=catalogue_NF.device)
     catalogue_FN = catalogue_NF.double().T
     blocks = []
     for rows in split_rows(len(unit_BF), num_items):
         cosine_BN = unit_BF[rows].double() @ catalogue_FN
-        key_BN = (cosine_BN / QUANTUM).round_().long().mul_(num_items).add_(order_N)
-        key_BN.scatter_(1, own_B[rows, None], torch.iinfo(torch.int64).max)
-        blocks.append(key_BN.topk(num_kept, dim=1).indices)
+        cosine_BN.scatter_(1, own_B[rows, None], 2.0)  # above every cosine
+        blocks.append(choose_largest(cosine_BN, num_kept))
     return torch.cat(blocks) if blocks else own_B.new_empty((0, num_kept))
+
+
+def choose_largest(value_BN: Tensor, num_kept: int) -> Tensor:
+    """Choose the largest values of each row -> (B, K) indices in falling order; values are rounded to QUANTUM, ties go to the lower index.
+
+    Candidates come from a plain top-k. Where the last candidate ties with the K-th, ties may go on beyond them and the row is sorted whole.
+    """
+    num_items = value_BN.shape[1]
+    near_BC, index_BC = value_BN.topk(min(num_kept + NUM_SPARE, num_items), dim=1)
+    place_BK = build_keys(near_BC, index_BC, num_items).topk(num_kept, dim=1).indices
+    chosen_BK = index_BC.gather(1, place_BK)
+    level_B2 = (near_BC[:, [num_kept - 1, -1]] / QUANTUM).round_()
+    open_B = level_B2[:, 0] == level_B2[:, 1]
+    if near_BC.shape[1] < num_items and open_B.any():
+        keys = build_keys(value_BN[open_B], torch.arange(num_items, device=value_BN.device), num_items)
+        chosen_BK[open_B] = keys.topk(num_kept, dim=1).indices
+    return chosen_BK
+
+
+def build_keys(value_BN: Tensor, index_BN: Tensor, num_items: int) -> Tensor:
+    """Build integers that sort by rounded value first and by falling index second."""
+    return (value_BN / QUANTUM).round_().long().mul_(num_items).add_(num_items - 1 - index_BN)
 
 
 def split_rows(num_rows: int, num_columns: int) -> list[slice]:

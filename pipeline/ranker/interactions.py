@@ -108,6 +108,16 @@ def build_ranker_data(
     )
 
 
+def join_embeddings(embeddings: pa.Table, more: pa.Table) -> pa.Table:
+    """Return the items of both tables with the columns of both, in the order of the first."""
+    place_of = {item_id: row for row, item_id in enumerate(more["item_id"].to_pylist())}
+    rows = [(row, place_of[item_id]) for row, item_id in enumerate(embeddings["item_id"].to_pylist()) if item_id in place_of]
+    joined = embeddings.take(pa.array([row for row, _ in rows], pa.int64()))
+    for name in (name for name in more.column_names if name != "item_id"):
+        joined = joined.append_column(more.schema.field(name), more[name].take(pa.array([place for _, place in rows], pa.int64())))
+    return joined
+
+
 def _group_histories(interactions: pa.Table) -> dict[str, list[str]]:
     rows = zip(*(interactions[name].to_pylist() for name in ("user_id", "position", "item_id")), strict=True)
     histories: dict[str, list[str]] = {}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.reflection.losses import CalibrationReading, LossWeights, PolicyReading
+from pipeline.reflection.losses import CalibrationReading, LossWeights, PolicyReading, SemanticReading
 from pipeline.reflection.policy import PerturbedRows
 from pipeline.reflection.reward import Baseline, RewardReading
+
+Trainable = Literal["calibrator+mapper", "calibrator"]
 
 
 @dataclass(frozen=True)
 class ReflectionConfig:
-    """How the calibrator and the mapper are trained; every field is explained in conf/config.yaml."""
+    """How the calibrator and the mapper are trained; every field is explained in conf/config.yaml or conf/method/default.yaml."""
 
     num_steps: int
     batch_cases: int
@@ -25,6 +27,7 @@ class ReflectionConfig:
     rank_scale: float
     num_perturbations: int
     sigma: float
+    trainable: Trainable
     perturbed_rows: PerturbedRows
     policy: PolicyReading
     reward: RewardReading
@@ -32,6 +35,7 @@ class ReflectionConfig:
     standardise_scores: bool
     baseline: Baseline
     calibration: CalibrationReading
+    semantic: SemanticReading
     retrieved_feature: Literal["visual", "clip_image"]
     reward_steps: int
     reward_guidance: float

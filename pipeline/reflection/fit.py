@@ -2,9 +2,11 @@
 
 Choices where the paper is silent:
 1. One model is shared by all users ("model parameters are treated as states" could also mean one model a user).
-2. Besides the calibrator the modal mapper is trained: eq. 14 reaches nothing else.
+2. Besides the calibrator the modal mapper is trained, because eq. 14 in our reading reaches nothing else. `trainable: calibrator`
+   is the printed sentence, "We update the Balance Calibrator".
 3. The step that is kept is the one with the best mean standardised score of the unperturbed images of the validation users
-   (`keep: best`); step 0 competes too, so reflection is never worse on them than its starting point.
+   (`keep: best`); step 0 competes too, so reflection is never worse on them than its starting point. `patience` ends a training
+   by the same score; no other user's is looked at.
 4. The randomness of step s follows from (seed, s) and the case, so a training that was killed goes on as if it had not been.
 """
 
@@ -18,7 +20,8 @@ from torch import Tensor, nn
 
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.reflection.config import ReflectionConfig
+from pipeline.reflection.config import ReflectionConfig, Trainable
+from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients, validate
 from pipeline.runtime import make_generator, progress
 
@@ -107,8 +110,9 @@ def choose_indices(num_cases: int, limit: int, *, seed: int) -> list[int]:
     return sorted(order[:limit])
 
 
-def list_trainable(conditioner: Conditioner) -> list[nn.Parameter]:
-    """Return the parameters of calibrator and mapper; all else is frozen."""
+def list_trainable(conditioner: Conditioner, trainable: Trainable) -> list[nn.Parameter]:
+    """Freeze what is not trained and return the parameters that are."""
+    conditioner.mapper.requires_grad_(trainable == "calibrator+mapper")
     return [parameter for parameter in conditioner.parameters() if parameter.requires_grad]
 
 
@@ -123,13 +127,16 @@ def fit_reflection(
     seed: int,
     fingerprint: str,
     checkpoint_every: int,
+    log_row: RowLogger = lambda row: None,
 ) -> FitState:
-    """Run all steps (or go on after a kill) and leave the kept weights in `conditioner`."""
-    parameters = list_trainable(conditioner)
+    """Run all steps (or go on after a kill) and leave the kept weights in `conditioner`; `log_row` gets every row of the curves."""
+    parameters = list_trainable(conditioner, config.trainable)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay)
     state = FitState(conditioner, optimizer)
     if not state.restore(fingerprint):
         state.record(validate(conditioner, validation, tools, config, seed=seed))
+    for row in state.curves:
+        log_row(row)
     todo = range(state.step, len(batches))
     for step in progress(todo, label=STAGE, total=len(todo)):
         if config.patience and state.count_stale() >= config.patience:
@@ -142,6 +149,7 @@ def fit_reflection(
         if is_last or state.step % config.validation_every == 0:
             row |= validate(conditioner, validation, tools, config, seed=seed)
         state.record(row)
+        log_row(state.curves[-1])
         if is_last or state.step % checkpoint_every == 0:
             state.save(fingerprint)
     if config.keep == "best":

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pipeline.artifacts import get_matrix
 from pipeline.conditioning.conditioner import ConditionInputs
 from pipeline.data.cases import Case
 from pipeline.ledger import Row, map_rows, open_ledger
@@ -105,6 +107,7 @@ def build_batch(
         reference_ids=tuple(references),
         inputs=inputs,
         caption_BSD=caption_BSD.clone(),  # cloned: inference tensors cannot take part in a loss
+        semantic_BV=look_up_vectors(tables.embeddings, references, column="semantic"),
         retrieved_BV=retrieved_BV,
         has_retrieved_B=has_retrieved_B,
         comparator_BC=compute_z_scores(raw_BC, mean_B.float(), std_B.float()).clone(),
@@ -113,14 +116,31 @@ def build_batch(
     )
 
 
+def look_up_vectors(embeddings: pa.Table, item_ids: Sequence[str], *, column: str) -> Tensor:
+    """Return one column's vectors of the items (B, V), float32."""
+    place_of = {item_id: row for row, item_id in enumerate(embeddings["item_id"].to_pylist())}
+    return torch.from_numpy(np.array(get_matrix(embeddings, column)[[place_of[item_id] for item_id in item_ids]], dtype=np.float32))
+
+
 def check_spaces(batch: CaseBatch, tools: ReflectionTools, config: ReflectionConfig) -> None:
-    """Raise ValueError if P^ret and the projected P^gen do not lie in spaces of one width."""
-    if config.calibration != "pooled" or not batch.has_retrieved_B.any():
-        return
-    with torch.no_grad():
-        width = tools.project(batch.caption_BSD[:1, 0]).shape[1]
-    if width != batch.retrieved_BV.shape[1]:
+    """Raise ValueError if a loss would compare vectors of different widths."""
+    token_dim, semantic_dim = batch.caption_BSD.shape[2], batch.semantic_BV.shape[1]
+    if config.semantic == "literal" and semantic_dim != token_dim:
         raise ValueError(
-            f"reflection.retrieved_feature is {config.retrieved_feature!r} with width {batch.retrieved_BV.shape[1]}, but the text encoder "
-            f"projects into a space of width {width}; use 'clip_image', or calibration 'literal'."
+            f"reflection.semantic is 'literal', but E_N^sem has width {semantic_dim} and the rows of E^d have {token_dim}; use 'mapped'."
+        )
+    if not batch.has_retrieved_B.any():
+        return
+    retrieved_dim = batch.retrieved_BV.shape[1]
+    if config.calibration == "literal" and retrieved_dim != token_dim:
+        raise ValueError(
+            f"reflection.calibration is 'literal', but P^ret ({config.retrieved_feature}) has width {retrieved_dim} and the rows of P^gen have "
+            f"{token_dim}; use 'pooled'."
+        )
+    with torch.no_grad():
+        joint_dim = tools.project(batch.caption_BSD[:1, 0]).shape[1]
+    if config.calibration == "pooled" and retrieved_dim != joint_dim:
+        raise ValueError(
+            f"reflection.retrieved_feature is {config.retrieved_feature!r} with width {retrieved_dim}, but the text encoder projects into a "
+            f"space of width {joint_dim}; use 'clip_image', or calibration 'literal'."
         )

@@ -1,6 +1,6 @@
 """The three reflection losses and their sum, as pure functions that refuse to broadcast (paper: eq. 12-15).
 
-Departures from the printed equations, each with the literal reading kept as an option:
+Departures from the printed equations; 1, 3 and 4 have the literal reading as an option (conf/method/literal.yaml takes all of them):
 1. Eq. 12: with the action P^gen + eps and the mean P^gen, the density has a gradient of exactly zero. The action is held fixed
    (`stop_gradient(P^gen) + eps`), so that the gradient of the log density at P^gen is eps / sigma^2.
 2. Eq. 12: features are summed and rows averaged, so that the loss depends neither on padding nor on the prompt's length.
@@ -8,6 +8,8 @@ Departures from the printed equations, each with the literal reading kept as an 
    projection into the space of P^ret, and both sides are L2-normalised (the squared distance is then 2 - 2 cos).
 4. Eq. 14: E^d contains the text part, the target is one vector. The mapper's output is compared with the text encoder's token
    states of the reference's caption, which have the same shape, by the mean squared error.
+5. Eq. 13 and 14 print sums of squares. Means over rows and features are taken, also in the literal readings, so that beta and gamma
+   do not depend on the prompt's length or on the width.
 
 Shapes: B cases, R perturbations, T rows of P^gen, S tokens of the text encoder, D token width, V width of the joint space.
 """
@@ -24,6 +26,7 @@ from torch.nn import functional
 
 PolicyReading = Literal["score_function", "literal", "standard_normal"]
 CalibrationReading = Literal["pooled", "literal"]
+SemanticReading = Literal["mapped", "literal"]
 
 
 @dataclass(frozen=True)
@@ -101,19 +104,29 @@ def compute_calibration_loss(pooled_BV: Tensor, retrieved_BV: Tensor) -> Tensor:
 
 
 def compute_literal_calibration_loss(prompt_BTD: Tensor, retrieved_BD: Tensor, mask_BT: Tensor) -> Tensor:
-    """Compute eq. 13 as printed: every row of P^gen against the one vector P^ret (expanded here), mean over rows and features -> ()."""
+    """Compute eq. 13 as printed: every row of P^gen against the one vector P^ret, mean over rows and features -> ()."""
     check_shape("retrieved", retrieved_BD, (prompt_BTD.shape[0], prompt_BTD.shape[2]))
-    check_shape("mask", mask_BT, prompt_BTD.shape[:2])
-    target_BTD = retrieved_BD[:, None, :].expand(prompt_BTD.shape)
-    row_BT = (prompt_BTD - target_BTD).square().mean(dim=2)
-    weight_BT = mask_BT.to(row_BT.dtype)
-    return (row_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1.0)
+    return _compute_row_distance(prompt_BTD, retrieved_BD, mask_BT)
 
 
 def compute_semantic_loss(mapped_BSD: Tensor, target_BSD: Tensor) -> Tensor:
     """Compute eq. 14: mean squared error between the mapper's output and the caption's token states -> ()."""
     check_shape("target", target_BSD, mapped_BSD.shape)
     return (mapped_BSD - target_BSD).square().mean()
+
+
+def compute_literal_semantic_loss(detailed_BTD: Tensor, semantic_BD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Compute eq. 14 as printed: every row of E^d against the one vector E_N^sem, mean over rows and features -> ()."""
+    check_shape("semantic", semantic_BD, (detailed_BTD.shape[0], detailed_BTD.shape[2]))
+    return _compute_row_distance(detailed_BTD, semantic_BD, mask_BT)
+
+
+def _compute_row_distance(row_BTD: Tensor, target_BD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Average the squared distance of the rows of `mask_BT` to their case's vector, which is expanded here and nowhere else."""
+    check_shape("mask", mask_BT, row_BTD.shape[:2])
+    distance_BT = (row_BTD - target_BD[:, None, :].expand(row_BTD.shape)).square().mean(dim=2)
+    weight_BT = mask_BT.to(distance_BT.dtype)
+    return (distance_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1.0)
 
 
 def combine_losses(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:

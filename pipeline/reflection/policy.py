@@ -5,6 +5,7 @@ Choices where the paper is silent:
    passed through from a frozen encoder, so noise on them reaches no parameter and only blurs the reward (`all` perturbs every row).
 2. All images of a case (reference score aside) start from the same diffusion noise, so that scores differ by the prompt alone.
 3. The unperturbed image is drawn in the same batch; it is logged, gives the `center` baseline, and is what validation looks at.
+4. All images of a case go through the U-Net in one batch, guidance pairs included; only a batch size below their number cuts them.
 
 Shapes: B cases, R perturbations, T rows of P^gen, D token width.
 """
@@ -67,13 +68,14 @@ def build_actions(prompt_BTD: Tensor, noise_BRTD: Tensor) -> Tensor:
 def draw_images(
     diffusion: Diffusion, prompt_BKTD: Tensor, case_ids: Sequence[str], *, seed: int, steps: int, guidance_scale: float, batch_size: int
 ) -> np.ndarray:
-    """Draw K images a case, all from the case's own noise -> uint8 (B, K, H, W, 3)."""
+    """Draw K images a case, all from the case's own noise -> uint8 (B, K, H, W, 3); a batch holds whole cases if it can."""
     num_cases, num_prompts = prompt_BKTD.shape[:2]
     flat_NTD = prompt_BKTD.flatten(0, 1)
     owners = [case_id for case_id in case_ids for _ in range(num_prompts)]
+    size = batch_size - batch_size % num_prompts or batch_size
     parts = []
-    for start in range(0, len(owners), batch_size):
-        chosen = slice(start, start + batch_size)
+    for start in range(0, len(owners), size):
+        chosen = slice(start, start + size)
         generators = [make_generator(seed, "reward", case_id) for case_id in owners[chosen]]
         parts.append(diffusion.draw(flat_NTD[chosen], generators=generators, steps=steps, guidance_scale=guidance_scale))
     images = np.concatenate(parts)

@@ -15,6 +15,7 @@ from pipeline.params import hash_params
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.fit import STAGE, FitState, choose_indices, fit_reflection, list_batches, summarise_fit
 from pipeline.reflection.inputs import ReflectionTables, build_batch, check_spaces, keep_usable
+from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import ReflectionTools
 
 
@@ -62,6 +63,7 @@ def run_reflection(
     identity: dict[str, str],
     data_hash: str,
     checkpoint_every: int,
+    log_row: RowLogger = lambda row: None,
 ) -> tuple[FitState, dict[str, Any]]:
     """Train `conditioner` in place and return the training's state and metrics.
 
@@ -83,6 +85,7 @@ def run_reflection(
             seed=seed,
             fingerprint=fingerprint,
             checkpoint_every=checkpoint_every,
+            log_row=log_row,
         )
     counts = {"train_cases": num_train, "validation_cases": len(cases.validation), "skipped_cases": cases.num_skipped}
     return state, {**summarise_fit(state, config), **counts, "seed": seed}

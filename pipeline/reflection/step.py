@@ -20,7 +20,13 @@ from torch import Tensor, nn
 from pipeline.conditioning.calibrator import GeneralPreference
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.reflection.config import ReflectionConfig
-from pipeline.reflection.losses import compute_calibration, compute_rank_loss, compute_semantic_loss, list_scales
+from pipeline.reflection.losses import (
+    compute_calibration,
+    compute_literal_semantic_loss,
+    compute_rank_loss,
+    compute_semantic_loss,
+    list_scales,
+)
 from pipeline.reflection.policy import ImageEncoder, build_actions, choose_rows, draw_images, draw_noise, encode_drawings
 from pipeline.reflection.reward import check_finite, compute_advantages, compute_mean_rank, compute_rewards, compute_z_scores
 
@@ -48,6 +54,7 @@ class CaseBatch:
     reference_ids: tuple[str, ...]
     inputs: ConditionInputs
     caption_BSD: Tensor  # token states of the reference's caption
+    semantic_BV: Tensor  # E_N^sem, the reference's vector of eq. 2
     retrieved_BV: Tensor  # P^ret, zeros where the case has none
     has_retrieved_B: Tensor  # bool
     comparator_BC: Tensor  # standardised scores of the reference's own image and of the global image
@@ -57,7 +64,7 @@ class CaseBatch:
     def select(self, indices: list[int]) -> CaseBatch:
         """Return the cases at `indices`, in that order."""
         names = {name: tuple(getattr(self, name)[i] for i in indices) for name in ("case_ids", "user_ids", "reference_ids")}
-        tensor_names = ("caption_BSD", "retrieved_BV", "has_retrieved_B", "comparator_BC", "mean_B", "std_B")
+        tensor_names = ("caption_BSD", "semantic_BV", "retrieved_BV", "has_retrieved_B", "comparator_BC", "mean_B", "std_B")
         tensors = {name: getattr(self, name)[indices] for name in tensor_names}
         return CaseBatch(**names, **tensors, inputs=self.inputs.select(indices))
 
@@ -112,7 +119,10 @@ def compute_losses(
         losses["calibration"] = compute_calibration(
             prompt_BTD[known_B], batch.retrieved_BV.to(prompt_BTD)[known_B], rows_BT[known_B], reading=config.calibration, project=tools.project
         )
-    losses["semantic"] = compute_semantic_loss(preference.mapped_BKD, batch.caption_BSD.to(prompt_BTD))
+    if config.semantic == "literal":
+        losses["semantic"] = compute_literal_semantic_loss(preference.detailed_BTD, batch.semantic_BV.to(prompt_BTD), preference.detailed_mask_BT)
+    else:
+        losses["semantic"] = compute_semantic_loss(preference.mapped_BKD, batch.caption_BSD.to(prompt_BTD))
     return losses
 
 
@@ -152,7 +162,9 @@ def set_gradients(losses: dict[str, Tensor], parameters: list[nn.Parameter], con
     total: list[Tensor | None] = [None] * len(parameters)
     logged = {"loss": sum(scales[name] * float(loss.detach()) for name, loss in losses.items())}
     for name, loss in losses.items():
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = (None,) * len(parameters)
+        if loss.requires_grad:  # else it reaches nothing that is trained
+            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         logged[f"loss_{name}"] = float(loss.detach())
         logged[f"grad_{name}"] = compute_norm(gradients)
         for index, gradient in enumerate(gradients):

@@ -153,7 +153,7 @@ def build_curves(inputs: ReportInputs) -> Markup:
             heading = element("h3", name.replace("_", " "), element("small", f"{first:.3g} → {last:.3g}"))
             panels.append(element("div", heading, draw_curve(points, label=f"{stage}: {name}", x_name=curves.x_name), class_="panel"))
         if panels:
-            blocks.append(join(element("h3", stage.capitalize(), class_="stage"), element("div", *panels, class_="panels curves")))
+            blocks.append(join(element("h3", stage.replace("_", " ").capitalize(), class_="stage"), element("div", *panels, class_="panels curves")))
     return join(*blocks)
 
 

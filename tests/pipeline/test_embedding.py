@@ -11,7 +11,17 @@ import torch
 
 from pipeline.artifacts import build_table, get_matrix, write_table
 from pipeline.data.images import decode_image
-from pipeline.embedding import NO_TEXT, EmbeddingConfig, Encoders, build_embeddings, build_semantic_text, check_vectors, embed_items
+from pipeline.embedding import (
+    NO_TEXT,
+    EmbeddingConfig,
+    Encoders,
+    build_check_embeddings,
+    build_embeddings,
+    build_semantic_text,
+    check_vectors,
+    embed_check,
+    embed_items,
+)
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.schemas import CAPTIONS, EMBEDDINGS
 from tests.broken_items import REJECTED, build_items
@@ -95,6 +105,16 @@ def test_nothing_but_broken_items_is_an_error_with_the_first_reason(encoders: En
     result = embed_items(broken, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
     with pytest.raises(ValueError, match="No item could be embedded; the first reason: The image has far more"):
         build_embeddings(result)
+
+
+def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encoders: Encoders) -> None:
+    items = build_items(5, odd=False)
+    result = embed_check(items, make_config(), load=lambda: encoders.visual, model=("vit-1", "float32"))
+    images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
+    matrix = get_matrix(build_check_embeddings(result), "check_visual")
+    torch.testing.assert_close(torch.from_numpy(np.array(matrix)), encoders.visual.encode_images(images))
+    again = embed_check(items, make_config(), load=lambda: pytest.fail("loaded again"), model=("vit-1", "float32"))
+    assert (again.summary.reused, again.values) == (5, result.values)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 
+from pipeline.compose import compose_params
 from pipeline.params import hash_params, load_params, load_seed
 
 
@@ -60,8 +61,29 @@ def test_a_wrong_param_gets_one_sentence_that_names_it(tmp_path: Path, old: str,
 
 
 def test_a_missing_block_lists_the_blocks_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no `retrieval`.*seed, toy"):
-        load_params(write(tmp_path, GOOD), "retrieval", ToyConfig)
+    (tmp_path / "params.yaml").write_text("seed: 3\nreport: {}\n")
+    with pytest.raises(ValueError, match=r"no `retrieval`.*report, seed"):
+        load_params(tmp_path / "params.yaml", "retrieval", ToyConfig)
+
+
+def test_a_top_level_key_that_nothing_reads_is_refused_by_any_block(tmp_path: Path) -> None:
+    file = write(tmp_path, GOOD)
+    file.write_text(file.read_text() + "reflexion: {num_steps: 3}\n")
+    with pytest.raises(ValueError, match=r"unknown key `reflexion` at the top level; allowed are: seed, .*reflection") as error:
+        load_params(file, "toy", ToyConfig)
+    assert "\n" not in str(error.value)
+
+
+def test_composing_refuses_an_unknown_top_level_key_and_leaves_the_params_as_they_were(tmp_path: Path) -> None:
+    conf, out = tmp_path / "conf", tmp_path / "params.yaml"
+    conf.mkdir()
+    (conf / "config.yaml").write_text("seed: 3\nruntime: {device: cpu}\n")
+    compose_params(["seed=4"], conf=conf, out=out)
+    assert out.read_text() == "seed: 4\nruntime:\n  device: cpu\n"
+    with pytest.raises(ValueError, match="unknown key `x` at the top level"):
+        compose_params(["+x=1"], conf=conf, out=out)
+    assert out.read_text().startswith("seed: 4\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "params.yaml"]
 
 
 def test_equal_values_have_equal_hashes_and_different_ones_do_not() -> None:

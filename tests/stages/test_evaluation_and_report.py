@@ -15,6 +15,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from pipeline.artifacts import read_json, read_table, write_table
+from pipeline.data.images import decode_image
+from pipeline.models.backbone import load_check_encoder
+from pipeline.models.encoders import VisualEncoder, load_clip
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
@@ -32,7 +35,7 @@ from pipeline.schemas import (
     Table,
 )
 from stages import evaluation, report
-from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
+from tests.tiny_encoders import CLIP_DIM, save_tiny_backbone, save_tiny_clip
 
 ITEM_IDS = [f"i{n}" for n in range(12)]
 METHODS = ("original", "truth", "ragar")
@@ -57,20 +60,15 @@ def make_png(seed: int) -> bytes:
 
 def save_models(folder: Path) -> dict[str, object]:
     """Save a CLIP, a perceptual trunk and a judge, all tiny or random, and return the `models` block."""
-    import timm
-
     torch.manual_seed(0)
     save_tiny_clip(folder / "clip")
-    for name in ("perceptual", "judge"):
-        (folder / name).mkdir()
-    trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False)
-    save_file(trunk.state_dict(), folder / "perceptual" / "model.safetensors")
-    (folder / "perceptual" / "config.json").write_text(json.dumps({"architecture": "tf_efficientnet_lite0"}))
+    save_tiny_backbone(folder / "perceptual")
+    (folder / "judge").mkdir()
     judge = JudgeConfig(styles=("classic", "neon"), concepts=("dog",), image_size=32, width=4)
     save_file(JudgeNetwork(judge).state_dict(), folder / "judge" / "model.safetensors")
     (folder / "judge" / "config.json").write_text(json.dumps(vars(judge)))
     clip = str(folder / "clip")
-    paths = {"perceptual": str(folder / "perceptual"), "judge": str(folder / "judge")}
+    paths = {"perceptual": str(folder / "perceptual"), "check_visual": str(folder / "perceptual"), "judge": str(folder / "judge")}
     return {"profile": "tiny", "dtype": "float32", "clip": clip, "visual": clip, "metric_clip": clip, **paths}
 
 
@@ -105,30 +103,34 @@ def save_tables(folder: Path) -> None:
         write(method, GENERATED, [{"method": method, "case_id": f"k{n}", "image": make_image(drawn)} for n in range(2)])
 
 
-def save_tiny_ranker(path: Path) -> None:
-    """Save an untrained ranker over the items and users."""
-    features = {name: torch.randn(len(ITEM_IDS), CLIP_DIM, dtype=torch.float64) for name in ("image", "text")}
+def save_tiny_ranker(path: Path, *, image_feature: str = "clip_image", encoder: VisualEncoder) -> None:
+    """Save an untrained ranker over the items and users that sees the items' images by `encoder`."""
+    images = [decode_image(make_png(n)) for n in range(len(ITEM_IDS))]
+    features = {"image": encoder.encode_images(images).double(), "text": torch.randn(len(ITEM_IDS), CLIP_DIM, dtype=torch.float64)}
     pairs = torch.tensor([[user, item] for user in range(3) for item in range(2 + user, 6 + user)])
     model = Micro(features, pairs, num_users=3, config=MicroConfig(embedding_dim=4, num_neighbors=3))
-    save_ranker(path, model, features, user_ids=["u0", "u1", "u2"], item_ids=ITEM_IDS, image_feature="clip_image")
+    save_ranker(path, model, features, user_ids=["u0", "u1", "u2"], item_ids=ITEM_IDS, image_feature=image_feature)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     save_tables(folder)
-    save_tiny_ranker(folder / "ranker.safetensors")
+    models = save_models(folder)
+    save_tiny_ranker(folder / "ranker.safetensors", encoder=load_clip(str(models["clip"])))
+    save_tiny_ranker(folder / "check.safetensors", image_feature="check_visual", encoder=load_check_encoder(str(models["check_visual"])))
     runtime = {"device": "cpu", "num_threads": 1, "checkpoint_every": 1}
     shown = {"title": "<i>tiny</i>", "num_users": 2, "num_concepts": 2, "num_rejected": 5}
-    params = {"seed": 0, "runtime": runtime, "models": save_models(folder), "evaluation": EVALUATION, "report": shown}
+    params = {"seed": 0, "runtime": runtime, "models": models, "evaluation": EVALUATION, "report": shown}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder
 
 
-def run_evaluation(folder: Path, out: Path) -> None:
+def run_evaluation(folder: Path, out: Path, *, check: str | None = "check.safetensors") -> None:
     options = [f"--{name}={folder / name}.parquet" for name in ("items", "cases", "labels", "captions", "embeddings", "retrieved")]
     options += [f"--generated={folder / method}.parquet" for method in METHODS]
     options += [f"--ranker={folder / 'ranker.safetensors'}", f"--params={folder / 'params.yaml'}", f"--out={out}"]
+    options += [f"--ranker-check={folder / check}"] if check else []
     CliRunner().invoke(evaluation.app, options, catch_exceptions=False)
 
 
@@ -146,8 +148,13 @@ def test_evaluation_writes_scores_summary_metrics_and_plots_and_the_report_reads
     original = next(row for row in scores.to_pylist() if row["method"] == "original")
     assert original["effnet_sem"] == pytest.approx(0, abs=1e-4)
     assert original["num_history"] == 4
+    for suffix in ("", "_check"):  # an item's own image in its place changes nothing
+        for row in (row for row in scores.to_pylist() if row["method"] == "original"):
+            assert row[f"delta_r{suffix}"] == 0
+            assert row[f"rank_original{suffix}"] == row[f"rank_generated{suffix}"]
     summary = read_json(tmp_path / "a" / "summary.json")
     assert summary["profile"] == "tiny"
+    assert summary["methods"]["ragar"]["delta_r_check"]["n"] == 2
     assert set(summary["methods"]) == set(METHODS)
     assert summary["methods"]["truth"]["ssim_truth"]["value"] == pytest.approx(100)
     assert read_json(tmp_path / "a" / "metrics.json")["ragar"]["cis"] == pytest.approx(summary["methods"]["ragar"]["cis"]["value"], abs=1e-6)
@@ -159,6 +166,17 @@ def test_evaluation_writes_scores_summary_metrics_and_plots_and_the_report_reads
     assert "&lt;i&gt;tiny&lt;/i&gt;" in page
     assert "tiny profile" in page
     assert [path.name for path in (tmp_path / "page").iterdir()] == ["index.html"]
+
+
+def test_evaluation_without_a_second_ranker_leaves_its_columns_out(project: Path, tmp_path: Path) -> None:
+    run_evaluation(project, tmp_path / "a", check=None)
+    assert "delta_r_check" not in read_table(tmp_path / "a" / "scores.parquet", SCORES).column_names
+    assert "delta_r_check" not in read_json(tmp_path / "a" / "summary.json")["methods"]["ragar"]
+
+
+def test_the_reward_itself_is_no_second_ranker(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="reads the image feature 'clip_image', but the second ranker must read 'check_visual'"):
+        run_evaluation(project, tmp_path / "a", check="ranker.safetensors")
 
 
 def test_evaluation_and_report_run_again_give_the_same_bytes(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ REFLECTION = {
     "rank_scale": 1.0,
     "num_perturbations": 2,
     "sigma": 0.3,
+    "trainable": "calibrator+mapper",
     "perturbed_rows": "attention",
     "policy": "score_function",
     "reward": "hinge_cost",
@@ -45,6 +46,7 @@ REFLECTION = {
     "standardise_scores": True,
     "baseline": "mean",
     "calibration": "pooled",
+    "semantic": "mapped",
     "retrieved_feature": "visual",
     "reward_steps": 2,
     "reward_guidance": 3.0,
@@ -205,7 +207,8 @@ class Project:
 
     def hash_outs(self, folder: str) -> dict[str, str]:
         """Return the sha256 of every out."""
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((self.root / folder).iterdir())}
+        paths = [path for path in sorted((self.root / folder).rglob("*")) if path.is_file()]
+        return {path.relative_to(self.root / folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def make_png(pixels: Any) -> bytes:
@@ -230,6 +233,18 @@ def test_reflection_writes_the_trained_conditioner_its_metrics_and_curves(projec
     assert curves[0].startswith("step,loss,loss_rank,loss_calibration,loss_semantic,grad,")
     _, facts = load_conditioner(project.root / "reflection" / "calibrator.safetensors")
     assert {"ranker", "diffusion", "language_model", "params", "seed"} <= set(facts)
+
+
+def test_reflection_logs_every_step_to_dvclive(project: Project) -> None:
+    project.reflect()
+    live = project.root / "reflection" / "live"
+    logged = {path.stem: path.read_text().splitlines() for path in (live / "plots" / "metrics").glob("*.tsv")}
+    columns = (project.root / "reflection" / "curves.csv").read_text().splitlines()[0].split(",")
+    assert set(logged) == {*columns} - {"step"}
+    assert [line.split("\t")[0] for line in logged["grad_rank"]] == ["step", "1", "2", "3"]
+    assert [line.split("\t")[0] for line in logged["validation_score"]] == ["step", "0", "2", "3"]
+    assert read_json(live / "metrics.json")["step"] == 3
+    assert not (project.root / "dvc.yaml").exists()
 
 
 def test_reflection_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:

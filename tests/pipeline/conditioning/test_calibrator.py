@@ -55,6 +55,14 @@ def test_p_gen_has_the_rows_of_equation_9(inputs: dict[str, torch.Tensor]) -> No
     assert torch.equal(preference.mapped_BKD, inputs["mapped_BKD"])
 
 
+def test_the_detailed_preference_is_the_projected_text_then_the_mappers_output(inputs: dict[str, torch.Tensor]) -> None:
+    calibrator = make_calibrator()
+    preference = calibrator(**inputs)
+    projected = calibrator.text_norm(calibrator.text_projection(inputs["text_BTD"]))
+    assert torch.equal(preference.detailed_BTD, torch.cat([projected, inputs["mapped_BKD"]], dim=1))
+    assert preference.detailed_mask_BT[1].tolist() == [True] * 3 + [False] * 2 + [True] * 4
+
+
 def test_every_attention_row_is_a_convex_combination_of_words_of_the_global_prompt(inputs: dict[str, torch.Tensor]) -> None:
     preference = make_calibrator()(**inputs)
     # the second case has one key: its first token and its padding are none

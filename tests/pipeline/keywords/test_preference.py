@@ -7,6 +7,7 @@ import dataclasses
 import pyarrow as pa
 import pytest
 
+from pipeline.artifacts import build_table
 from pipeline.keywords.preference import (
     PreferenceBuilder,
     PreferenceConfig,
@@ -16,6 +17,7 @@ from pipeline.keywords.preference import (
     count_keywords,
 )
 from pipeline.ledger import Rejection
+from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
 
 CONFIG = PreferenceConfig(
     keywords_from="retrieved", num_keywords=10, min_count=2, min_keywords=0, reference_in_prompt=True, max_rejected_fraction=1.0
@@ -30,16 +32,18 @@ CASE = {"case_id": "c1", "user_id": "u1", "split": "test", "history": ["i4", "i3
 RETRIEVED = [("c1", 0, "i2", 0.5), ("c1", 1, "i1", 0.3), ("c1", 2, "i3", 0.2)]
 
 
-def make_builder(*, captions: dict[str, str] | None = None, text: str = "Truck", **changes: object) -> PreferenceBuilder:
+def make_builder(
+    *, captions: dict[str, str] | None = None, text: str = "Truck", retrieved: list[tuple] | None = None, **changes: object
+) -> PreferenceBuilder:
     captions = {"r": "a classic sticker of a truck"} if captions is None else captions
     strings = pa.schema([("item_id", pa.string()), ("caption", pa.string())])
-    rows = [dict(zip(("case_id", "rank", "item_id", "weight"), row, strict=True)) for row in RETRIEVED]
+    rows = [dict(zip(("case_id", "rank", "item_id", "weight"), row, strict=True)) for row in (RETRIEVED if retrieved is None else retrieved)]
     return PreferenceBuilder(
         dataclasses.replace(CONFIG, **changes),
         items=pa.table({"item_id": ["r", *KEYWORDS], "text": [text, *KEYWORDS]}),
         captions=pa.table({"item_id": list(captions), "caption": list(captions.values())}, schema=strings),
         keywords=pa.table({"item_id": list(KEYWORDS), "keywords": list(KEYWORDS.values())}),
-        retrieved=pa.Table.from_pylist(rows),
+        retrieved=build_table([{**row, "similarity": 0.5} for row in rows], RETRIEVED_TABLE),
     )
 
 
@@ -82,6 +86,16 @@ def test_all_counts_over_the_whole_history_from_the_newest_item_on() -> None:
     row = build_row(keywords_from="all")
     assert row["keywords"] == ["sticker", "neon", "pastel"]
     assert row["counts"] == [3.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("source", ["retrieved", "weighted"])
+def test_without_any_retrieval_the_whole_history_counts(source: str) -> None:
+    builder = make_builder(keywords_from=source, retrieved=[])
+    row = builder.build(CASE)
+    assert isinstance(row, dict)
+    assert row["counts"] == build_row(keywords_from="all")["counts"]
+    alone = make_builder(keywords_from=source).build({**CASE, "case_id": "c2"})
+    assert alone == Rejection("The case has no retrieved items.")  # others have some: this case was left out upstream
 
 
 def test_retrieval_changes_the_prompts_only_if_keywords_come_from_it() -> None:

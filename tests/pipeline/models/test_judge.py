@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.models.judge import Judge, JudgeConfig, JudgeNetwork, load_judge
+from pipeline.models.judge import Judge, JudgeConfig, JudgeNetwork, Verdict, load_judge
 
 CONFIG = JudgeConfig(styles=("classic", "neon"), concepts=("dog", "cat", "rose"), image_size=16, width=4)
 
@@ -25,9 +25,9 @@ def test_every_image_of_any_size_gets_a_style_and_a_concept(judge_dir):
     judge = load_judge(judge_dir)
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, size=(*size, 3), dtype=np.uint8) for size in ((16, 16), (40, 24), (8, 8))]
-    names = judge.name_images(images)
-    assert all(style in CONFIG.styles and concept in CONFIG.concepts for style, concept in names)
-    assert judge.name_images([images[1]]) == [names[1]]
+    verdicts = judge.name_images(images)
+    assert all(verdict.style in CONFIG.styles and sorted(verdict.concepts) == sorted(CONFIG.concepts) for verdict in verdicts)
+    assert judge.name_images([images[1]]) == [verdicts[1]]
     assert judge.name_images([]) == []
 
 
@@ -39,7 +39,17 @@ def test_a_verdict_names_the_largest_logit():
             head.bias.zero_()
             head.bias[winner] = 1.0
     judge = Judge(network, CONFIG, torch.device("cpu"))
-    assert judge.name_images([np.zeros((16, 16, 3), dtype=np.uint8)]) == [("neon", "rose")]
+    assert judge.name_images([np.zeros((16, 16, 3), dtype=np.uint8)]) == [Verdict("neon", ("rose", "dog", "cat"))]
+
+
+def test_a_verdict_names_the_five_likeliest_concepts_in_order():
+    config = JudgeConfig(styles=("classic",), concepts=tuple("abcdefg"), image_size=16, width=4)
+    network = JudgeNetwork(config)
+    with torch.no_grad():
+        network.concept_head.weight.zero_()
+        network.concept_head.bias.copy_(torch.tensor([0.0, 6.0, 2.0, 5.0, 3.0, 1.0, 4.0]))
+    (verdict,) = Judge(network, config, torch.device("cpu")).name_images([np.zeros((16, 16, 3), dtype=np.uint8)])
+    assert verdict.concepts == ("b", "d", "g", "e", "c")
 
 
 def test_a_judge_learns_to_tell_dark_from_light():
@@ -55,7 +65,7 @@ def test_a_judge_learns_to_tell_dark_from_light():
         optimizer.step()
     judge = Judge(network, CONFIG, torch.device("cpu"))
     dark, light = (np.full((16, 16, 3), value, dtype=np.uint8) for value in (60, 195))
-    assert [style for style, _ in judge.name_images([dark, light])] == ["classic", "neon"]
+    assert [verdict.style for verdict in judge.name_images([dark, light])] == ["classic", "neon"]
 
 
 def test_a_folder_without_weights_or_with_others_is_refused(judge_dir):

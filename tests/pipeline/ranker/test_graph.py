@@ -101,10 +101,19 @@ def test_degrees_that_are_not_positive_count_as_no_edge() -> None:
 
 
 def test_an_item_is_its_own_neighbour_among_duplicates_and_ties_go_to_the_lower_index() -> None:
-    feature_NF = torch.ones(9, 4, dtype=torch.float64)
+    feature_NF = torch.full((9, 4), 0.5, dtype=torch.float64)
     index_NK = select_neighbours(feature_NF, feature_NF, torch.arange(9), num_neighbors=3)
     assert index_NK[5].tolist() == [5, 0, 1]
     assert index_NK[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("num_copies", [0, 5, 40])
+def test_the_candidates_lead_to_the_choice_that_sorting_whole_rows_makes(num_copies: int) -> None:
+    value_BN = torch.rand(200, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    value_BN[::2, :num_copies] = value_BN[::2, :1] + 0.2 * graph.QUANTUM  # ties that reach beyond the candidates, or do not
+    value_BN[1::2, ::3] = (value_BN[1::2, ::3] * 8).round() / 8
+    keys_BN = graph.build_keys(value_BN, torch.arange(60), 60)
+    assert torch.equal(graph.choose_largest(value_BN, 7), keys_BN.topk(7, dim=1).indices)
 
 
 def test_a_catalogue_smaller_than_k_keeps_every_item() -> None:

@@ -21,7 +21,7 @@ from pipeline.reflection import fit
 from pipeline.reflection.config import ReflectionConfig
 
 
-def run(world, *, fingerprint: str = "a", checkpoint_every: int = 2, config: ReflectionConfig | None = None):
+def run(world, *, fingerprint: str = "a", checkpoint_every: int = 2, config: ReflectionConfig | None = None, **more):
     config = config or world.config
     batches = fit.list_batches(8, num_steps=config.num_steps, batch_cases=config.batch_cases, seed=1)
     return fit.fit_reflection(
@@ -34,6 +34,7 @@ def run(world, *, fingerprint: str = "a", checkpoint_every: int = 2, config: Ref
         seed=1,
         fingerprint=fingerprint,
         checkpoint_every=checkpoint_every,
+        **more,
     )
 
 

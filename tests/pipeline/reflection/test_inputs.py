@@ -72,4 +72,19 @@ def test_features_of_another_space_are_refused_with_the_way_out(world) -> None:
     with pytest.raises(ValueError, match="'clip_image', or calibration 'literal'"):
         check_spaces(batch, world.tools, world.config)
     check_spaces(world.train, world.tools, world.config)
-    check_spaces(batch, world.tools, dataclasses.replace(world.config, calibration="literal"))
+
+
+def test_literal_readings_need_vectors_as_wide_as_a_token(world) -> None:
+    literal = dataclasses.replace(world.config, calibration="literal")
+    with pytest.raises(ValueError, match=r"P\^ret \(clip_image\) has width 5 and the rows of P\^gen have 8; use 'pooled'"):
+        check_spaces(world.train, world.tools, literal)
+    check_spaces(dataclasses.replace(world.train, retrieved_BV=torch.ones(8, 8)), world.tools, literal)
+    check_spaces(dataclasses.replace(world.train, has_retrieved_B=torch.zeros(8, dtype=torch.bool)), world.tools, literal)
+    literal = dataclasses.replace(world.config, semantic="literal")
+    with pytest.raises(ValueError, match=r"E_N\^sem has width 5 and the rows of E\^d have 8; use 'mapped'"):
+        check_spaces(world.train, world.tools, literal)
+
+
+def test_the_references_semantic_vector_is_that_of_equation_2(world) -> None:
+    matrix = torch.tensor(world.tables.embeddings["semantic"].to_pylist())
+    assert torch.equal(world.train.semantic_BV, matrix[:8])  # case n has reference item n

@@ -97,6 +97,12 @@ def test_semantic_loss_is_the_mean_over_all_elements() -> None:
     assert losses.compute_semantic_loss(torch.tensor([[[1.0, 2.0]]]), torch.zeros(1, 1, 2)).item() == pytest.approx(2.5)
 
 
+def test_literal_semantic_loss_compares_every_real_row_with_the_one_vector() -> None:
+    detailed_BTD = torch.tensor([[[1.0, 2.0], [3.0, 0.0], [9.0, 9.0]]])
+    loss = losses.compute_literal_semantic_loss(detailed_BTD, torch.tensor([[1.0, 0.0]]), torch.tensor([[1, 1, 0]]))
+    assert loss.item() == pytest.approx((4.0 / 2 + 4.0 / 2) / 2)
+
+
 def test_total_is_the_weighted_sum_of_the_losses_that_are_present() -> None:
     values = {"rank": torch.tensor(1.0), "calibration": torch.tensor(2.0), "semantic": torch.tensor(3.0)}
     assert losses.combine_losses(values, LossWeights()).item() == pytest.approx(2.1)
@@ -111,6 +117,8 @@ def test_total_is_the_weighted_sum_of_the_losses_that_are_present() -> None:
         lambda: losses.compute_calibration_loss(torch.ones(2, 3, 4), torch.ones(2, 4)),
         lambda: losses.compute_literal_calibration_loss(torch.ones(2, 3, 4), torch.ones(1, 4), torch.ones(2, 3)),
         lambda: losses.compute_literal_calibration_loss(torch.ones(2, 3, 4), torch.ones(2, 4), torch.ones(2, 1)),
+        lambda: losses.compute_literal_semantic_loss(torch.ones(2, 3, 4), torch.ones(1, 4), torch.ones(2, 3)),
+        lambda: losses.compute_literal_semantic_loss(torch.ones(2, 3, 4), torch.ones(2, 4), torch.ones(2, 1)),
         lambda: losses.compute_semantic_loss(torch.ones(2, 3, 4), torch.ones(2, 4)),
         lambda: losses.compute_semantic_loss(torch.ones(2, 3, 4), torch.ones(2, 1, 4)),
         lambda: losses.compute_rank_loss(torch.ones(2, 3, 4), torch.ones(2, 5, 1, 4), torch.ones(2, 5), torch.ones(2, 3), sigma=1.0),

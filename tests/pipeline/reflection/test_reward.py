@@ -58,11 +58,11 @@ def test_unknown_reward_is_named_with_the_choices() -> None:
         reward.compute_rewards(GEN, OTHERS, margin=0.1, reading="other")
 
 
-def is_better_action_made_likelier(reading: str, baseline: str) -> bool:
-    """Take one gradient step on P^gen with four perturbations, and compare the change of log density of the best- and worst-scored."""
+def is_better_action_made_likelier(reading: str, baseline: str, *, num_noises: int = 4) -> bool:
+    """Take one gradient step on P^gen with some perturbations, and compare the change of log density of the best- and worst-scored."""
     generator = torch.Generator().manual_seed(3)
     prompt_BTD = torch.randn(1, 3, 4, generator=generator).requires_grad_()
-    noise_BRTD = 0.1 * torch.randn(1, 4, 3, 4, generator=generator)
+    noise_BRTD = 0.1 * torch.randn(1, num_noises, 3, 4, generator=generator)
     taste_D = torch.randn(4, generator=generator)
     mask_BT = torch.ones(1, 3)
     action_BRTD = prompt_BTD.detach()[:, None] + noise_BRTD
@@ -73,8 +73,8 @@ def is_better_action_made_likelier(reading: str, baseline: str) -> bool:
     center_reward_B = reward.compute_rewards(center_B[:, None], others_BC, margin=0.1, reading=reading)[:, 0]
     advantage_BR = reward.compute_advantages(reward_BR, center_reward_B, baseline=baseline)
     compute_rank_loss(prompt_BTD, noise_BRTD, advantage_BR, mask_BT, sigma=0.1).backward()
-    moved_BRTD = (prompt_BTD - 1e-4 * prompt_BTD.grad).detach()[:, None].expand(-1, 4, -1, -1)
-    before_BRTD = prompt_BTD.detach()[:, None].expand(-1, 4, -1, -1)
+    moved_BRTD = (prompt_BTD - 1e-4 * prompt_BTD.grad).detach()[:, None].expand(-1, num_noises, -1, -1)
+    before_BRTD = prompt_BTD.detach()[:, None].expand(-1, num_noises, -1, -1)
     change_R = (compute_log_density(action_BRTD, moved_BRTD, mask_BT, sigma=0.1) - compute_log_density(action_BRTD, before_BRTD, mask_BT, sigma=0.1))[
         0
     ]
@@ -90,6 +90,11 @@ def test_a_perturbation_that_raises_the_score_becomes_more_likely(baseline: str)
 @pytest.mark.parametrize("baseline", ["mean", "center"])
 def test_the_literal_sign_fails_exactly_that(baseline: str) -> None:
     assert not is_better_action_made_likelier("literal", baseline)
+
+
+@pytest.mark.parametrize(("reading", "is_right"), [("hinge_cost", True), ("literal", False)])
+def test_without_a_baseline_the_same_holds_on_average_over_many_perturbations(reading: str, is_right: bool) -> None:
+    assert is_better_action_made_likelier(reading, "none", num_noises=4000) == is_right
 
 
 def test_the_swapped_reward_gives_no_signal_while_the_generated_image_is_behind() -> None:

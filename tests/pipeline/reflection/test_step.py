@@ -10,8 +10,16 @@ import dataclasses
 import pytest
 import torch
 
+from pipeline.reflection.fit import list_trainable
 from pipeline.reflection.policy import build_actions, choose_rows, draw_noise
 from pipeline.reflection.step import compute_losses, observe_step, score_prompts, set_gradients, validate
+
+
+def widen_vectors(world):
+    """Give E_N^sem the width of a token: the printed eq. 14 compares it with rows of tokens."""
+    vectors = torch.randn(8, world.tools.diffusion.token_dim, generator=torch.Generator().manual_seed(6))
+    world.train = dataclasses.replace(world.train, semantic_BV=vectors)
+    return world
 
 
 def list_reached(conditioner, loss: torch.Tensor) -> set[str]:
@@ -31,6 +39,23 @@ def test_each_loss_reaches_the_parameters_it_should_and_no_other(world) -> None:
     assert list_reached(world.conditioner, losses["calibration"]) == everything
 
 
+def test_the_printed_semantic_loss_reaches_the_whole_of_the_detailed_preference_but_no_attention(make_world) -> None:
+    world = widen_vectors(make_world({"semantic": "literal"}))
+    losses, _ = observe_step(world.conditioner, world.train.select([0, 1]), world.tools, world.config, seed=1, step=0)
+    assert list_reached(world.conditioner, losses["semantic"]) == {"mapper", "text_projection", "text_norm"}
+
+
+def test_with_the_calibrator_alone_trained_no_loss_reaches_the_mapper(world) -> None:
+    config = dataclasses.replace(world.config, trainable="calibrator")
+    parameters = list_trainable(world.conditioner, config.trainable)
+    assert {id(parameter) for parameter in parameters} == {id(parameter) for parameter in world.conditioner.calibrator.parameters()}
+    losses, _ = observe_step(world.conditioner, world.train.select([0, 1]), world.tools, config, seed=1, step=0)
+    logged = set_gradients(losses, parameters, config)
+    assert logged["grad_semantic"] == 0.0  # eq. 14 in our reading reaches the mapper alone
+    assert min(logged["grad_rank"], logged["grad_calibration"]) > 0
+    assert all(parameter.grad is None for parameter in world.conditioner.mapper.parameters())
+
+
 def test_the_literal_density_reaches_no_parameter(world) -> None:
     config = dataclasses.replace(world.config, policy="literal")
     losses, _ = observe_step(world.conditioner, world.train.select([0, 1]), world.tools, config, seed=1, step=0)
@@ -39,10 +64,15 @@ def test_the_literal_density_reaches_no_parameter(world) -> None:
     assert all(gradient is None or gradient.abs().max() == 0 for gradient in gradients)
 
 
+def list_frozen(tools) -> list[torch.Tensor]:
+    """List every weight of the frozen models."""
+    return [tools.encoder.image_3V, tools.encoder.text_DV, tools.diffusion.colour_D3, *tools.ranker.model.state_dict().values()]
+
+
 def test_a_step_changes_calibrator_and_mapper_and_nothing_that_is_frozen(world) -> None:
     conditioner = world.conditioner
     before = {name: value.clone() for name, value in conditioner.state_dict().items()}
-    frozen = [world.tools.encoder.image_3V.clone(), world.tools.encoder.text_DV.clone(), world.tools.diffusion.colour_D3.clone()]
+    frozen = [value.clone() for value in list_frozen(world.tools)]
     parameters = list(conditioner.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     losses, _ = observe_step(conditioner, world.train.select([0, 1]), world.tools, world.config, seed=1, step=0)
@@ -51,8 +81,8 @@ def test_a_step_changes_calibrator_and_mapper_and_nothing_that_is_frozen(world) 
     changed = {name for name, value in conditioner.state_dict().items() if not torch.equal(value, before[name])}
     assert changed >= {"calibrator.query.weight", "calibrator.key.weight", "calibrator.text_projection.weight", "mapper.model.weight"}
     assert "img_vectors_LD" not in changed
-    after = [world.tools.encoder.image_3V, world.tools.encoder.text_DV, world.tools.diffusion.colour_D3]
-    assert all(torch.equal(old, new) for old, new in zip(frozen, after, strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(frozen, list_frozen(world.tools), strict=True))
+    assert not any(parameter.requires_grad for parameter in world.tools.ranker.model.parameters())
 
 
 def test_gradients_are_the_weighted_sum_that_one_backward_pass_gives(world) -> None:
@@ -149,6 +179,16 @@ def test_the_same_prompt_gets_the_same_score_at_every_place(world) -> None:
     scores = score_prompts(torch.stack([prompt, prompt + 0.5, prompt], dim=1), batch, world.tools, world.config, seed=1)
     assert torch.equal(scores[:, 0], scores[:, 2])
     assert not torch.equal(scores[:, 0], scores[:, 1])
+
+
+@pytest.mark.parametrize(("draw_batch", "sizes"), [(16, [16, 8]), (8, [8, 8, 8]), (7, [4] * 6), (4, [4] * 6), (3, [3] * 8)])
+def test_a_batch_holds_all_images_of_its_cases_unless_it_is_smaller_than_one_case(world, monkeypatch, draw_batch: int, sizes: list[int]) -> None:
+    drawn: list[int] = []
+    draw = world.tools.diffusion.draw
+    monkeypatch.setattr(world.tools.diffusion, "draw", lambda prompt_BTD, **rest: drawn.append(len(prompt_BTD)) or draw(prompt_BTD, **rest))
+    config = dataclasses.replace(world.config, draw_batch=draw_batch)
+    observe_step(world.conditioner, world.train.select([0, 1, 2, 3, 4, 5]), world.tools, config, seed=1, step=0)
+    assert drawn == sizes  # six cases of one unperturbed and three perturbed images
 
 
 def test_drawing_in_smaller_pieces_changes_no_score(world) -> None:

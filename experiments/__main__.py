@@ -1,0 +1,93 @@
+"""Run experiments and write their tables and plots: `python -m experiments [fig2 fig5 ...]`, all of them without a name.
+
+Every option only leaves something out: `--collect` reads what is finished and runs nothing, `--dry-run` only says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import typer
+
+from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
+from experiments.collect import read_results
+from experiments.entry import OUT, find_root, run_app
+from experiments.plan import Inputs, Plan, has_changes, list_unique, plan_runs, read_inputs
+from experiments.plots import draw_experiment
+from experiments.results import RunResult
+from experiments.series import Outcome, execute_plan, run_series
+from experiments.store import list_stored
+from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
+from pipeline.artifacts import write_bytes, write_csv
+from pipeline.ledger import lock_folder, work_dir
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(names: list[str] = typer.Argument(None), collect: bool = False, dry_run: bool = False) -> None:
+    """Run what is missing of the named experiments, one run after the other, and write docs/results/."""
+    root = find_root()
+    chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
+    inputs = read_inputs(root)
+    plans = plan_runs(list_runs(chosen), inputs, root=root)
+    if dry_run:
+        print_missing(plans, root=root)
+        return
+    outcomes = [] if collect else run_missing(list_unique(plans), inputs, root=root)
+    results = read_results(plans, list_stored(root), root=root)
+    for experiment in chosen:
+        write_experiment(experiment, results, root / OUT)
+    failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
+
+
+def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Outcome]:
+    """Run the plans that are not finished; only one series at a time."""
+    if has_changes(root):
+        print("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.", flush=True)
+    folder = work_dir() / "experiments"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def find(fingerprint: str) -> str | None:
+        stored = list_stored(root).get(fingerprint)
+        return stored.name if stored else None
+
+    def execute(plan: Plan) -> int:
+        return execute_plan(plan, root=root, copies=inputs.copies)
+
+    with lock_folder(folder):
+        try:
+            return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))
+        except KeyboardInterrupt:
+            raise SystemExit("interrupted; finished runs are kept, the same command goes on with the rest") from None
+
+
+def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
+    """Say of every run whether it is finished."""
+    stored = list_stored(root)
+    unique = list_unique(plans)
+    for plan in unique:
+        found = stored.get(plan.fingerprint)
+        print(f"{'finished' if found else 'missing '}  {found.name if found else plan.experiment}  {' '.join(plan.run.overrides)}".rstrip())
+    print(f"{sum(plan.fingerprint not in stored for plan in unique)} of {len(unique)} runs are missing")
+
+
+def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], out: Path) -> None:
+    """Write the page, the CSV and the plot of an experiment from the results by run name; nothing if no run is finished."""
+    own = {run.name: results[run.name] for run in experiment.list_runs() if run.name in results}
+    rows = build_rows(experiment, own)
+    if not rows:
+        print(f"{experiment.name}: no run is finished, nothing to write", flush=True)
+        return
+    default = own[DEFAULT.name].experiment if DEFAULT.name in own else ""
+    write_csv(out / f"{experiment.name}.csv", list_csv_rows(rows), CSV_COLUMNS)
+    write_bytes(out / f"{experiment.name}.svg", draw_experiment(experiment, rows, default=default).encode())
+    write_bytes(out / f"{experiment.name}.md", build_page(experiment, rows, own).encode())
+    print(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md", flush=True)
+
+
+if __name__ == "__main__":
+    run_app(app)

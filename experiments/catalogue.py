@@ -1,0 +1,170 @@
+"""The experiments as data: which runs each needs, what is shown of them, and what is compared with what.
+
+A run is the default pipeline with some parameters overridden. Every point states its parameter in full (`retrieval.k=5`): runs
+whose composed parameters turn out equal are one run, so the default is run once for all experiments whatever the defaults are.
+
+Readings where the paper is silent:
+1. "Without retrieval" is k = 0: no P^ret, and keywords from the whole history, as eq. 6 prints (see `pipeline/keywords/preference.py`).
+2. r = 1 subtracts the unperturbed image's reward (`center`): the mean over one perturbation would leave no signal.
+3. "Without rank reward" is alpha = 0; r = 0 drops the same loss and stands on the axis of r as a check.
+4. Figure 2 names its two metrics nowhere; here they are R@10 and N@10 of the drawn image, with CPS and CPIS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAIN = "ragar"
+KEYWORD_ONLY = "sd"  # the image of the text alone
+GLOBAL = "global"  # the image of the global preference E^g
+TRUTH = "truth"
+ORIGINAL = "original"
+
+STYLE = "style_accuracy"
+CONCEPT = "concept_accuracy"
+CONCEPT_TOP5 = "concept_top5"
+DISTANCE = "distance_truth"  # stands for the column of the perceptual model at hand, e.g. effnet_truth
+DELTA_R = "delta_r"
+DELTA_R_CHECK = "delta_r_check"  # of the second ranker, which no reward has seen
+RECALL, NDCG = "hit_at_10", "ndcg_at_10"
+JUDGED = (STYLE, DISTANCE, "cpis", DELTA_R, DELTA_R_CHECK)  # on which RAGAR is compared with the images that it must beat
+
+
+@dataclass(frozen=True)
+class Run:
+    """The default pipeline with `overrides` in Hydra's grammar; the name is unique and part of the DVC experiment's name."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run under the name that one experiment shows it by."""
+
+    label: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that are read together; with `axis` they are the ticks of that axis, in order."""
+
+    title: str
+    points: tuple[Point, ...]
+    axis: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What one make target of the same name runs and writes."""
+
+    name: str
+    title: str
+    sentence: str  # what is varied, for the head of the page
+    groups: tuple[Group, ...]
+    metrics: tuple[str, ...]
+    methods: tuple[str, ...] | None = (MAIN,)  # None: every method that was drawn
+    compared_with: str | None = None  # a method of the same run; None: the same method of the default run
+
+    def list_runs(self) -> tuple[Run, ...]:
+        """Return the runs without repetition, the default run first."""
+        runs = [DEFAULT, *(point.run for group in self.groups for point in group.points)]
+        return tuple(dict.fromkeys(runs))
+
+
+DEFAULT = Run("default")
+
+
+def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[object, tuple[str, ...]] | None = None) -> tuple[Point, ...]:
+    return tuple(Point(str(value), Run(f"{name}-{value}", (f"{parameter}={value}", *(extra or {}).get(value, ())))) for value in values)
+
+
+K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19))
+R_POINTS = _sweep("r", "reflection.num_perturbations", (0, 1, 3, 5, 7), {1: ("reflection.baseline=center",)})
+STRATEGY_POINTS = (
+    Point("Ret", Run("ret", ("retrieval.strategy=ret",))),
+    Point("Exp-Ret", Run("exp-ret", ("retrieval.strategy=exp-ret",))),
+    Point("Random", Run("random", ("retrieval.strategy=random",))),
+)
+REWARD_POINTS = (
+    Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost",))),
+    Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped",))),
+    Point("(C) as printed", Run("reward-c", ("reflection.reward=literal",))),
+)
+SEED_POINTS = tuple(Point(f"seed {seed}", Run(f"seed-{seed}", (f"seed={seed}",))) for seed in (0, 1, 2))
+WITHOUT_RETRIEVAL = K_POINTS[0].run
+WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
+BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
+
+EXPERIMENTS = (
+    Experiment(
+        "fig2",
+        "Figure 2: which part of the history",
+        "The k most similar history items (Ret), the next k (Exp-Ret), or k random ones (Random) make the preference.",
+        (Group("history", STRATEGY_POINTS),),
+        (RECALL, NDCG, "cps", "cpis"),
+    ),
+    Experiment(
+        "fig5",
+        "Figure 5: retrieved items, perturbations, and the parts left out",
+        "k retrieved items, r perturbations a step, no retrieval (k = 0, keywords from the whole history), no rank reward (alpha = 0).",
+        (
+            Group("retrieved items", K_POINTS, axis="k"),
+            Group("perturbations", R_POINTS, axis="r"),
+            Group("parts", (Point("all parts", DEFAULT), Point("no retrieval", WITHOUT_RETRIEVAL), Point("no rank reward", WITHOUT_RANK))),
+        ),
+        (STYLE, DISTANCE, "cpis", "cis", DELTA_R, RECALL, NDCG),
+    ),
+    Experiment(
+        "table4",
+        "Table 4: the recommender with drawn images",
+        "R@10 and N@10 of the reference when its image is replaced by each method's; `original` is the reference as it is.",
+        (Group("methods", (Point("default", DEFAULT),)),),
+        (RECALL, NDCG, f"{RECALL}_sampled", f"{NDCG}_sampled"),
+        methods=None,
+        compared_with=ORIGINAL,
+    ),
+    Experiment(
+        "ablation",
+        "Ablation: our readings against the printed ones",
+        "The method as printed, the source of the keywords, the readings (A), (B), (C) of the reward, and the baseline of eq. 12.",
+        (
+            Group("readings", (Point("default", DEFAULT), Point("as printed", Run("literal", ("method=literal",))))),
+            Group("keywords from", _sweep("keywords", "preference.keywords_from", ("retrieved", "weighted", "all"))),
+            Group("reward", REWARD_POINTS),
+            Group("baseline", _sweep("baseline", "reflection.baseline", ("mean", "none"))),
+        ),
+        (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
+    ),
+    Experiment(
+        "seeds",
+        "Three seeds",
+        "Users, models and noise drawn anew; RAGAR beside the keyword-only and the global-preference image of the same seed.",
+        (Group("seeds", SEED_POINTS),),
+        (*JUDGED, CONCEPT, CONCEPT_TOP5),
+        methods=(KEYWORD_ONLY, GLOBAL, MAIN, TRUTH),
+        compared_with=MAIN,
+    ),
+    Experiment(
+        "reflection-effect",
+        "What reflection training changes",
+        "The same system before (no optimiser step) and after reflection.",
+        (Group("reflection", (Point("before", BEFORE_REFLECTION), Point("after", DEFAULT))),),
+        (*JUDGED, CONCEPT, CONCEPT_TOP5, "cis"),
+    ),
+)
+
+
+def get_experiment(name: str) -> Experiment:
+    """Return an experiment by name; ValueError names the choices."""
+    for experiment in EXPERIMENTS:
+        if experiment.name == name:
+            return experiment
+    raise ValueError(f"there is no experiment {name!r}; choose from: {', '.join(e.name for e in EXPERIMENTS)}.")
+
+
+def list_runs(experiments: Iterable[Experiment]) -> tuple[Run, ...]:
+    """Return the runs of several experiments without repetition, the default run first."""
+    return tuple(dict.fromkeys(run for experiment in experiments for run in experiment.list_runs()))

@@ -1,0 +1,162 @@
+"""Give every run a stable name from what its result depends on: composed parameters, stage definitions, code and raw inputs.
+
+DVC knows an experiment by its name and the commit below it, so the same work would count as new after every commit. Here the name
+ends in a hash of content: an experiment with that hash is up to date on whatever commit it was made, and one without it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.catalogue import Run
+from pipeline.compose import compose_params
+from pipeline.params import dump_canonical, hash_params
+
+TARGET = "evaluation"  # the stage whose outputs are read
+HASH_LENGTH = 10  # hex digits in an experiment's name
+SKIPPED = {"__pycache__", ".work", ".venv"}  # as .dvcignore
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run with its fingerprint; runs with equal fingerprints are the same work."""
+
+    run: Run
+    fingerprint: str
+
+    @property
+    def experiment(self) -> str:
+        """Return the DVC experiment's name."""
+        return f"ragar-{self.run.name}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What all runs share: the needed stages by name, the names of all stages, and the digest of every input file."""
+
+    needed: dict[str, Any]
+    stages: tuple[str, ...]
+    digests: dict[str, str]
+    copies: tuple[str, ...]  # files and folders under data/ that git does not hold: a temporary run must be given a copy
+
+
+def plan_runs(runs: Iterable[Run], inputs: Inputs, *, root: Path) -> list[Plan]:
+    """Return the plan of every run; ValueError says which override is wrong."""
+    return [Plan(run, compute_fingerprint(compose_run(run, root), inputs)) for run in runs]
+
+
+def list_unique(plans: Iterable[Plan]) -> list[Plan]:
+    """Return the first plan of every fingerprint."""
+    unique: dict[str, Plan] = {}
+    for plan in plans:
+        unique.setdefault(plan.fingerprint, plan)
+    return list(unique.values())
+
+
+def compose_run(run: Run, root: Path) -> dict[str, Any]:
+    """Compose the run's parameters as `dvc exp run -S ...` would, without touching params.yaml."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "params.yaml"
+        try:
+            compose_params(list(run.overrides), conf=root / "conf", out=out)
+        except ValueError as error:
+            raise ValueError(f"run {run.name} ({' '.join(run.overrides)}): {error}") from error
+        return yaml.safe_load(out.read_text(encoding="utf-8"))
+
+
+def compute_fingerprint(params: dict[str, Any], inputs: Inputs) -> str:
+    """Hash what the run's result depends on; `runtime` and the blocks of later stages are left out."""
+    relevant = {name: block for name, block in params.items() if name != "runtime" and (name in inputs.needed or name not in inputs.stages)}
+    return hash_params(relevant, inputs.needed, inputs.digests)[:HASH_LENGTH]
+
+
+def read_inputs(root: Path) -> Inputs:
+    """Read dvc.yaml and hash every file that the needed stages take from outside of the pipeline."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    needed = select_stages(stages, TARGET)
+    tracked = list_tracked(root)
+    digests: dict[str, str] = {}
+    for path in list_input_paths(needed, tuple(stages), root):
+        for file in list_files(root / path):
+            digests[file.relative_to(root).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+    untracked = sorted(set(digests) - tracked)
+    for name in untracked:
+        if not name.startswith("data/"):
+            raise ValueError(f"{name} is an input of the pipeline but not in git, so a temporary run would lack it: `git add {name}`.")
+    return Inputs(needed, tuple(stages), digests, list_copies(untracked, tracked))
+
+
+def list_copies(untracked: Iterable[str], tracked: Iterable[str]) -> tuple[str, ...]:
+    """Return the untracked files, or the highest folders above them without a tracked file: what DVC can copy in one piece."""
+    known = {folder for name in tracked for folder in Path(name).parents}
+    copies = []
+    for name in map(Path, untracked):
+        folders = [folder for folder in reversed(name.parents) if folder not in known]
+        copies.append((folders[0] if folders else name).as_posix())
+    return tuple(dict.fromkeys(copies))
+
+
+def select_stages(stages: dict[str, Any], target: str) -> dict[str, Any]:
+    """Return the definitions of `target` and of every stage below it: who names a path in `data/<stage>/` needs that stage."""
+    if target not in stages:
+        raise ValueError(f"dvc.yaml has no stage {target!r}.")
+    needed: dict[str, Any] = {}
+    todo = [target]
+    while todo:
+        name = todo.pop()
+        if name not in needed:
+            needed[name] = stages[name]
+            todo.extend(sorted(set(re.findall(r"data/(\w+)/", dump_canonical(stages[name]))) & stages.keys()))
+    return dict(sorted(needed.items()))
+
+
+def list_input_paths(needed: dict[str, Any], stages: Sequence[str], root: Path) -> list[str]:
+    """Return the deps, and the existing paths among a group's items, that no stage makes; ValueError on a dep that is missing."""
+    made = re.compile(rf"data/({'|'.join(map(re.escape, stages))})(/|$)")
+    paths: set[str] = set()
+    for name, definition in needed.items():
+        deps = [dep for dep in definition.get("do", definition).get("deps", []) if "${" not in dep and not made.match(dep)]
+        for dep in deps:
+            if not (root / dep).exists():
+                raise ValueError(f"{dep}, a dep of stage {name}, does not exist; `make deps` brings dvc.yaml up to date.")
+        items = [text for text in list_texts(definition.get("foreach", definition.get("matrix"))) if "/" in text and not made.match(text)]
+        paths |= {*deps, *(text for text in items if (root / text).exists())}
+    return sorted(paths)
+
+
+def list_texts(value: Any) -> Iterator[str]:
+    """Yield every string inside of nested lists and dicts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from list_texts(item)
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return a file, or all files below a folder, in order."""
+    if path.is_file():
+        return [path]
+    files = (file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    return sorted(file for file in files if not SKIPPED & set(file.relative_to(path).parts))
+
+
+def has_changes(root: Path) -> bool:
+    """Say whether tracked files differ from the last commit."""
+    status = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=root, capture_output=True, check=True)
+    return bool(status.stdout.strip())
+
+
+def list_tracked(root: Path) -> set[str]:
+    """Return the paths in git's index."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True).stdout.decode()
+    return set(filter(None, listed.split("\0")))

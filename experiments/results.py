@@ -1,0 +1,77 @@
+"""The scores of a finished run, averaged by user: what tables, plots and claims are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.catalogue import DISTANCE
+from experiments.store import Fetch
+from pipeline.artifacts import read_json, read_table
+from pipeline.evaluation.summary import group_by_user
+from pipeline.metrics.definitions import Metric, define_metrics
+from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.schemas import SCORES
+
+SCORES_FILE, SUMMARY_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json"
+ByUser = dict[Hashable, float]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run's scores by method, metric and user, and how they were made."""
+
+    experiment: str  # the DVC experiment's name
+    profile: str
+    perceptual: str  # the model behind the distances
+    seed: int
+    num_resamples: int
+    level: float
+    metrics: dict[str, Metric]
+    by_user: dict[str, dict[str, ByUser]]
+
+    def get_metric(self, name: str) -> Metric:
+        """Return what a column means; ValueError if the evaluation does not know it."""
+        column = f"{self.perceptual}_truth" if name == DISTANCE else name
+        if column not in self.metrics:
+            raise ValueError(f"{self.experiment}: the evaluation defines no metric {column!r} (pipeline/metrics/definitions.py).")
+        return self.metrics[column]
+
+    def get_users(self, method: str, metric: str) -> ByUser:
+        """Return the values of a method by user, none where the scores lack that column or method."""
+        return self.by_user.get(method, {}).get(self.get_metric(metric).name, {})
+
+    def average(self, method: str, metric: str) -> Interval:
+        """Return the mean over users with its interval."""
+        return compute_mean_interval(self.get_users(method, metric), **self.list_knobs())
+
+    def list_knobs(self) -> dict[str, Any]:
+        """Return the bootstrap's parameters; they are the evaluation's own, so that its intervals come out again."""
+        return {"seed": self.seed, "num_resamples": self.num_resamples, "level": self.level}
+
+
+def read_result(experiment: str, fetch: Fetch) -> RunResult:
+    """Read a run's scores and summary."""
+    summary = read_json(fetch(SUMMARY_FILE))
+    metrics = define_metrics(summary["perceptual"])
+    scores = read_table(fetch(SCORES_FILE), SCORES)
+    return RunResult(
+        experiment=experiment,
+        profile=summary["profile"],
+        perceptual=summary["perceptual"],
+        seed=summary["seed"],
+        num_resamples=summary["interval"]["num_resamples"],
+        level=summary["interval"]["level"],
+        metrics={metric.name: metric for metric in metrics},
+        by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
+    )
+
+
+def compare(first: tuple[RunResult, str], second: tuple[RunResult, str], metric: str) -> Interval | None:
+    """Return first - second, (run, method) each, paired by user; None for runs of different seeds, whose users are different people."""
+    (first_run, first_method), (second_run, second_method) = first, second
+    if first_run.seed != second_run.seed:
+        return None
+    users = first_run.get_users(first_method, metric), second_run.get_users(second_method, metric)
+    return compute_paired_interval(*users, **first_run.list_knobs())

@@ -1,0 +1,47 @@
+"""From the ranker's data to its files: train through the ledger, save, and measure what was saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+
+from pipeline.artifacts import write_csv, write_json
+from pipeline.ledger import Summary, open_ledger
+from pipeline.ranker.fit import CURVE_COLUMNS, RankerConfig, compute_fingerprint, measure_ranker, train_ranker
+from pipeline.ranker.interactions import RankerData
+from pipeline.ranker.scoring import load_ranker, save_ranker
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Params `ranker_check`: in what the second ranker differs from the first."""
+
+    seed_offset: int
+
+    def __post_init__(self) -> None:
+        if self.seed_offset < 1:
+            raise ValueError(f"seed_offset is {self.seed_offset}, but it must be >= 1: the second ranker has another seed.")
+
+
+def run_ranker(
+    data: RankerData, config: RankerConfig, out: Path, *, stage: str, image_feature: str, seed: int, device: torch.device, checkpoint_every: int
+) -> str:
+    """Train (or go on), write ranker.safetensors, metrics.json and curves.csv, and return the outcome in one line."""
+    fingerprint = compute_fingerprint(data, config, seed=seed)
+    with open_ledger(stage, fingerprint, pa.schema([])):
+        trained = train_ranker(data, config, seed=seed, device=device, fingerprint=fingerprint, checkpoint_every=checkpoint_every, stage=stage)
+    path = out / "ranker.safetensors"
+    save_ranker(path, trained.model, data.features, user_ids=data.user_ids, item_ids=data.item_ids, image_feature=image_feature)
+    metrics = measure_ranker(trained, load_ranker(path, device=device), data, seed=seed, ndcg=config.ndcg)
+    write_json(out / "metrics.json", metrics)
+    write_csv(out / "curves.csv", trained.training.curves, CURVE_COLUMNS)
+    return f"best epoch {metrics['best_epoch']} of {metrics['epochs']}, {metrics.get('validation', 'no validation items')}"
+
+
+def summarise_run(data: RankerData, *, seconds: float) -> Summary:
+    """Count interactions and references: those that were used, and those whose item has no embedding."""
+    num_pairs = len(data.train_P2) + len(data.validation_P2)
+    return Summary(num_pairs + data.num_left_out, num_pairs, 0, data.num_left_out, seconds)

@@ -1,0 +1,159 @@
+"""The command line from plans to written pages, with DVC replaced. Run: python -m pytest tests/experiments/test_command.py -q"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from experiments import __main__ as command
+from experiments.catalogue import DEFAULT, EXPERIMENTS, Run, get_experiment
+from experiments.plan import Inputs, Plan
+from experiments.store import Stored
+from tests.experiments.made import SAME_AS_DEFAULT, good, make_evidence
+
+RESULTS = make_evidence(good, num_users=10).results
+
+
+class Project:
+    """A repository whose runs take no time: `failing` ones end with exit code 1, `interrupted` ones with Ctrl-C."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.stored: dict[str, Stored] = {}
+        self.executed: list[str] = []
+        self.failing: set[str] = set()
+        self.interrupted: set[str] = set()
+        (root / "conf").mkdir()
+        (root / "dvc.yaml").write_text("stages: {}")
+        monkeypatch.chdir(root)
+        monkeypatch.setattr(command, "read_inputs", lambda root: Inputs({}, (), {}, ("data/extra/cat.png",)))
+        monkeypatch.setattr(command, "plan_runs", lambda runs, inputs, root: [self.plan(run) for run in runs])
+        monkeypatch.setattr(command, "has_changes", lambda root: False)
+        monkeypatch.setattr(command, "list_stored", lambda root: self.stored)
+        monkeypatch.setattr(command, "execute_plan", self.execute)
+        monkeypatch.setattr(command, "read_results", self.read)
+
+    @staticmethod
+    def plan(run: Run) -> Plan:
+        shared = DEFAULT.name if run.name in SAME_AS_DEFAULT else run.name
+        return Plan(run, hashlib.sha256(shared.encode()).hexdigest()[:10])
+
+    def execute(self, plan: Plan, *, root: Path, copies: tuple[str, ...]) -> int:
+        assert (root, copies) == (self.root, ("data/extra/cat.png",))
+        if plan.run.name in self.interrupted:
+            raise KeyboardInterrupt
+        self.executed.append(plan.run.name)
+        if plan.run.name in self.failing:
+            return 1
+        self.stored[plan.fingerprint] = Stored(plan.experiment, "0" * 40)
+        return 0
+
+    @staticmethod
+    def read(plans: list[Plan], stored: dict[str, Stored], *, root: Path) -> dict:
+        return {plan.run.name: RESULTS[plan.run.name] for plan in plans if plan.fingerprint in stored}
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(command.app, list(arguments))
+
+    def read_outputs(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted((self.root / "docs" / "results").glob("*"))}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
+
+
+def test_an_experiment_runs_its_runs_and_writes_three_files(project: Project) -> None:
+    outcome = project.run("fig2")
+    assert outcome.exit_code == 0, outcome.output
+    assert project.executed == ["default", "exp-ret", "random"]
+    assert "[3/3] random: done in 0 s" in outcome.output
+    assert list(project.read_outputs()) == ["fig2.csv", "fig2.md", "fig2.svg"]
+
+
+def test_all_experiments_share_one_default_run(project: Project) -> None:
+    assert project.run().exit_code == 0
+    assert project.executed.count("default") == 1
+    assert not set(project.executed) & set(SAME_AS_DEFAULT)
+    assert len(project.executed) == len(set(project.executed)) == 23
+    assert len(project.read_outputs()) == 3 * len(EXPERIMENTS)
+
+
+def test_a_second_time_runs_nothing_and_writes_the_same_bytes(project: Project) -> None:
+    project.run()
+    outputs, project.executed = project.read_outputs(), []
+    assert project.run().exit_code == 0
+    assert project.executed == []
+    assert project.read_outputs() == outputs
+
+
+def test_a_failure_is_the_last_word_but_the_others_are_written(project: Project) -> None:
+    project.failing = {"exp-ret"}
+    outcome = project.run("fig2")
+    assert isinstance(outcome.exception, ValueError)
+    assert "1 of 3 runs failed: exp-ret" in str(outcome.exception)
+    assert project.executed == ["default", "exp-ret", "random"]
+    assert b"Not run: exp-ret." in project.read_outputs()["fig2.md"]
+    project.failing, project.executed = set(), []
+    assert project.run("fig2").exit_code == 0
+    assert project.executed == ["exp-ret"]
+    assert b"Not run" not in project.read_outputs()["fig2.md"]
+
+
+def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(project: Project) -> None:
+    project.interrupted = {"random"}
+    outcome = project.run("fig2")
+    assert outcome.exit_code != 0
+    assert "finished runs are kept" in str(outcome.exception) + outcome.output
+    project.interrupted, project.executed = set(), []
+    assert project.run("fig2").exit_code == 0
+    assert project.executed == ["random"]
+
+
+def test_collecting_runs_nothing(project: Project) -> None:
+    assert "no run is finished" in project.run("fig2", "--collect").output
+    assert project.executed == []
+    project.run("seeds")
+    project.executed = []
+    assert project.run("fig2", "--collect").exit_code == 0
+    assert project.executed == []
+    assert b"Not run: exp-ret, random." in project.read_outputs()["fig2.md"]
+
+
+def test_a_dry_run_only_says_what_is_missing(project: Project) -> None:
+    project.run("table4")
+    outputs, project.executed = project.read_outputs(), []
+    told = project.run("fig2", "--dry-run").output
+    assert "finished  ragar-default-" in told
+    assert "missing   ragar-random-" in told
+    assert "2 of 3 runs are missing" in told
+    assert (project.executed, project.read_outputs()) == ([], outputs)
+
+
+def test_two_series_at_once_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Result] = []
+
+    def nest(plan: Plan, *, root: Path, copies: tuple[str, ...]) -> int:
+        monkeypatch.setattr(command, "execute_plan", project.execute)
+        seen.append(project.run("table4"))
+        return project.execute(plan, root=root, copies=copies)
+
+    monkeypatch.setattr(command, "execute_plan", nest)
+    assert project.run("table4").exit_code == 0
+    assert "in use by another run" in str(seen[0].exception)
+
+
+def test_outside_of_the_repository_it_says_where_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = CliRunner().invoke(command.app, ["fig2"])
+    assert "run this in the repository's root" in str(outcome.exception)
+
+
+def test_fig5_marks_the_default_points_of_both_axes(project: Project) -> None:
+    project.run("fig5")
+    plot = project.read_outputs()["fig5.svg"].decode()
+    assert plot.count('class="dot main"') == 3 * len(get_experiment("fig5").metrics)

@@ -1,0 +1,137 @@
+"""Rows, CSV, page and plot from made results. Run: python -m pytest tests/experiments/test_tables.py -q"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, Group, Point, Run, get_experiment
+from experiments.plots import draw_experiment
+from experiments.results import SCORES_FILE, SUMMARY_FILE, RunResult, compare, read_result
+from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
+from pipeline.artifacts import write_csv, write_json, write_table
+from pipeline.metrics.definitions import define_metrics
+from pipeline.schemas import SCORES
+from tests.experiments.made import good, make_evidence, make_result
+
+OTHER = Run("k-7", ("retrieval.k=7",))
+SMALL = Experiment("small", "A <small> title", "One thing & another.", (Group("k", (Point("5", DEFAULT), Point("7", OTHER)), axis="k"),), (STYLE,))
+
+
+def make_small(values: dict[str, list[float]], *, seeds: tuple[int, int] = (0, 0)) -> dict[str, RunResult]:
+    """Make two runs with a style accuracy a user, given in order."""
+    metrics = {metric.name: metric for metric in define_metrics("effnet")}
+    results = {}
+    for (run, own), seed in zip(values.items(), seeds, strict=True):
+        users = {f"u{i}": value for i, value in enumerate(own)}
+        results[run] = RunResult(f"ragar-{run}-0000000000", "embedded", "effnet", seed, 100, 0.95, metrics, {"ragar": {STYLE: users}})
+    return results
+
+
+def test_a_row_holds_the_mean_and_the_paired_difference_to_the_default() -> None:
+    rows = build_rows(SMALL, make_small({"default": [1.0, 1.0, 0.0, 0.0], "k-7": [1.0, 0.0, 0.0, 0.0]}))
+    assert [(row.point.label, row.value.value, row.value.n) for row in rows] == [("5", 0.5, 4), ("7", 0.25, 4)]
+    assert rows[0].difference is None
+    assert (rows[1].difference.value, rows[1].difference.n) == (-0.25, 4)
+    assert rows[1].difference.low < -0.25 < rows[1].difference.high == 0.0
+
+
+def test_only_users_of_both_runs_are_paired() -> None:
+    results = make_small({"default": [1.0, 1.0, 1.0], "k-7": [0.0, 0.0]})
+    assert (rows := build_rows(SMALL, results))[1].difference.n == 2
+    assert rows[1].difference.value == -1.0
+
+
+def test_runs_of_different_seeds_are_never_paired() -> None:
+    results = make_small({"default": [1.0, 1.0], "k-7": [0.0, 0.0]}, seeds=(0, 1))
+    assert build_rows(SMALL, results)[1].difference is None
+    assert compare((results["k-7"], "ragar"), (results["default"], "ragar"), STYLE) is None
+
+
+def test_a_missing_run_is_left_out_and_named() -> None:
+    results = make_small({"default": [1.0, 1.0], "k-7": [0.0, 0.0]})
+    del results["k-7"]
+    rows = build_rows(SMALL, results)
+    assert [row.point.label for row in rows] == ["5"]
+    assert "Not run: k-7. `make small` goes on with them." in build_page(SMALL, rows, results)
+
+
+def test_a_method_is_compared_within_its_run_where_the_experiment_says_so() -> None:
+    table4 = get_experiment("table4")
+    rows = [row for row in build_rows(table4, {"default": make_result(DEFAULT, good)}) if row.metric.name == "hit_at_10"]
+    assert [row.method for row in rows] == ["original", "sd", "global", "ragar", "truth"]
+    assert rows[0].difference is None
+    assert [round(row.difference.value, 6) for row in rows[1:]] == [0.2, 0.4, 0.8, 0.9]
+
+
+def test_the_page_says_how_it_was_made_and_marks_what_excludes_zero() -> None:
+    results = make_small({"default": [1.0] * 20, "k-7": [0.0] * 19 + [1.0]})
+    page = build_page(SMALL, build_rows(SMALL, results), results)
+    assert "Made by `make small`. Profile `embedded`, seed 0, 20 test users. 95% intervals: bootstrap over users, 100 resamples." in page
+    assert "| 5 | 100.0% (100.0 … 100.0) | 20 |" in page
+    assert re.search(r"\| 7 \| \*\*−95\.0%\*\* \(−100\.0 … −\d+\.\d\) \| 20 \|", page)
+    assert "| k-7 | `retrieval.k=7` | `ragar-k-7-0000000000` |" in page
+    assert "![every value with its interval](small.svg)" in page
+
+
+def test_the_csv_has_every_figure_and_empty_cells_for_what_does_not_exist(tmp_path: Path) -> None:
+    rows = list_csv_rows(build_rows(SMALL, make_small({"default": [1.0, 0.0], "k-7": [0.0, 0.0]})))
+    write_csv(tmp_path / "small.csv", rows, CSV_COLUMNS)
+    lines = (tmp_path / "small.csv").read_text().splitlines()
+    assert lines[0].split(",") == list(CSV_COLUMNS)
+    assert lines[1] == "k,5,default,ragar-default-0000000000,ragar,style_accuracy,0,0.5,0,1,2,,,,"
+    assert lines[2] == "k,7,k-7,ragar-k-7-0000000000,ragar,style_accuracy,0,0,0,0,2,-0.5,-1,0,2"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_every_experiment_makes_a_page_and_a_well_formed_plot_the_same_every_time(experiment: Experiment) -> None:
+    def make() -> tuple[str, str]:
+        all_results = make_evidence(good, num_users=12).results
+        results = {run.name: all_results[run.name] for run in experiment.list_runs()}
+        rows = build_rows(experiment, results)
+        return build_page(experiment, rows, results), draw_experiment(experiment, rows, default="ragar-default-0000000000")
+
+    page, plot = make()
+    assert (page, plot) == make()
+    drawn = ElementTree.fromstring(plot)
+    panels = [node for node in drawn if node.get("class") == "chart"]
+    assert len(panels) == len(experiment.groups) * len(experiment.metrics)
+    width, height = float(drawn.get("width")), float(drawn.get("height"))
+    assert all(float(panel.get("x")) >= 0 and float(panel.get("x")) + float(panel.get("width")) <= width for panel in panels)
+    assert all(float(panel.get("y")) + float(panel.get("height")) <= height for panel in panels)
+    for group in experiment.groups:
+        assert f"## {group.title[0].upper()}{group.title[1:]}" in page
+
+
+def test_titles_cannot_become_markup() -> None:
+    results = make_small({"default": [1.0, 0.0], "k-7": [0.0, 0.0]})
+    plot = draw_experiment(SMALL, build_rows(SMALL, results), default="")
+    assert ElementTree.fromstring(plot).get("aria-label") == "A <small> title"
+
+
+def test_the_default_points_are_drawn_in_the_main_colour() -> None:
+    results = make_small({"default": [1.0, 0.0, 1.0], "k-7": [0.0, 1.0, 0.0]})
+    plot = draw_experiment(SMALL, build_rows(SMALL, results), default="ragar-default-0000000000")
+    assert plot.count('class="dot main"') == 1
+    assert plot.count('class="dot drawn"') == 1
+
+
+def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(tmp_path: Path) -> None:
+    rows = [
+        {"method": "ragar", "case_id": f"c{i}", "user_id": user, "style_accuracy": value, "effnet_truth": 10.0 * i}
+        for i, (user, value) in enumerate([("a", 1.0), ("a", 0.0), ("b", 1.0)])
+    ]
+    write_table(tmp_path / SCORES_FILE, rows, SCORES, provenance={})
+    summary = {"profile": "embedded", "perceptual": "effnet", "seed": 3, "interval": {"level": 0.9, "num_resamples": 70, "unit": "user"}}
+    write_json(tmp_path / SUMMARY_FILE, summary)
+    result = read_result("ragar-x-0000000000", lambda path: tmp_path / path)
+    assert result.get_users("ragar", STYLE) == {"a": 0.5, "b": 1.0}
+    assert result.get_users("ragar", "distance_truth") == {"a": 5.0, "b": 20.0}
+    assert result.average("ragar", STYLE).value == 0.75
+    assert result.list_knobs() == {"seed": 3, "num_resamples": 70, "level": 0.9}
+    assert result.get_users("ragar", "cpis") == {}
+    with pytest.raises(ValueError, match="no metric 'nonsense'"):
+        result.get_users("ragar", "nonsense")
