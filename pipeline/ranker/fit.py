@@ -25,9 +25,9 @@ from torch.nn import functional
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.metrics.ranking import Ideal, compute_ndcg, compute_ranks, compute_recall
 from pipeline.params import hash_params
-from pipeline.ranker import graph, losses, micro
+from pipeline.ranker import graph, interactions, losses, micro
 from pipeline.ranker.graph import split_rows
-from pipeline.ranker.interactions import PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
+from pipeline.ranker.interactions import Negatives, PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
 from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
 from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro, MicroConfig
 from pipeline.ranker.scoring import RankerScorer, build_candidate_mask
@@ -51,6 +51,7 @@ class RankerConfig(MicroConfig):
     decay: float = 0.96
     decay_epochs: int = 50
     batch_size: int = 1024
+    negatives: Negatives = "all"
     epochs: int = 1000
     regularisation: float = 1e-5
     contrastive_weight: float = 0.03
@@ -118,7 +119,7 @@ def read_data(
 
 def compute_fingerprint(data: RankerData, config: RankerConfig, *, seed: int) -> str:
     """Identify a training by everything that decides its result, the code of model and training included."""
-    sources = [Path(module).read_bytes() for module in (graph.__file__, losses.__file__, micro.__file__, __file__)]
+    sources = [Path(module).read_bytes() for module in (graph.__file__, interactions.__file__, losses.__file__, micro.__file__, __file__)]
     arrays = [data.train_P2, data.validation_P2, data.features["image"], data.features["text"]]
     contents = [array.numpy().tobytes() for array in arrays]
     return hash_params(config, seed, data.user_ids, data.item_ids, sources, contents)
@@ -130,7 +131,7 @@ def train_ranker(
     """Train from the last checkpoint of `stage` and `fingerprint`, or from the start, and return the best weights by validation."""
     model = build_model(data, config, seed=seed, device=device)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=config.learning_rate)
-    sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids))
+    sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
     training, best = _resume(model, optimizer, stage, fingerprint)
     steps_an_epoch = len(data.train_P2) // config.batch_size + 1
     saved = training.epoch

@@ -6,6 +6,9 @@ Choices:
 2. An item without an embedding was rejected upstream: it is left out of the catalogue and of the histories. An item that occurs twice
    in a history counts once, at its first position.
 3. Users and items are numbered by sorted id, so that nothing depends on the order of rows.
+4. Unseen items are drawn from the whole catalogue (`negatives: all`, MICRO) or from the items that somebody has seen (`interacted`).
+   An item that nobody has seen is only ever a negative in the first: its id vector ends at the bottom of every user's list,
+   whatever it looks like, and so does a reference that is no training interaction.
 
 Shapes: U users, N items, P pairs (user index, item index), B batch rows.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +26,8 @@ from torch import Tensor
 
 from pipeline.artifacts import get_matrix
 from pipeline.ranker.graph import normalise_rows
+
+Negatives = Literal["all", "interacted"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class PairSampler:
     count_U: Tensor
     item_P: Tensor
     key_P: Tensor  # user * N + item, ascending
+    candidate_C: Tensor  # items that may be drawn as unseen
     num_items: int
 
 
@@ -136,10 +143,11 @@ def _read_features(embeddings: pa.Table, column: str, rows: Sequence[int]) -> Te
     return normalise_rows(torch.from_numpy(matrix_NF))
 
 
-def build_sampler(train_P2: Tensor, *, num_users: int, num_items: int) -> PairSampler:
+def build_sampler(train_P2: Tensor, *, num_users: int, num_items: int, negatives: Negatives = "all") -> PairSampler:
     """Group sorted unique pairs by user."""
     count_U = torch.bincount(train_P2[:, 0], minlength=num_users)
-    eligible_U = torch.nonzero((count_U > 0) & (count_U < num_items)).squeeze(1)
+    candidate_C = torch.arange(num_items) if negatives == "all" else train_P2[:, 1].unique()
+    eligible_U = torch.nonzero((count_U > 0) & (count_U < len(candidate_C))).squeeze(1)
     if not len(eligible_U):
         raise ValueError("no user has both a seen and an unseen item, so no training pair can be drawn.")
     return PairSampler(
@@ -148,6 +156,7 @@ def build_sampler(train_P2: Tensor, *, num_users: int, num_items: int) -> PairSa
         count_U=count_U,
         item_P=train_P2[:, 1].contiguous(),
         key_P=train_P2[:, 0] * num_items + train_P2[:, 1],
+        candidate_C=candidate_C,
         num_items=num_items,
     )
 
@@ -163,11 +172,14 @@ def sample_triples(sampler: PairSampler, batch_size: int, *, generator: torch.Ge
     fraction_B = torch.rand(batch_size, generator=generator, dtype=torch.float64)
     seen_B = (fraction_B * sampler.count_U[user_B]).long()
     positive_B = sampler.item_P[sampler.offset_U[user_B] + seen_B]
-    negative_B = torch.randint(sampler.num_items, (batch_size,), generator=generator)
+    negative_B = _draw_candidates(sampler, batch_size, generator)
     while (clash_B := _contains(sampler, user_B, negative_B)).any():
-        redrawn = torch.randint(sampler.num_items, (int(clash_B.sum()),), generator=generator)
-        negative_B[clash_B] = redrawn
+        negative_B[clash_B] = _draw_candidates(sampler, int(clash_B.sum()), generator)
     return user_B, positive_B, negative_B
+
+
+def _draw_candidates(sampler: PairSampler, count: int, generator: torch.Generator) -> Tensor:
+    return sampler.candidate_C[torch.randint(len(sampler.candidate_C), (count,), generator=generator)]
 
 
 def _contains(sampler: PairSampler, user_B: Tensor, item_B: Tensor) -> Tensor:

@@ -81,6 +81,16 @@ def test_positives_were_seen_and_negatives_were_not() -> None:
     assert set(positive_B[user_B == 0].tolist()) == {0, 1, 2, 3, 4}
 
 
+def test_an_item_that_nobody_has_seen_may_be_kept_out_of_the_negatives() -> None:
+    pairs = torch.tensor([(0, 0), (0, 1), (1, 5)])
+    drawn = {}
+    for negatives in ("all", "interacted"):
+        sampler = build_sampler(pairs, num_users=2, num_items=6, negatives=negatives)
+        user_B, _, negative_B = sample_triples(sampler, 300, generator=torch.Generator().manual_seed(0))
+        drawn[negatives] = {user: set(negative_B[user_B == user].tolist()) for user in (0, 1)}
+    assert drawn == {"all": {0: {2, 3, 4, 5}, 1: {0, 1, 2, 3, 4}}, "interacted": {0: {5}, 1: {0, 1}}}
+
+
 def test_sampling_is_uniform_over_users_not_over_interactions() -> None:
     user_B, _, _ = draw([(0, 0), (0, 1), (0, 2), (0, 3), (1, 5)], 2000)
     assert abs(int((user_B == 0).sum()) - 1000) < 100  # 4 of 5 pairs are user 0's; 100 = 4.5 standard deviations
