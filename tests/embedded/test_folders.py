@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.data.openmoji import read_concepts
 from pipeline.models import folders
 from pipeline.models.folders import WheelFile, compute_model_revision, find_wheel_file, resolve_model
 
@@ -134,7 +135,7 @@ def test_the_captioner_writes_its_one_sentence_as_the_hub_model_does(work_root: 
     assert processor.batch_decode(tokens, skip_special_tokens=True)[0].strip() == "a classic sticker of a hedgehog"
 
 
-def test_judge_config_lists_all_styles() -> None:
+def test_the_judge_knows_all_styles_and_concepts() -> None:
     config = json.loads((folders.SHIPPED_DIR / "judge" / "config.json").read_text(encoding="utf-8"))
     assert len(config["styles"]) == 6
-    assert len(config["concepts"]) == 300
+    assert config["concepts"] == [concept.name for concept in read_concepts()]
