@@ -1,6 +1,6 @@
 """Train the captioner: a small `Blip2ForConditionalGeneration` that says "a neon sticker of a hedgehog".
 
-Run as `python -m embedded.train_captioner` after `train_clip` (a few minutes on one core). Its vision tower is the CLIP image
+Run as `python -m embedded.train_captioner` after `train_clip` (half an hour on one core). Its vision tower is the CLIP image
 tower, converted exactly and frozen, so its features are computed once; Q-Former and a tiny OPT with a word-level tokenizer of
 our own are trained on them. Images with random colours teach the words after the style, given any style's word.
 """
@@ -34,7 +34,7 @@ class CaptionerConfig:
     recoloured_views: int = 4  # and in random colours
     batch_size: int = 64
     dropout: float = 0.1
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 def list_words(stickers: Stickers) -> list[str]:

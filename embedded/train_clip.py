@@ -3,7 +3,7 @@
 The text projection is the identity and stays it: MiniLM's own sentence space knows which things are alike, and a projection
 trained to tell 300 concepts apart forgets that, and retrieval with it.
 
-Run as `python -m embedded.train_clip` (about ten minutes on one core). Every image is compared with a full bank of texts,
+Run as `python -m embedded.train_clip` (half an hour on one core). Every image is compared with a full bank of texts,
 in three questions at once: which pair (any paraphrase of any training pair), which concept (style-free texts), which style
 (concept-free texts). Held-out pairs give neither images nor candidate texts. Some images have their colours changed at random
 and are asked for their concept only: what a thing looks like in a style that it was never seen in is mostly other colours.

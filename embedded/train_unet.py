@@ -1,6 +1,6 @@
 """Train the drawing model: a small `UNet2DConditionModel` on the autoencoder's latents, conditioned on MiniLM token states.
 
-Run as `python -m embedded.train_unet` after `train_vae` (about 45 minutes on one or two cores). v-prediction with min-SNR
+Run as `python -m embedded.train_unet` after `train_vae` (an hour and a half on one core). v-prediction with min-SNR
 weights (Hang et al. 2023) on a cosine schedule, whose last step is nearly pure noise: with latents this small, that is what lets
 a dark or a pale background follow the prompt. Latents and token states are computed once.
 """
@@ -144,25 +144,26 @@ def draw_prompts(unet: UNet2DConditionModel, vae: AutoencoderKL, states: Tensor,
 
 def measure_held_out(unet: UNet2DConditionModel, vae: AutoencoderKL, stickers: Stickers, config: UnetConfig) -> dict[str, float]:
     """Mean squared error of the predicted velocity on held-out pairs of the default data set, with their canonical texts."""
-    rows, states = encode_held_out(stickers, stickers.list_pairs(held_out=True))
-    default = rows[:, 0] < DEFAULT_UNIVERSE
-    rows, states = rows[default], states[default]
+    rows = stickers.list_pairs(held_out=True)
+    rows = rows[rows[:, 0] < DEFAULT_UNIVERSE]
+    states = encode_pairs(stickers, rows)
     latents, generator = encode_latents(vae, stickers.images[rows[:, 0], rows[:, 1]]), torch.Generator().manual_seed(0)
     with torch.no_grad():
         rounds = [compute_unet_loss(unet, latents, states, build_noiser(), config.max_snr, generator)[1]["mse"] for _ in range(3)]
     return {"held_out_mse": sum(rounds) / len(rounds)}
 
 
-def encode_held_out(stickers: Stickers, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the rows again, and the token states of their canonical texts."""
+def encode_pairs(stickers: Stickers, rows: Tensor) -> Tensor:
+    """Give the token states of the pairs' canonical texts."""
     texts = [describe_pair(stickers.concepts[concept].name, STYLES[style]) for concept, style in rows.tolist()]
-    return rows, encode_texts(texts)[0].float()
+    return encode_texts(texts)[0].float()
 
 
 def save_contact_sheet(unet: UNet2DConditionModel, vae: AutoencoderKL, stickers: Stickers) -> None:
     """Save real renders of held-out pairs above what the model draws for them."""
     held = stickers.list_pairs(held_out=True)
-    rows, states = encode_held_out(stickers, held[torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:24]])
+    rows = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(5))[:24]]
+    states = encode_pairs(stickers, rows)
     drawn = draw_prompts(unet, vae, states, encode_texts([""])[0].float(), guidance=4.0, steps=20, seed=0)
     real = stickers.images[rows[:, 0], rows[:, 1]]
     lines = [part for start in (0, 12) for part in (real[start : start + 12], drawn[start : start + 12])]

@@ -1,9 +1,10 @@
 """Train the autoencoder: 64 px stickers to 8x8 latents and back.
 
 Run as `python -m embedded.train_vae` (about an hour on one core): first both halves, then the decoder alone on the finished
-latents, which the drawing model can be trained on meanwhile (`--decoder-only` starts there, from the shipped weights). A plain
-`diffusers` AutoencoderKL, narrow at full
-resolution, where the time goes; bfloat16 activations halve the time of a step on processors that have the instructions.
+latents, which the drawing model can be trained on meanwhile (`--decoder-only` starts there, from the shipped weights).
+
+A plain `diffusers` AutoencoderKL, narrow at full resolution, where the time goes;
+bfloat16 activations halve the time of a step on processors that have the instructions.
 L1 plus squared error, hardly any KL: the latents' scale is measured afterwards and put into `scaling_factor`. The decoder alone
 minimises each image's log squared error, which is its PSNR up to sign and scale.
 """

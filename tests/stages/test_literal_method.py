@@ -15,25 +15,16 @@ from pipeline.params import read_document
 from pipeline.schemas import CASES, EMBEDDINGS, GENERATED, KEYWORDS, PREFERENCES, RETRIEVED
 from stages import preference, retrieval
 from tests.pipeline.test_method import compose
-from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, REFLECTION, Project
-from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
-from tests.tiny_models import TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, REFLECTION, Project, save_models
+from tests.tiny_encoders import CLIP_DIM
+from tests.tiny_models import TOKEN_DIM
 
 SIZES = ("num_steps", "batch_cases", "learning_rate", "num_perturbations", "reward_steps", "draw_batch", "validation_cases", "validation_every")
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("models")
-    clip = str(save_tiny_clip(folder / "clip"))
-    return {
-        "dtype": "float32",
-        "language_model_dtype": "float32",
-        "clip": clip,
-        "visual": clip,
-        "diffusion": str(save_tiny_stable_diffusion(folder / "sd")),
-        "language_model": str(save_tiny_qwen2(folder / "qwen2")),
-    }
+    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

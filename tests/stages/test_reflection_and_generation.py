@@ -61,7 +61,11 @@ REFLECTION = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("models")
+    return save_models(tmp_path_factory.mktemp("models"))
+
+
+def save_models(folder: Path) -> dict[str, str]:
+    """Save a tiny model of each kind; give the `models` block that names them."""
     clip = str(save_tiny_clip(folder / "clip"))
     return {
         "dtype": "float32",

@@ -1,4 +1,4 @@
-"""A large catalogue needs no matrix of items by items. Run: python -m pytest tests/pipeline/ranker/test_scale.py -m slow"""
+"""A large catalogue needs no matrix of items by items. Run: python -m pytest tests/pipeline/ranker/test_scale.py"""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ REPO = Path(__file__).resolve().parents[3]
 GIB = 2**30
 
 
-@pytest.mark.parametrize(
-    ("items", "interactions", "limit"),
-    [(1_000, 10_000, 2 * GIB)],  # nearly all of it is torch itself
-)
-def test_training_and_scoring_stay_far_below_a_similarity_matrix(items: int, interactions: int, limit: int) -> None:
+def test_the_scale_script_trains_and_scores_and_reports_its_peak_memory() -> None:
+    items, interactions = 1_000, 10_000
     command = [sys.executable, "-m", "tests.pipeline.ranker.large_world", "--items", str(items), "--interactions", str(interactions)]
     finished = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -30,7 +27,7 @@ def test_training_and_scoring_stay_far_below_a_similarity_matrix(items: int, int
     assert facts["scored"] == 500
     assert 1 <= facts["worst_rank"] <= items
     assert facts["loss"] == facts["loss"]  # not NaN
-    assert facts["peak_bytes"] < limit
+    assert facts["peak_bytes"] < 2 * GIB  # nearly all of it is torch itself
 
 
 def test_no_tensor_of_a_training_grows_with_the_square_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
