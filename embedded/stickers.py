@@ -14,6 +14,7 @@ from pipeline.data.openmoji import STYLES, Concept, is_held_out, read_concepts, 
 
 IMAGE_SIZE = 64
 DEFAULT_UNIVERSE = 300
+ON_WHITE = ("classic", "outline")  # only fills and line widths tell these two apart
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def read_or_draw(concepts: list[Concept]) -> np.ndarray:
 
         write_atomically(path, write)
     return np.load(path, allow_pickle=False)
+
+
+def number_pairs(pairs: Tensor, *, copies_on_white: int) -> Tensor:
+    """Number (concept, style) rows, those in a style on white several times, to draw a batch from."""
+    on_white = torch.isin(pairs[:, 1], torch.tensor([STYLES.index(style) for style in ON_WHITE]))
+    return torch.arange(len(pairs)).repeat_interleave(torch.where(on_white, copies_on_white, 1))
 
 
 def scale_images(images_u8: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ our own are trained on them. Images with random colours teach the words after th
 from dataclasses import dataclass, field, replace
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import Stickers, describe_pair, load_stickers, scale_images
+from embedded.stickers import Stickers, describe_pair, load_stickers, number_pairs, scale_images
 from embedded.train_clip import ClipConfig, augment_images, recolour_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module
 from pipeline.data.openmoji import STYLES
@@ -33,6 +34,7 @@ class CaptionerConfig:
     views: int = 5  # augmented features kept of each image in its own colours
     recoloured_views: int = 4  # and in random colours
     batch_size: int = 64
+    copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
     dropout: float = 0.1
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
@@ -142,7 +144,6 @@ def convert_vision_tower(visual: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def read_visual_state() -> dict[str, Tensor]:
     """Read the shipped CLIP image tower."""
-    from safetensors.torch import load_file
 
     state = load_file(WEIGHTS_DIR / "clip" / "trained.safetensors")
     return {name.removeprefix("visual."): value.float() for name, value in state.items() if name.startswith("visual.")}
@@ -250,16 +251,19 @@ def main() -> None:
     stickers = load_stickers()
     processor = build_processor(stickers, config)
     model = build_captioner(config, ClipConfig(), len(processor.tokenizer))
+    if arguments.from_shipped:
+        model.load_state_dict(type(model).from_pretrained(WEIGHTS_DIR / "captioner", dtype=torch.float32).state_dict())
     model.vision_model.load_state_dict(convert_vision_tower(read_visual_state()))
     model.vision_model.requires_grad_(False)
     pairs = stickers.list_pairs(held_out=False)
     held = stickers.list_pairs(held_out=True)
     views = compute_views(model, stickers.images[pairs[:, 0], pairs[:, 1]], config, torch.Generator().manual_seed(1))
     tokens = tokenize_captions(processor, stickers, pairs)
+    pool = number_pairs(pairs, copies_on_white=config.copies_on_white)
     style_words = torch.tensor(processor.tokenizer.convert_tokens_to_ids(list(STYLES)))
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(len(pairs), (config.batch_size,), generator=generator)
+        chosen = pool[torch.randint(len(pool), (config.batch_size,), generator=generator)]
         view = torch.randint(views.shape[1], (config.batch_size,), generator=generator)
         captions, targets = hide_styles(tokens[chosen], view >= config.views, style_words, generator)
         return compute_caption_loss(model.train(), views[chosen, view].float(), captions, targets)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from embedded.stickers import Stickers, load_stickers, scale_images
+from embedded.stickers import Stickers, load_stickers, number_pairs, scale_images
 from embedded.train_clip import augment_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
@@ -24,6 +24,8 @@ class JudgeRecipe:
 
     width: int = 32
     batch_size: int = 64
+    copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
+    style_weight: float = 1.0  # of the style's cross-entropy beside the concept's
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
 
@@ -38,14 +40,14 @@ def soften_images(images: Tensor, share: float, generator: torch.Generator) -> T
     return (mixed * gain + 0.05 * torch.randn((len(images), 3, 1, 1), generator=generator)).clamp(-1, 1)
 
 
-def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor, style_weight: float) -> tuple[Tensor, dict[str, float]]:
     """Sum of both cross-entropies, labels smoothed."""
     with torch.autocast("cpu", torch.bfloat16):
         style, concept = network(images)
     concept_loss = functional.cross_entropy(concept.float(), rows[:, 0], label_smoothing=0.05)
     style_loss = functional.cross_entropy(style.float(), rows[:, 1], label_smoothing=0.05)
     accuracy = (concept.argmax(1) == rows[:, 0]).float().mean().item()
-    return concept_loss + 0.5 * style_loss, {"concept": accuracy}
+    return concept_loss + style_weight * style_loss, {"concept": accuracy}
 
 
 @torch.no_grad()
@@ -92,10 +94,12 @@ def main() -> None:
         load_what_fits(network, load_file(WEIGHTS_DIR / "judge" / "model.safetensors"))
     pairs, held = stickers.list_pairs(held_out=False), stickers.list_pairs(held_out=True)
 
+    pool = pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)]
+
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pairs[torch.randint(len(pairs), (recipe.batch_size,), generator=generator)]
+        rows = pool[torch.randint(len(pool), (recipe.batch_size,), generator=generator)]
         images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
-        return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows)
+        return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows, recipe.style_weight)
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         export_judge(state, config)

@@ -1,11 +1,13 @@
 """Train the drawing model: a small `UNet2DConditionModel` on the autoencoder's latents, conditioned on MiniLM token states.
 
-Run as `python -m embedded.train_unet` after `train_vae` (an hour and a half on one core). v-prediction with min-SNR
-weights (Hang et al. 2023) on a cosine schedule, whose last step is nearly pure noise: with latents this small, that is what lets
-a dark or a pale background follow the prompt. Latents and token states are computed once.
+Run as `python -m embedded.train_unet` after `train_vae` (an hour and a half on one core). v-prediction on
+a cosine schedule, whose last step is nearly pure noise: with latents this small, that is what lets a dark or a pale background follow the
+prompt. Steps of little noise are weighted down as in min-SNR (Hang et al. 2023). Latents and token states are computed once.
 """
 
+import hashlib
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -13,6 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor
 
+from embedded import prompts, texts
 from embedded.prompts import ConditionBank, build_condition_bank, draw_conditions
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers, scale_images
 from embedded.texts import encode_texts
@@ -28,8 +31,9 @@ class UnetConfig:
     channels: tuple[int, ...] = (96, 160)  # per resolution 8, 4
     head_dim: int = 32
     batch_size: int = 64
-    max_snr: float = 5.0  # min-SNR gamma
-    default_copies: int = 3  # draws of a pair of the default data set for one of any other pair
+    max_snr: float = 5.0  # beyond it a step's weight falls, as min-SNR's gamma
+    default_copies: int = 2  # draws of a pair of the default data set for one of any other pair
+    bare_copies: int = 2  # draws of a pair in the outline style, the only one without fills, for one in any other style
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=6200, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, checkpoint_seconds=300)
     )
@@ -80,7 +84,11 @@ def encode_latents(vae: AutoencoderKL, images_u8: Tensor) -> Tensor:
 def compute_unet_loss(
     unet: UNet2DConditionModel, latents: Tensor, states: Tensor, noiser: DDPMScheduler, max_snr: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
-    """Min-SNR weighted squared error of the predicted velocity."""
+    """Weighted squared error of the predicted velocity.
+
+    Steps of little noise count less, as with min-SNR. Steps of much noise count in full, which min-SNR all but leaves out: a drawing's
+    style is decided there.
+    """
     steps = torch.randint(noiser.config.num_train_timesteps, (len(latents),), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
     noisy, velocity = noiser.add_noise(latents, noise, steps), noiser.get_velocity(latents, noise, steps)
@@ -89,17 +97,25 @@ def compute_unet_loss(
     alpha = noiser.alphas_cumprod[steps]
     snr = alpha / (1 - alpha)
     error = (predicted - velocity).square().mean(dim=(1, 2, 3))
-    weight = snr.clamp(max=max_snr) / (snr + 1)
+    weight = (max_snr / snr).clamp(max=1)
     return (weight * error).mean() / weight.mean(), {"mse": error.mean().item()}
 
 
 def load_condition_bank(stickers: Stickers, pairs: Tensor, seed: int) -> ConditionBank:
-    """Read the cached token states of the training texts, or compute them."""
-    path = TRAIN_DIR / "unet" / f"conditions-{len(pairs)}-{seed}.pt"
+    """Read the cached token states of the training texts, or compute them; the cache's name covers how they are written."""
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (prompts, texts))
+    path = TRAIN_DIR / "unet" / f"conditions-{len(pairs)}-{seed}-{hashlib.sha256(sources).hexdigest()[:12]}.pt"
     if not path.is_file():
         bank = build_condition_bank(stickers, pairs, seed=seed)
         write_atomically(path, lambda temporary: torch.save(vars(bank), temporary))
     return ConditionBank(**torch.load(path, weights_only=True))
+
+
+def build_pool(pairs: Tensor, config: UnetConfig) -> Tensor:
+    """Number the (concept, style) pairs that are drawn from, some of them several times."""
+    default = torch.where(pairs[:, 0] < DEFAULT_UNIVERSE, config.default_copies, 1)
+    bare = torch.where(pairs[:, 1] == STYLES.index("outline"), config.bare_copies, 1)
+    return torch.arange(len(pairs)).repeat_interleave(default * bare)
 
 
 def export_unet(state: dict[str, Tensor], config: UnetConfig, latent_channels: int) -> None:
@@ -187,8 +203,7 @@ def main() -> None:
     bank = load_condition_bank(stickers, pairs, config.loop.seed)
     latents = encode_latents(vae, stickers.images[pairs[:, 0], pairs[:, 1]])
     noiser = build_noiser()
-    frequent = torch.nonzero(pairs[:, 0] < DEFAULT_UNIVERSE).flatten()
-    pool = torch.cat([torch.arange(len(pairs)), frequent.repeat(config.default_copies - 1)])
+    pool = build_pool(pairs, config)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = pool[torch.randint(len(pool), (config.batch_size,), generator=generator)]

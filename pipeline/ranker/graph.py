@@ -76,12 +76,12 @@ def select_neighbours(unit_BF: Tensor, catalogue_NF: Tensor, own_B: Tensor, *, n
     num_items = len(catalogue_NF)
     num_kept = min(num_neighbors, num_items)
     catalogue_FN = catalogue_NF.double().T
-    blocks = []
+    index_BK = own_B.new_empty((len(unit_BF), num_kept))  # filled in place: small results kept between large blocks would fragment the heap
     for rows in split_rows(len(unit_BF), num_items):
         cosine_BN = unit_BF[rows].double() @ catalogue_FN
         cosine_BN.scatter_(1, own_B[rows, None], 2.0)  # above every cosine
-        blocks.append(choose_largest(cosine_BN, num_kept))
-    return torch.cat(blocks) if blocks else own_B.new_empty((0, num_kept))
+        index_BK[rows] = choose_largest(cosine_BN, num_kept)
+    return index_BK
 
 
 def choose_largest(value_BN: Tensor, num_kept: int) -> Tensor:
