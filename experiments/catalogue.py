@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAIN = "ragar"
-KEYWORD_ONLY = "sd"  # the image of the text alone
+TEXT_ONLY = "sd"  # the image of the reference's text alone
+KEYWORD_ONLY = "keywords"  # the image of the reference's text and the whole history's keywords
 GLOBAL = "global"  # the image of the global preference E^g
 TRUTH = "truth"
 ORIGINAL = "original"
@@ -144,7 +145,7 @@ EXPERIMENTS = (
         "Users, models and noise drawn anew; RAGAR beside the keyword-only and the global-preference image of the same seed.",
         (Group("seeds", SEED_POINTS),),
         (*JUDGED, CONCEPT, CONCEPT_TOP5),
-        methods=(KEYWORD_ONLY, GLOBAL, MAIN, TRUTH),
+        methods=(TEXT_ONLY, KEYWORD_ONLY, GLOBAL, MAIN, TRUTH),
         compared_with=MAIN,
     ),
     Experiment(

@@ -2,7 +2,8 @@
 
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
-than pictures; the paper's formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
+than pictures; `text` is the item's text alone, which says nothing of its look: items that merely look like the reference are not
+taken for related. The paper's formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
 (4) The paper has no second ranker. Its vectors are a table of their own, so that another check encoder changes no other table.
 """
 
@@ -34,7 +35,7 @@ NO_TEXT = "The item has neither a caption nor a text."
 class EmbeddingConfig:
     """What is encoded, and in batches of which size."""
 
-    semantic_text: Literal["caption", "caption+text"]
+    semantic_text: Literal["caption", "caption+text", "text"]
     batch_size: int
     max_rejected_fraction: float
 
@@ -105,7 +106,7 @@ def build_semantic_text(caption: str, text: str, kind: str) -> str:
     caption, text = " ".join(caption.split()), " ".join(text.split())
     if kind == "caption+text" and caption and text:
         return f"{caption.rstrip('.')}. {text}"
-    return caption or text
+    return text or caption if kind == "text" else caption or text
 
 
 def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> list[dict[str, Any] | Rejection]:

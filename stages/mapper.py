@@ -1,22 +1,37 @@
 """Stage `mapper`: align [IMG] vectors and modal mapper with the diffusion model's text space, on captions of interacted items."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json
-from pipeline.conditioning.fit import CURVE_COLUMNS, MapperConfig, build_captions, choose_captions, fit_mapper, summarise_fit
+from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
+from pipeline.conditioning.conditioner import Conditioner
+from pipeline.conditioning.fit import (
+    CURVE_COLUMNS,
+    MapperConfig,
+    MapperState,
+    build_captions,
+    choose_captions,
+    fit_mapper,
+    summarise_fit,
+    write_prompts,
+)
 from pipeline.conditioning.mapper import save_mapper
+from pipeline.conditioning.pointing import teach_pointing
+from pipeline.conditioning.rehearsal import build_rehearsals
+from pipeline.keywords.preference import PreferenceConfig
 from pipeline.ledger import Summary
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
 from pipeline.params import hash_params, load_params, load_seed
-from pipeline.runtime import load_runtime, print_summary, resolve_device
-from pipeline.schemas import CAPTIONS, INTERACTIONS
+from pipeline.retrieval.history import RetrievalConfig
+from pipeline.runtime import load_runtime, make_generator, print_summary, resolve_device
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
@@ -24,8 +39,11 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
+    cases: Path = typer.Option(...),
+    items: Path = typer.Option(...),
     captions: Path = typer.Option(...),
-    interactions: Path = typer.Option(...),
+    keywords: Path = typer.Option(...),
+    embeddings: Path = typer.Option(...),
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
@@ -35,17 +53,45 @@ def main(
     device = resolve_device(runtime)
     reference, llm = read_reference(params, "diffusion"), prepare_language_model(params, device)
     revision = compute_model_revision(reference)
-    caption_of = {row["item_id"]: row["caption"] for row in read_table(captions, CAPTIONS).to_pylist()}
-    item_ids = read_table(interactions, INTERACTIONS)["item_id"].unique().to_pylist()
+    if config.prompt == "rehearsal":
+        paths = {"cases": (cases, CASES), "items": (items, ITEMS), "captions": (captions, CAPTIONS)}
+        paths |= {"keywords": (keywords, KEYWORDS), "embeddings": (embeddings, EMBEDDINGS)}
+        rehearsals = build_rehearsals(
+            {name: read_table(path, table) for name, (path, table) in paths.items()},
+            retrieval=replace(load_params(params, "retrieval", RetrievalConfig), k=config.rehearsal_k, strategy="ret"),
+            preference=load_params(params, "preference", PreferenceConfig),
+            count=config.max_captions,
+            seed=seed,
+        )
+        chosen = [(rehearsal.detailed_prompt, rehearsal.caption) for rehearsal in rehearsals]
+    else:
+        rehearsals = []
+        caption_of = {row["item_id"]: row["caption"] for row in read_table(captions, CAPTIONS).to_pylist()}
+        seen = {item_id for history in read_table(cases, CASES)["history"].to_pylist() for item_id in history}
+        chosen = write_prompts(choose_captions(caption_of, sorted(seen), config, seed=seed), config)
 
-    chosen = choose_captions(caption_of, item_ids, config, seed=seed)
-    caption_set = build_captions(chosen, load_diffusion(resolve_model(reference), device=device), config)
+    diffusion = load_diffusion(resolve_model(reference), device=device)
+    caption_set = build_captions(chosen, diffusion, config)
     state = fit_mapper(caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every)
+    metrics, calibrator = {**summarise_fit(state, caption_set), "seed": seed}, None
+    if rehearsals and config.pointing_steps:
+        conditioner = build_untrained(state, load_params(params, "calibrator", CalibratorConfig), config, seed=seed).to(device)
+        metrics |= teach_pointing(conditioner, rehearsals, config, llm=llm, diffusion=diffusion, seed=seed)
+        calibrator = conditioner.calibrator.state_dict()
     facts = {"language_model": llm.revision, "diffusion": revision, "params": hash_params(config), "seed": seed}
-    save_mapper(out / "mapper.safetensors", state.mapper, state.img_vectors_LD, {**facts, "prompt_format": asdict(config.prompt_format)})
-    write_json(out / "metrics.json", {**summarise_fit(state, caption_set), "seed": seed})
+    facts["prompt_format"] = asdict(config.prompt_format)
+    save_mapper(out / "mapper.safetensors", state.mapper, state.img_vectors_LD, facts, calibrator=calibrator)
+    write_json(out / "metrics.json", metrics)
     write_csv(out / "curves.csv", state.curves, CURVE_COLUMNS)
     print_summary("mapper", Summary(len(chosen), len(chosen), 0, 0, time.monotonic() - started))
+
+
+def build_untrained(state: MapperState, calibrator: CalibratorConfig, config: MapperConfig, *, seed: int) -> Conditioner:
+    """Join the trained mapper and an untrained calibrator."""
+    shape = state.mapper.shape
+    generator = make_generator(seed, "calibrator")
+    untrained = BalanceCalibrator(calibrator, llm_dim=shape.input_dim, token_dim=shape.token_dim, generator=generator)
+    return Conditioner(state.mapper, untrained, state.img_vectors_LD, config.prompt_format)
 
 
 if __name__ == "__main__":

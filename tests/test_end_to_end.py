@@ -52,7 +52,7 @@ def test_a_second_run_has_nothing_to_do(project: SmallProject) -> None:
 
 def test_every_case_has_an_image_of_every_method_and_every_number_an_interval(project: SmallProject) -> None:
     summary = json.loads((project.root / "data" / "evaluation" / "summary.json").read_text())
-    for method in ("original", "truth", "sd", "global", "ragar"):
+    for method in ("original", "truth", "sd", "keywords", "global", "ragar"):
         table = pq.read_table(project.root / "data" / "generation" / method / "generated.parquet")
         assert table.num_rows == 8  # 0.4 of 20 users
         for metric, cell in summary["methods"][method].items():

@@ -71,8 +71,7 @@ class BalanceCalibrator(nn.Module):
         global_mask_BK: torch.Tensor,
     ) -> GeneralPreference:
         """Compute P^gen from E^txt (B, T, D), the mapper's output and E^g; masks are True at tokens that are not padding."""
-        projected_BTD = self.text_norm(self.text_projection(text_BTD))
-        detailed_BTD = torch.cat([projected_BTD, mapped_BKD], dim=1)
+        detailed_BTD = self.join_detailed(text_BTD, mapped_BKD)
         attended_BTD = self.compute_attention(detailed_BTD, global_BKD, global_mask_BK) @ global_BKD
         if self.config.fusion == "residual_add":
             attended_BTD = attended_BTD + detailed_BTD
@@ -85,6 +84,10 @@ class BalanceCalibrator(nn.Module):
             detailed_BTD=detailed_BTD,
             detailed_mask_BT=real_BT,
         )
+
+    def join_detailed(self, text_BTD: torch.Tensor, mapped_BKD: torch.Tensor) -> torch.Tensor:
+        """Join E^d of eq. 8 (B, T + K, d): the projected text, then the mapper's output."""
+        return torch.cat([self.text_norm(self.text_projection(text_BTD)), mapped_BKD], dim=1)
 
     def compute_attention(self, detailed_BTD: torch.Tensor, global_BKD: torch.Tensor, global_mask_BK: torch.Tensor) -> torch.Tensor:
         """Compute the attention weights of E^d's rows over E^g's (B, T + K, K)."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig, GeneralPreference
-from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper
+from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper, take_prefix
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,17 @@ class Conditioner(nn.Module):
 
 
 def build_conditioner(mapper_path: Path, config: CalibratorConfig, *, generator: torch.Generator) -> tuple[Conditioner, dict[str, Any]]:
-    """Build the starting point of reflection: the trained mapper and an untrained calibrator; also returns the mapper's facts."""
+    """Build the starting point of reflection: the trained mapper and the calibrator as stage 0 left it, untrained if it did not train one.
+
+    Also returns the mapper's facts; ValueError if stage 0 trained another kind of calibrator.
+    """
     mapper, img_vectors_LD, facts = load_mapper(mapper_path)
     calibrator = BalanceCalibrator(config, llm_dim=mapper.shape.input_dim, token_dim=mapper.shape.token_dim, generator=generator)
+    trained = take_prefix(read_tensors(mapper_path)[0], "calibrator.")
+    if trained and trained.keys() != calibrator.state_dict().keys():
+        raise ValueError(f"the calibrator in {mapper_path} is not one of attention {config.attention!r}: run the stage mapper again.")
+    if trained:
+        calibrator.load_state_dict(trained)
     prompt_format = PromptFormat(**facts.pop("prompt_format"))
     return Conditioner(mapper, calibrator, img_vectors_LD, prompt_format), facts
 

@@ -6,7 +6,9 @@ Departures from GILL (Koh et al. 2023, CC3M, 20,000 steps of 200):
 2. Two phases: `img_steps` steps train vectors and mapper together through the frozen language model, then the vectors are fixed, the
    states are computed once, and `mapper_steps` cheap steps train the mapper alone.
 3. The learning rate warms up and then falls along a cosine to zero over both phases, instead of a step every five epochs.
-4. `prompt: detailed` puts the caption into p_g, so that the mapper sees the states that it will meet later; `caption` is GILL's.
+4. `pointing_steps` more steps teach the calibrator's attention where to point, on rehearsals only (`pointing.py`).
+5. `prompt: rehearsal` takes leave-one-out cases of training users, whose p_g has the form of the real ones (`rehearsal.py`); `detailed` puts
+   the caption itself into p_g; `caption` is GILL's.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class MapperConfig:
     """Params `mapper`."""
 
     prompt_style: PromptStyle
-    prompt: Literal["detailed", "caption"]
+    prompt: Literal["rehearsal", "detailed", "caption"]
+    rehearsal_k: int
     max_text_tokens: int
     num_img_tokens: int
     d_model: int
@@ -50,6 +53,7 @@ class MapperConfig:
     img_steps: int
     img_batch_size: int
     mapper_steps: int
+    pointing_steps: int
     batch_size: int
     states_batch_size: int
     learning_rate: float
@@ -61,11 +65,20 @@ class MapperConfig:
     held_out_every: int
 
     def __post_init__(self) -> None:
-        sizes = ("max_text_tokens", "num_img_tokens", "img_batch_size", "batch_size", "states_batch_size", "held_out_captions", "held_out_every")
+        sizes = (
+            "rehearsal_k",
+            "max_text_tokens",
+            "num_img_tokens",
+            "img_batch_size",
+            "batch_size",
+            "states_batch_size",
+            "held_out_captions",
+            "held_out_every",
+        )
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("img_steps", "mapper_steps", "warmup_steps", "weight_decay"):
+        for name in ("img_steps", "mapper_steps", "pointing_steps", "warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
         if self.learning_rate <= 0 or self.clip_norm <= 0:
@@ -128,20 +141,24 @@ class CaptionSet:
 
 
 def choose_captions(caption_of: dict[str, str], item_ids: Sequence[str], config: MapperConfig, *, seed: int) -> list[str]:
-    """Choose at most `max_captions` distinct captions of the items, in a seeded order; ValueError if too few are left."""
+    """Choose at most `max_captions` distinct captions of the items, in a seeded order."""
     captions = sorted({" ".join(caption_of[item_id].split()) for item_id in item_ids if item_id in caption_of})
-    if len(captions) <= config.held_out_captions:
-        raise ValueError(f"only {len(captions)} captions of interacted items, but mapper.held_out_captions is {config.held_out_captions}.")
     order = torch.randperm(len(captions), generator=make_generator(seed, STAGE, "captions")).tolist()
     return [captions[i] for i in order[: config.max_captions]]
 
 
-def build_captions(captions: Sequence[str], diffusion: Diffusion, config: MapperConfig) -> CaptionSet:
-    """Build prompts and targets."""
+def write_prompts(captions: Sequence[str], config: MapperConfig) -> list[tuple[str, str]]:
+    """Write a prompt for each caption: (prompt, caption)."""
     if config.prompt == "caption":
-        prompts = [flatten_text(caption) for caption in captions]
-    else:
-        prompts = [build_detailed_prompt([flatten_text(caption)], reference_text=None, reference_caption=None) for caption in captions]
+        return [(flatten_text(caption), caption) for caption in captions]
+    return [(build_detailed_prompt([flatten_text(caption)], reference_text=None, reference_caption=None), caption) for caption in captions]
+
+
+def build_captions(prompted: Sequence[tuple[str, str]], diffusion: Diffusion, config: MapperConfig) -> CaptionSet:
+    """Build the targets of (prompt, caption) pairs; ValueError if there are too few to hold some out."""
+    if len(prompted) <= config.held_out_captions:
+        raise ValueError(f"there are only {len(prompted)} captions of interacted items, but mapper.held_out_captions is {config.held_out_captions}.")
+    prompts, captions = ([pair[i] for pair in prompted] for i in range(2))
     return CaptionSet(prompts, diffusion.encode_prompts(captions)[0], config.held_out_captions)
 
 

@@ -88,9 +88,12 @@ def compute_gill_loss(mapped_BKD: torch.Tensor, target_BKD: torch.Tensor) -> tor
     return (mapped_BKD - target_BKD).norm(dim=-1).mean()
 
 
-def save_mapper(path: Path, mapper: ModalMapper, img_vectors_LD: torch.Tensor, facts: dict[str, Any]) -> None:
-    """Write weights and [IMG] vectors as safetensors; shape and JSON-able facts go into its metadata."""
+def save_mapper(
+    path: Path, mapper: ModalMapper, img_vectors_LD: torch.Tensor, facts: dict[str, Any], *, calibrator: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write weights, [IMG] vectors and, if stage 0 trained one, the calibrator's weights; shape and JSON-able facts go into its metadata."""
     tensors = {f"mapper.{name}": value for name, value in mapper.state_dict().items()}
+    tensors |= {f"calibrator.{name}": value for name, value in (calibrator or {}).items()}
     write_tensors(path, {**tensors, "img_vectors": img_vectors_LD}, {**facts, "mapper_shape": dataclasses.asdict(mapper.shape)})
 
 

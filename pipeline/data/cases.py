@@ -19,6 +19,7 @@ class Case:
     truth_id: str | None
     history: tuple[str, ...]  # oldest first
     keywords: tuple[str, ...]  # w', most frequent first
+    keyword_prompt: str  # the reference's text and the whole history's keywords
     global_prompt: str  # text of E^g
     detailed_prompt: str  # p_g without the [IMG] tokens
 
@@ -49,6 +50,7 @@ def build_case(row: dict[str, Any], preference: dict[str, Any]) -> Case:
         truth_id=row["truth_id"],
         history=tuple(row["history"]),
         keywords=tuple(preference.get("keywords", ())),
+        keyword_prompt=preference.get("keyword_prompt", ""),
         global_prompt=preference.get("global_prompt", ""),
         detailed_prompt=preference.get("detailed_prompt", ""),
     )

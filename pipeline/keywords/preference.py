@@ -2,11 +2,14 @@
 
 Departures from the paper:
 1. Retrieval has no influence on a drawn image as printed, for eq. 6 counts over the whole history; yet figures 1 and 4 and the text
-   say that unrelated items are left out. `keywords_from: retrieved` (our default) counts over the retrieved items, `weighted` adds
-   up their weights of eq. 5, `all` is the printed reading.
-2. As printed, nothing of the reference enters the prompts, so an unseen reference could not be drawn. `reference_in_prompt: true`
-   (our default) puts its text first in the text of E^g, and text and caption into p_g.
-3. "Low-frequency" is not defined: a keyword counts as such below `min_count` items. Such keywords come back, in order, only while
+   say that unrelated items are left out. Here p_g (`keywords_from`) and E^g (`global_from`) name the keywords of the retrieved items,
+   each counted by its weight of eq. 5 (`weighted`) or once (`retrieved`); `all` is the printed reading. The prompt of the whole
+   history's keywords is kept beside them, as the image that RAGAR is compared with.
+2. As printed, nothing of the reference enters the prompts, so an unseen reference could not be drawn. `reference_in_prompt: text`
+   (our default) puts its text first in the text of E^g and into p_g; `text+caption` puts its caption into p_g as well, which says how the
+   reference looks now, and `none` is the printed reading.
+3. "Low-frequency" is not defined: a keyword counts as such below `min_count` items (our default: less than the majority of the five
+   retrieved ones, so that two looks are rarely asked for at once). Such keywords come back, in order, only while
    fewer than `min_keywords` remain.
 4. A keyword that repeats the reference's text adds nothing and is left out of the text of E^g.
 5. Without retrieval (k = 0, Figure 5a) no case has retrieved items, and the whole history counts whatever `keywords_from` says.
@@ -23,16 +26,19 @@ import pyarrow as pa
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.ledger import Rejection
 
+Source = Literal["all", "retrieved", "weighted"]
+
 
 @dataclass(frozen=True)
 class PreferenceConfig:
     """How keywords become a preference."""
 
-    keywords_from: Literal["all", "retrieved", "weighted"]
+    keywords_from: Source  # of p_g
+    global_from: Source  # of the text of E^g
     num_keywords: int
     min_count: int
     min_keywords: int
-    reference_in_prompt: bool
+    reference_in_prompt: Literal["text", "text+caption", "none"]
     max_rejected_fraction: float
 
     def __post_init__(self) -> None:
@@ -92,7 +98,6 @@ class PreferenceBuilder:
         self._retrieved_of: dict[str, list[tuple[str, float]]] = {}
         for row in retrieved.to_pylist():  # in key order: most similar first
             self._retrieved_of.setdefault(row["case_id"], []).append((row["item_id"], row["weight"]))
-        self._counts_everything = config.keywords_from == "all" or not self._retrieved_of
 
     def build(self, case: dict[str, Any]) -> dict[str, Any] | Rejection:
         """Build the preference row of a case, or say why there is none."""
@@ -100,31 +105,41 @@ class PreferenceBuilder:
         text, caption = self._text_of.get(reference_id, ""), self._caption_of.get(reference_id)
         if caption is None:
             return Rejection(f"The reference {reference_id} has no caption (captioning rejected its image).")
-        if self.config.reference_in_prompt and not text.strip():
+        shown = self.config.reference_in_prompt
+        if shown != "none" and not text.strip():
             return Rejection(f"The text of the reference {reference_id} is empty.")
-        sources = self.list_sources(case)
-        if not sources:
-            return Rejection(f"The case has no {'history' if self._counts_everything else 'retrieved'} items.")
-        counted = count_keywords((self._keywords_of[item_id], weight) for item_id, weight in sources if item_id in self._keywords_of)
-        if not counted:
-            return Rejection("None of the case's items has keywords.")
-        chosen = choose_keywords(counted, self.config)
-        words = [entry.keyword for entry in chosen]
-        shown = (text, caption) if self.config.reference_in_prompt else (None, None)
+        chosen, global_chosen, all_chosen = (self.choose(case, source) for source in (self.config.keywords_from, self.config.global_from, "all"))
+        for outcome in (chosen, global_chosen, all_chosen):
+            if isinstance(outcome, Rejection):
+                return outcome
+        words, global_words, all_words = ([entry.keyword for entry in entries] for entries in (chosen, global_chosen, all_chosen))
+        shown_text = None if shown == "none" else text
         return {
             "case_id": case["case_id"],
             "keywords": words,
             "counts": [entry.count for entry in chosen],
-            "global_prompt": build_global_prompt(words, reference_text=shown[0]),
-            "detailed_prompt": build_detailed_prompt(words, reference_text=shown[0], reference_caption=shown[1]),
+            "keyword_prompt": build_global_prompt(all_words, reference_text=shown_text),
+            "global_prompt": build_global_prompt(global_words, reference_text=shown_text),
+            "detailed_prompt": build_detailed_prompt(
+                words, reference_text=shown_text, reference_caption=caption if shown == "text+caption" else None
+            ),
         }
 
-    def list_sources(self, case: dict[str, Any]) -> list[tuple[str, float]]:
+    def choose(self, case: dict[str, Any], source: Source) -> list[CountedKeyword] | Rejection:
+        """Choose w' of a case from the items of `source`, or say why there is none."""
+        counts_everything = source == "all" or not self._retrieved_of
+        sources = self.list_sources(case, "all" if counts_everything else source)
+        if not sources:
+            return Rejection(f"The case has no {'history' if counts_everything else 'retrieved'} items.")
+        counted = count_keywords((self._keywords_of[item_id], weight) for item_id, weight in sources if item_id in self._keywords_of)
+        return choose_keywords(counted, self.config) if counted else Rejection("None of the case's items has keywords.")
+
+    def list_sources(self, case: dict[str, Any], source: Source) -> list[tuple[str, float]]:
         """List (item_id, weight) of the items whose keywords count for a case; a history's newest item comes first."""
-        if self._counts_everything:
+        if source == "all":
             return [(item_id, 1.0) for item_id in reversed(case["history"])]
         retrieved = self._retrieved_of.get(case["case_id"], [])
-        return retrieved if self.config.keywords_from == "weighted" else [(item_id, 1.0) for item_id, _ in retrieved]
+        return retrieved if source == "weighted" else [(item_id, 1.0) for item_id, _ in retrieved]
 
 
 def build_preferences(cases: pa.Table, builder: PreferenceBuilder) -> tuple[list[dict[str, Any]], dict[str, str]]:

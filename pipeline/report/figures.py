@@ -8,12 +8,13 @@ from typing import Any
 from pipeline.metrics.definitions import Metric
 
 BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
-ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "global", "ragar", "truth")
+ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "keywords", "global", "ragar", "truth")
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
     "sd": "the reference's text alone",
-    "global": "reference and keywords",
+    "keywords": "reference and the whole history's keywords",
+    "global": "reference and the retrieved items' keywords",
     "ragar": "retrieval, calibration, reflection",
 }
 Entry = Mapping[str, Any]  # value, low, high, n

@@ -3,7 +3,8 @@
 Departures: (1) s' of eq. 5 is the min-max scaled similarity by default: the softmax of raw cosines, or of cosines over their
 sum, is almost uniform, against the paper's purpose; both remain as options, and so does a temperature. (2) An item that occurs
 twice in a history counts once, at its latest place. (3) With k = 0 nothing is retrieved, and P^ret is undefined, not zero.
-(4) `exp-ret` and `random` are the paper's Fig. 2 controls: ranks k+1 to 2k, and k items drawn per case.
+(4) `center: true` subtracts the catalogue's mean vector before the cosine: text encoders give all texts a large common part that hides
+what they differ in (Mu & Viswanath 2018). (5) `exp-ret` and `random` are the paper's Fig. 2 controls: ranks k+1 to 2k, and k items drawn per case.
 
 Shapes: N history items (oldest first), K retrieved ones, D dimensions.
 """
@@ -33,6 +34,7 @@ class RetrievalConfig:
 
     k: int
     strategy: Strategy
+    center: bool
     normalisation: Normalisation
     temperature: float
     max_rejected_fraction: float
@@ -90,6 +92,8 @@ def choose_items(
 def retrieve_histories(cases: pa.Table, embeddings: pa.Table, config: RetrievalConfig, *, seed: int) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Retrieve for every case: rows of the retrieved table, and the reason for each case that has none."""
     semantic_ND = get_matrix(embeddings, "semantic")
+    if config.center:
+        semantic_ND = semantic_ND - semantic_ND.mean(axis=0, dtype=np.float64)
     place_of = {item_id: i for i, item_id in enumerate(embeddings["item_id"].to_pylist())}
     rows: list[dict[str, Any]] = []
     rejected: dict[str, str] = {}

@@ -51,7 +51,8 @@ def test_keyword_texts_start_with_the_concept_and_name_the_right_style_before_an
 
 def test_conditions_are_one_to_three_blocks_and_some_rows_are_empty() -> None:
     states = torch.randn(6, 5, 32, 384).half()
-    bank = ConditionBank(states, torch.randn(4, 3, 32, 384).half(), torch.randn(6, 3, 32, 384).half(), torch.full((32, 384), 7.0).half())
+    names, styles, lists = (torch.randn(*shape, 32, 384).half() for shape in ((4, 3), (6, 3), (6,)))
+    bank = ConditionBank(states, lists, torch.zeros(6, 32, dtype=torch.bool), names, styles, torch.full((32, 384), 7.0).half())
     generator = torch.Generator().manual_seed(0)
     lengths, empty = set(), 0
     for _ in range(30):

@@ -127,6 +127,8 @@ def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encod
         (" ", "Rex", "caption+text", "Rex"),
         ("a dog", "", "caption+text", "a dog"),
         ("", " ", "caption", ""),
+        ("a neon dog", "Rex", "text", "Rex"),
+        ("a dog", " ", "text", "a dog"),
     ],
 )
 def test_the_semantic_text_is_the_caption_or_what_there_is(caption: str, text: str, kind: str, expected: str) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.compose import compose_params
 from pipeline.conditioning.calibrator import CalibratorConfig
+from pipeline.conditioning.fit import MapperConfig
 from pipeline.embedding import EmbeddingConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import BLOCKS, load_params
@@ -19,10 +20,14 @@ from pipeline.retrieval.history import RetrievalConfig
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRINTED = {
     "embedding.semantic_text": "caption",  # eq. 2
+    "retrieval.center": False,  # eq. 3
     "retrieval.normalisation": "sum",  # eq. 5
     "retrieval.temperature": 1.0,  # eq. 5
     "preference.keywords_from": "all",  # eq. 6
-    "preference.reference_in_prompt": False,  # eq. 6 to 9
+    "preference.global_from": "all",  # eq. 6
+    "preference.reference_in_prompt": "none",  # eq. 6 to 9
+    "mapper.prompt": "caption",  # GILL
+    "mapper.pointing_steps": 0,  # none is mentioned
     "calibrator.attention": "literal",  # eq. 9
     "calibrator.fusion": "concat",  # eq. 9
     "calibrator.init_scale": 10.0,  # without effect
@@ -42,6 +47,7 @@ CONFIGS = {
     "embedding": EmbeddingConfig,
     "retrieval": RetrievalConfig,
     "preference": PreferenceConfig,
+    "mapper": MapperConfig,
     "calibrator": CalibratorConfig,
     "reflection": ReflectionConfig,
 }

@@ -43,7 +43,7 @@ class Project:
             "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 10},
             "captioning": {"prompt": None, "num_beams": 2, "max_new_tokens": 6, "batch_size": 4, "max_rejected_fraction": 0.9},
             "embedding": {"semantic_text": "caption", "batch_size": 4, "max_rejected_fraction": 0.9},
-            "retrieval": {"k": 2, "strategy": "ret", "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 0.5},
+            "retrieval": {"k": 2, "strategy": "ret", "center": False, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 0.5},
         }
         items = build_items(8)
         write_table(root / "items.parquet", items, ITEMS, provenance={})

@@ -149,6 +149,7 @@ class Project:
                         "case_id": case_id,
                         "keywords": ["red"],
                         "counts": [2.0],
+                        "keyword_prompt": f"{case_id}, red",
                         "global_prompt": f"{case_id}, red",
                         "detailed_prompt": f"red {case_id}:",
                     }
@@ -273,7 +274,7 @@ def test_an_ablation_without_retrieval_needs_no_common_space(project: Project) -
 def test_every_method_draws_every_test_case_or_says_why_not(project: Project) -> None:
     project.reflect()
     calibrator = "reflection/calibrator.safetensors"
-    for method in ("original", "truth", "sd", "global", "ragar"):
+    for method in ("original", "truth", "sd", "keywords", "global", "ragar"):
         project.generate(method, calibrator=calibrator)
         table = read_table(project.root / method / "generated.parquet", GENERATED)
         rejected = read_table(project.root / method / "rejected.parquet", REJECTED).to_pylist()
@@ -306,7 +307,7 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "original, truth, sd, global, ragar" in project.generate("dall-e", fails=True)
+    assert "original, truth, sd, keywords, global, ragar" in project.generate("dall-e", fails=True)
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
 from pipeline.conditioning.mapper import load_mapper
 from pipeline.keywords.extract import NO_TEXT
-from pipeline.schemas import CAPTIONS, CASES, INTERACTIONS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
 from stages import keywords, mapper, preference
 from tests.pipeline.conditioning.test_fit import CONFIG as MAPPER
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 NAMES = ("dog", "cat", "car", "cow", "")
+TABLES = ("cases", "items", "captions", "keywords", "embeddings")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,11 @@ class Project:
                 "num_keywords": 4,
                 "min_count": 2,
                 "min_keywords": 2,
-                "reference_in_prompt": True,
+                "global_from": "retrieved",
+                "reference_in_prompt": "text+caption",
                 "max_rejected_fraction": 1.0,
             },
+            "retrieval": {"k": 2, "strategy": "ret", "center": True, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 1.0},
             "mapper": asdict(MAPPER),
         }
         item_ids = [f"i{index}" for index in range(len(NAMES))]
@@ -61,11 +64,17 @@ class Project:
         captions = [{"item_id": item_id, "caption": f"a red {name or 'thing'}"} for item_id, name in zip(item_ids, NAMES, strict=True)]
         case = {"user_id": "u", "split": "test", "history": item_ids[:3], "truth_id": None}
         cases = [{**case, "case_id": "c0", "reference_id": "i3"}, {**case, "case_id": "c1", "reference_id": "i4"}]
-        interactions = [{"user_id": "u", "item_id": item_id, "position": index} for index, item_id in enumerate(item_ids[:4])]
+        cases += [{**case, "case_id": "c2", "user_id": "v", "split": "train", "history": item_ids[:4], "reference_id": "i4"}]
+        named = [{"item_id": item_id, "keywords": ["neon", name]} for item_id, name in zip(item_ids, NAMES, strict=True) if name]
+        vectors = [[float(index == place) for index in range(len(NAMES))] for place in range(len(NAMES))]
+        embedded = [
+            {"item_id": item_id, "semantic": vector, "visual": vector, "clip_image": vector}
+            for item_id, vector in zip(item_ids, vectors, strict=True)
+        ]
         retrieved = [
             {"case_id": case_id, "rank": rank, "item_id": f"i{rank}", "similarity": 0.5, "weight": 0.5} for case_id in ("c0", "c1") for rank in (0, 1)
         ]
-        for table, rows in ((ITEMS, items), (CAPTIONS, captions), (CASES, cases), (INTERACTIONS, interactions), (RETRIEVED, retrieved)):
+        for table, rows in ((ITEMS, items), (CAPTIONS, captions), (CASES, cases), (RETRIEVED, retrieved), (KEYWORDS, named), (EMBEDDINGS, embedded)):
             write_table(root / f"{table.name}.parquet", build_table(rows, table), table, provenance={})
 
     def run(self, stage: Any, out: str, *names: str) -> str:
@@ -99,20 +108,26 @@ def test_every_item_gets_keywords_or_a_reason_and_a_second_run_reuses_all(projec
 
 
 def test_preferences_hold_both_prompts_and_an_empty_reference_text_is_rejected(project: Project) -> None:
-    rows = [{"item_id": f"i{index}", "keywords": ["neon", name]} for index, name in enumerate(NAMES[:4])]
-    write_table(project.root / "keywords.parquet", build_table(rows, KEYWORDS), KEYWORDS, provenance={})
     printed = project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
-    assert "2 rows in, 2 computed, 0 reused, 1 rejected" in printed
+    assert "3 rows in, 3 computed, 0 reused, 2 rejected" in printed
     row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
     assert (row["case_id"], row["keywords"], row["counts"]) == ("c0", ["neon", "dog"], [2.0, 1.0])
     assert row["global_prompt"] == "cow, neon, dog"
+    assert row["keyword_prompt"] == "cow, neon, car"  # of the whole history, from the newest item on
     rejected = read_table(project.root / "preference/rejected.parquet", REJECTED).to_pylist()
-    assert rejected == [{"stage": "preference", "row_key": "c1", "reason": "The text of the reference i4 is empty."}]
+    empty = "The text of the reference i4 is empty."
+    assert rejected == [{"stage": "preference", "row_key": case_id, "reason": empty} for case_id in ("c1", "c2")]
+
+
+def test_the_mapper_rehearses_on_the_training_users_histories(project: Project) -> None:
+    project.params["mapper"] |= {"prompt": "rehearsal", "max_captions": 4}
+    project.run(mapper, "mapper", *TABLES)
+    assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # four items of the training user, two held out
 
 
 def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(project: Project) -> None:
     project.params["mapper"] |= {"max_captions": 4}
-    project.run(mapper, "mapper", "captions", "interactions")
+    project.run(mapper, "mapper", *TABLES)
     files = ("mapper.safetensors", "metrics.json", "curves.csv")
     before = {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}
     trained, vectors, facts = load_mapper(project.root / "mapper/mapper.safetensors")
@@ -123,5 +138,5 @@ def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(projec
     assert (metrics["num_steps"], metrics["num_captions"]) == (9, 2)  # the caption of i4 is of no interacted item
     for path in (project.root / ".work").rglob("checkpoint.safetensors"):
         path.unlink()
-    project.run(mapper, "mapper", "captions", "interactions")
+    project.run(mapper, "mapper", *TABLES)
     assert before == {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}

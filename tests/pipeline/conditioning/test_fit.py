@@ -18,6 +18,7 @@ from pipeline.conditioning.fit import (
     compute_rate,
     fit_mapper,
     summarise_fit,
+    write_prompts,
 )
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
@@ -27,6 +28,7 @@ CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("d
 CONFIG = MapperConfig(
     prompt_style="few_shot",
     prompt="caption",
+    rehearsal_k=2,
     max_text_tokens=8,
     num_img_tokens=2,
     d_model=16,
@@ -36,6 +38,7 @@ CONFIG = MapperConfig(
     img_steps=3,
     img_batch_size=2,
     mapper_steps=6,
+    pointing_steps=0,
     batch_size=4,
     states_batch_size=4,
     learning_rate=0.01,
@@ -60,7 +63,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
 
 @pytest.fixture
 def captions(diffusion: Diffusion) -> CaptionSet:
-    return build_captions(CAPTIONS, diffusion, CONFIG)
+    return build_captions(write_prompts(CAPTIONS, CONFIG), diffusion, CONFIG)
 
 
 def run(captions: CaptionSet, language_model: LanguageModel, *, seed: int = 0) -> MapperState:
@@ -153,8 +156,11 @@ def test_captions_are_those_of_the_given_items_once_each_in_a_seeded_order() -> 
     first = choose_captions(caption_of, ["a", "b", "c", "d", "no caption"], CONFIG, seed=0)
     assert sorted(first) == ["car", "cat", "red dog"]
     assert first == choose_captions(caption_of, ["d", "c", "b", "a"], CONFIG, seed=0)
-    with pytest.raises(ValueError, match="only 1 captions"):
-        choose_captions(caption_of, ["a"], CONFIG, seed=0)
+
+
+def test_too_few_captions_to_hold_some_out_are_an_error(diffusion: Diffusion) -> None:
+    with pytest.raises(ValueError, match="only 2 captions"):
+        build_captions(write_prompts(["cat", "dog"], CONFIG), diffusion, CONFIG)
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:

@@ -20,7 +20,13 @@ from pipeline.ledger import Rejection
 from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
 
 CONFIG = PreferenceConfig(
-    keywords_from="retrieved", num_keywords=10, min_count=2, min_keywords=0, reference_in_prompt=True, max_rejected_fraction=1.0
+    keywords_from="retrieved",
+    global_from="all",
+    num_keywords=10,
+    min_count=2,
+    min_keywords=0,
+    reference_in_prompt="text+caption",
+    max_rejected_fraction=1.0,
 )
 KEYWORDS = {
     "i1": ["neon", "sticker", "car"],
@@ -98,15 +104,21 @@ def test_without_any_retrieval_the_whole_history_counts(source: str) -> None:
     assert alone == Rejection("The case has no retrieved items.")  # others have some: this case was left out upstream
 
 
-def test_retrieval_changes_the_prompts_only_if_keywords_come_from_it() -> None:
-    prompts = {name: build_row(keywords_from=name)["global_prompt"] for name in ("all", "retrieved")}
+def test_retrieval_changes_a_prompt_only_if_its_keywords_come_from_it() -> None:
+    prompts = {name: build_row(global_from=name)["global_prompt"] for name in ("all", "retrieved")}
     assert prompts == {"all": "Truck, sticker, neon, pastel", "retrieved": "Truck, sticker, neon"}
+    assert {build_row(global_from=name)["keyword_prompt"] for name in prompts} == {"Truck, sticker, neon, pastel"}
+    assert "neon, pastel" in build_row(keywords_from="all")["detailed_prompt"]
+    assert "pastel" not in build_row()["detailed_prompt"]
 
 
 def test_both_prompts_see_the_reference_unless_the_literal_reading_is_asked_for() -> None:
     row = build_row()
     assert "a classic sticker of a truck" in row["detailed_prompt"]
-    literal = build_row(reference_in_prompt=False)
+    text = build_row(reference_in_prompt="text")["detailed_prompt"]
+    assert "Truck" in text
+    assert "classic" not in text
+    literal = build_row(reference_in_prompt="none", global_from="retrieved")
     assert literal["global_prompt"] == "sticker, neon"
     assert "truck" not in literal["detailed_prompt"].lower()
 

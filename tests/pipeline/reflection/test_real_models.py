@@ -39,7 +39,17 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> ReflectionTools:
 def batch(tools: ReflectionTools) -> CaseBatch:
     """Three cases whose P^gen has more rows than the 77 of an encoded text."""
     cases = [
-        Case(f"case{c:02d}", f"user{c:02d}", f"item{c:02d}", None, history=(), keywords=("neon",), global_prompt=f"a thing{c}", detailed_prompt="")
+        Case(
+            f"case{c:02d}",
+            f"user{c:02d}",
+            f"item{c:02d}",
+            None,
+            history=(),
+            keywords=("neon",),
+            keyword_prompt="",
+            global_prompt=f"a thing{c}",
+            detailed_prompt="",
+        )
         for c in range(3)
     ]
     generator = torch.Generator().manual_seed(3)

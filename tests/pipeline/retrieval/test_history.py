@@ -26,7 +26,9 @@ SIMILARITY = torch.tensor([0.85, 0.80, 0.75, 0.70, 0.60])
 
 
 def make_config(**changes: Any) -> RetrievalConfig:
-    return RetrievalConfig(**{"k": 2, "strategy": "ret", "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 0.1, **changes})
+    return RetrievalConfig(
+        **{"k": 2, "strategy": "ret", "center": False, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 0.1, **changes}
+    )
 
 
 def make_embeddings(cosines: dict[str, float]) -> pa.Table:
@@ -66,6 +68,23 @@ def test_weights_have_the_values_computed_by_hand(normalisation: Any, temperatur
     weight_K = compute_weights(SIMILARITY, normalisation=normalisation, temperature=temperature)
     torch.testing.assert_close(weight_K, torch.tensor(expected), atol=1e-6, rtol=0)
     assert weight_K.sum().item() == pytest.approx(1)
+
+
+def test_centring_takes_the_common_part_out_of_the_cosine() -> None:
+    common = torch.tensor([10.0, 0.0, 0.0])
+    own = {"ref": [0.0, 1.0, 0.2], "alike": [0.0, 1.0, 0.3], "long": [0.0, 0.1, 0.0], "unlike": [0.0, -1.0, 0.5], "other": [0.0, -1.1, -1.0]}
+    vectors = {name: torch.nn.functional.normalize(common + torch.tensor(value), dim=0).tolist() for name, value in own.items()}
+    world = build_table([{"item_id": name, "semantic": v, "visual": v, "clip_image": v} for name, v in vectors.items()], EMBEDDINGS)
+    cases = make_cases(["alike", "long", "unlike", "other"])
+    rows = {center: retrieve_histories(cases, world, make_config(k=4, center=center), seed=0)[0] for center in (False, True)}
+    plain, centred = ({row["item_id"]: row["similarity"] for row in rows[center]} for center in (False, True))
+    assert min(plain.values()) > 0.95  # as printed, all are alike
+    mean = torch.tensor(list(vectors.values()), dtype=torch.float64).mean(dim=0)
+    for name, value in centred.items():
+        expected = torch.cosine_similarity(torch.tensor(vectors["ref"]) - mean, torch.tensor(vectors[name]) - mean, dim=0)
+        assert value == pytest.approx(expected.item(), abs=1e-5)
+    assert centred["alike"] > 0.9
+    assert centred["unlike"] < 0
 
 
 @pytest.mark.parametrize("normalisation", ["minmax", "raw", "sum"])

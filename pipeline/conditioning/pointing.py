@@ -1,0 +1,102 @@
+"""Teach the calibrator's attention to point at the words of E^g that say what a rehearsed item looks like: the last phase of stage 0.
+
+Not in the paper, whose calibrator starts untrained: an untrained projection of E^txt points nowhere, and a few steps of policy
+gradient cannot teach it to. E^g names what a user likes in all things; the caption of the rehearsed item says which of that
+belongs here. The mean attention of E^d's rows is to cover every word of E^g that occurs in the caption, each with an equal share.
+The mapper stays as it is. The phase takes seconds and begins anew after a kill.
+
+Legend: N rehearsals, B of them in a batch, K tokens of an encoded prompt, d token width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
+from pipeline.conditioning.fit import STAGE, MapperConfig, choose_batch
+from pipeline.conditioning.rehearsal import Rehearsal
+from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.runtime import progress
+
+if TYPE_CHECKING:
+    from pipeline.models.diffusion import Diffusion
+    from pipeline.models.llm import LazyLanguageModel
+
+MAP_BATCH = 64  # rehearsals that the mapper reads at once
+
+
+def find_places(prompt: str, caption: str, tokenizer: Any, *, num_tokens: int) -> list[list[int]]:
+    """Find the comma-separated parts of a prompt that a caption holds as whole words -> the places of each one's tokens in the encoded prompt."""
+    spoken = f" {' '.join(caption.lower().split())} "
+    token_ids = tokenizer(prompt, truncation=True, max_length=num_tokens)["input_ids"]
+    found, start = [], 0
+    for part in prompt.split(", "):
+        part_ids = tokenizer(part, add_special_tokens=False)["input_ids"]
+        places = (place for place in range(start, len(token_ids) - len(part_ids) + 1) if token_ids[place : place + len(part_ids)] == part_ids)
+        place = next(places, None) if part_ids else None
+        if place is None:
+            continue  # cut off, or empty
+        start = place + len(part_ids)
+        if f" {part.lower()} " in spoken:
+            found.append(list(range(place, start)))
+    return found
+
+
+def build_targets(prompts: Sequence[str], captions: Sequence[str], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:
+    """Build the share of attention that each token of E^g is to get -> (N, K); a row of zeros if the caption holds no word of the prompt."""
+    target_NK = torch.zeros(len(prompts), num_tokens)
+    for row, (prompt, caption) in enumerate(zip(prompts, captions, strict=True)):
+        for places in find_places(prompt, caption, tokenizer, num_tokens=num_tokens):
+            target_NK[row, places] = 1.0 / len(places)
+    return target_NK / target_NK.sum(dim=1, keepdim=True).clamp(min=1e-6)
+
+
+def compute_mean_attention(conditioner: Conditioner, inputs: ConditionInputs, mapped_BKD: torch.Tensor) -> torch.Tensor:
+    """Average the attention over E^d's rows that stand for something -> (B, K)."""
+    calibrator, device = conditioner.calibrator, conditioner.img_vectors_LD.device
+    global_BKD, mask_BK, text_mask_BT = inputs.global_BKD.to(device), inputs.global_mask_BK.to(device), inputs.text_mask_BT.to(device)
+    attention_BQK = calibrator.compute_attention(calibrator.join_detailed(inputs.text_BTD.to(device), mapped_BKD), global_BKD, mask_BK)
+    real_BQ1 = torch.cat([text_mask_BT, torch.ones_like(mask_BK)], dim=1)[..., None]
+    return (attention_BQK * real_BQ1).sum(dim=1) / real_BQ1.sum(dim=1)
+
+
+def compute_pointing_loss(mean_BK: torch.Tensor, target_BK: torch.Tensor) -> torch.Tensor:
+    """Compute the cross-entropy of the target shares against the attention -> ()."""
+    if mean_BK.shape != target_BK.shape:
+        raise ValueError(f"attention {tuple(mean_BK.shape)} and target {tuple(target_BK.shape)} differ in shape.")
+    return -(target_BK * torch.log(mean_BK + 1e-6)).sum(dim=1).mean()
+
+
+def teach_pointing(
+    conditioner: Conditioner, rehearsals: Sequence[Rehearsal], config: MapperConfig, *, llm: LazyLanguageModel, diffusion: Diffusion, seed: int
+) -> dict[str, float]:
+    """Train the calibrator in place on all but the last `held_out_captions` rehearsals; return how much attention those put on the right words."""
+    rows = [{"detailed_prompt": rehearsal.detailed_prompt, "global_prompt": rehearsal.global_prompt} for rehearsal in rehearsals]
+    inputs = compute_condition_inputs(rows, llm=llm, diffusion=diffusion, conditioner=conditioner, batch_size=config.states_batch_size)
+    prompts, captions = [row["global_prompt"] for row in rows], [rehearsal.caption for rehearsal in rehearsals]
+    device = conditioner.img_vectors_LD.device
+    target_NK = build_targets(prompts, captions, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
+    with torch.no_grad():
+        parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
+    mapped_NKD, num_train = torch.cat(parts), len(rows) - config.held_out_captions
+    held_out = list(range(num_train, len(rows)))
+
+    @torch.no_grad()
+    def measure() -> float:
+        mean_BK = compute_mean_attention(conditioner, inputs.select(held_out), mapped_NKD[held_out])
+        return (mean_BK * (target_NK[held_out] > 0)).sum(dim=1).mean().item()
+
+    before = measure()
+    optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    for step in progress(range(config.pointing_steps), label=f"{STAGE}, pointing", total=config.pointing_steps):
+        batch = choose_batch(num_train, config.batch_size, seed=seed, step=config.num_steps + step)
+        loss = compute_pointing_loss(compute_mean_attention(conditioner, inputs.select(batch), mapped_NKD[batch]), target_NK[batch])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * (1 - step / config.pointing_steps)
+        optimizer.step()
+    return {"pointing_mass_before": before, "pointing_mass": measure()}

@@ -1,0 +1,101 @@
+"""The calibrator's attention learns where to point, with tiny models. Run: python -m pytest tests/pipeline/conditioning/test_pointing.py"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
+from pipeline.conditioning.conditioner import Conditioner, build_conditioner
+from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
+from pipeline.conditioning.pointing import build_targets, compute_pointing_loss, find_places, teach_pointing
+from pipeline.conditioning.rehearsal import Rehearsal
+from pipeline.models.diffusion import Diffusion, load_diffusion
+from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
+from tests.pipeline.conditioning.test_fit import CONFIG
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+
+SHAPE = MapperShape(
+    d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=2, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
+)
+CALIBRATOR = CalibratorConfig(attention="learned", fusion="concat", init_scale=10.0)
+SETTINGS = dataclasses.replace(CONFIG, pointing_steps=40, held_out_captions=2)
+REHEARSALS = [
+    Rehearsal(f"likes {style}: {thing}", f"{thing}, red, blue, car", f"a {style} {thing}")
+    for style in ("red", "blue")
+    for thing in ("dog", "cat", "cow")
+]
+
+
+@pytest.fixture(scope="module")
+def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
+    return load_diffusion(str(save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "model")))
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return load_language_model(str(save_tiny_qwen2(tmp_path_factory.mktemp("qwen2"))))
+
+
+def make_conditioner() -> Conditioner:
+    generator = torch.Generator().manual_seed(0)
+    mapper, vectors_LD = ModalMapper(SHAPE, generator=generator), torch.randn(2, LLM_DIM, generator=generator)
+    calibrator = BalanceCalibrator(CALIBRATOR, llm_dim=LLM_DIM, token_dim=TOKEN_DIM, generator=generator)
+    return Conditioner(mapper, calibrator, vectors_LD, SETTINGS.prompt_format)
+
+
+def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Diffusion) -> dict[str, float]:
+    llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
+    return teach_pointing(conditioner, REHEARSALS, SETTINGS, llm=llm, diffusion=diffusion, seed=0)
+
+
+def test_the_places_are_those_of_the_words_that_the_caption_holds(diffusion: Diffusion) -> None:
+    tokenizer = diffusion.pipeline.tokenizer
+    prompt = "cow, red, car and much more that is cut off"
+    token_ids = tokenizer(prompt, truncation=True, max_length=NUM_TOKENS)["input_ids"]
+    places = find_places(prompt, "a  Red cow cut off", tokenizer, num_tokens=NUM_TOKENS)
+    for word, found in zip(("cow", "red"), places, strict=True):
+        assert [token_ids[place] for place in found] == tokenizer(word, add_special_tokens=False)["input_ids"]
+    assert find_places(prompt, "cowboys are redder", tokenizer, num_tokens=NUM_TOKENS) == []
+
+
+def test_every_word_has_an_equal_share_however_many_tokens_it_has(diffusion: Diffusion) -> None:
+    tokenizer = diffusion.pipeline.tokenizer
+    target_NK = build_targets(["cow, red", "cow, red"], ["a red cow", "nothing"], tokenizer, num_tokens=NUM_TOKENS)
+    shares = [target_NK[0, places].sum().item() for places in find_places("cow, red", "a red cow", tokenizer, num_tokens=NUM_TOKENS)]
+    assert shares == pytest.approx([0.5, 0.5])
+    assert target_NK[1].sum() == 0
+
+
+def test_the_loss_is_the_cross_entropy_and_refuses_to_broadcast() -> None:
+    mean_BK = torch.tensor([[0.5, 0.25, 0.25]])
+    target_BK = torch.tensor([[0.5, 0.5, 0.0]])
+    expected = -(0.5 * torch.log(torch.tensor(0.5)) + 0.5 * torch.log(torch.tensor(0.25)))
+    torch.testing.assert_close(compute_pointing_loss(mean_BK, target_BK), expected, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="differ in shape"):
+        compute_pointing_loss(mean_BK, target_BK[0])
+
+
+def test_teaching_moves_the_attention_of_held_out_cases_and_nothing_but_the_calibrator(language_model: LanguageModel, diffusion: Diffusion) -> None:
+    conditioner = make_conditioner()
+    before = {name: value.clone() for name, value in conditioner.state_dict().items()}
+    measured = teach(conditioner, language_model, diffusion)
+    assert measured["pointing_mass"] > measured["pointing_mass_before"] + 0.1
+    changed = {name.split(".")[0] for name, value in conditioner.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"calibrator"}
+    again = make_conditioner()
+    assert teach(again, language_model, diffusion) == measured
+    assert all(torch.equal(value, conditioner.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_reflection_starts_from_the_taught_calibrator_and_refuses_one_of_another_kind(tmp_path: Path) -> None:
+    conditioner, path = make_conditioner(), tmp_path / "mapper.safetensors"
+    facts = {"prompt_format": dataclasses.asdict(SETTINGS.prompt_format)}
+    save_mapper(path, conditioner.mapper, conditioner.img_vectors_LD, facts, calibrator=conditioner.calibrator.state_dict())
+    loaded, _ = build_conditioner(path, CALIBRATOR, generator=torch.Generator().manual_seed(9))
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in conditioner.state_dict().items())
+    with pytest.raises(ValueError, match="is not one of attention 'literal': run the stage mapper again"):
+        build_conditioner(path, dataclasses.replace(CALIBRATOR, attention="literal"), generator=torch.Generator())
