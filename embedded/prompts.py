@@ -16,11 +16,11 @@ from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts
 from pipeline.data.openmoji import STYLES, Concept
 
 NUM_KEYWORD_TEXTS = 3  # per pair
-BLOCK_COUNTS, BLOCK_WEIGHTS = (1, 2, 3), (0.5, 0.25, 0.25)
-MIXED_SHARE = 0.35  # of the batches with two or three blocks
+BLOCK_COUNTS, BLOCK_WEIGHTS = (1, 2, 3), (0.4, 0.25, 0.35)
+MIXED_SHARE = 0.25  # of the batches with two or three blocks
 NAMED_SHARE = 0.15  # of the rows of such batches: one block says what, the others also how
 SPLIT_SHARE = 0.15  # of the rows of such batches: one block says what, the others only how
-LISTED_SHARE = 0.3  # of the batches with two or three blocks: the last one lists several styles, the others dwell on the right one
+LISTED_SHARE = 0.5  # of the batches with two or three blocks: the last one lists several styles, the others dwell on the right one
 EMPTY_SHARE = 0.1  # of the rows, for classifier-free guidance
 FREE_SHARE = 0.06  # of the rows name no style at all
 BARE_SHARE = 0.06  # of the rows name a style only

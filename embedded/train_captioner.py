@@ -36,7 +36,7 @@ class CaptionerConfig:
     batch_size: int = 64
     copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
     dropout: float = 0.1
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=5000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 def list_words(stickers: Stickers) -> list[str]:
@@ -245,9 +245,9 @@ def set_dtype(settings: dict, dtype: str) -> None:
 def main() -> None:
     """Train, resume or finish."""
     base = CaptionerConfig()
-    arguments = parse_arguments(__doc__, base.loop.steps)
+    arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    config = replace(base, loop=arguments.loop)
     stickers = load_stickers()
     processor = build_processor(stickers, config)
     model = build_captioner(config, ClipConfig(), len(processor.tokenizer))
@@ -274,7 +274,7 @@ def main() -> None:
         measured.load_state_dict(state)
         return measure_captions(measured, processor, stickers, held)
 
-    train_module("captioner", model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    train_module("captioner", model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, scale_images
+from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, number_pairs, scale_images
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, find_minilm_dir, list_name_texts, list_pair_texts, list_style_texts
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
 from pipeline.data.openmoji import STYLES
@@ -33,7 +33,9 @@ class ClipConfig:
     batch_size: int = 64
     temperature: float = 0.05  # starting value, learnt
     recoloured: int = 20  # images of a batch that have random colours
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=2600, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
+    copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
+    style_weight: float = 1.0  # of the question which style
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,11 @@ def recolour_images(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def compute_clip_loss(
-    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator, *, recoloured: int
+    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator, config: ClipConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropies of the three questions; `allowed` (concept, style) marks the pairs whose texts are candidates.
 
-    The first `recoloured` images are asked for their concept only.
+    The first `config.recoloured` images are asked for their concept only.
     """
     with torch.autocast("cpu", torch.bfloat16):
         image_BD = part.visual(images)
@@ -154,12 +156,12 @@ def compute_clip_loss(
     name_logits = scale * image_BD @ project(bank.names).T
     style_logits = scale * image_BD @ project(bank.styles).T
     targets = rows[:, 0] * len(STYLES) + rows[:, 1]
-    pair_logits, style_logits, targets = (values[recoloured:] for values in (pair_logits, style_logits, targets))
+    pair_logits, style_logits, targets = (values[config.recoloured :] for values in (pair_logits, style_logits, targets))
     pair_loss = functional.cross_entropy(pair_logits, targets)
     name_loss = functional.cross_entropy(name_logits, rows[:, 0])
-    style_loss = functional.cross_entropy(style_logits, rows[recoloured:, 1])
+    style_loss = functional.cross_entropy(style_logits, rows[config.recoloured :, 1])
     accuracy = (pair_logits.argmax(1) == targets).float().mean().item()
-    return pair_loss + name_loss + 0.5 * style_loss, {"pair": accuracy}
+    return pair_loss + name_loss + config.style_weight * style_loss, {"pair": accuracy}
 
 
 @torch.no_grad()
@@ -194,21 +196,22 @@ def export_clip(state: dict[str, Tensor], config: ClipConfig) -> None:
 def main() -> None:
     """Train, resume or finish."""
     base = ClipConfig()
-    arguments = parse_arguments(__doc__, base.loop.steps)
+    arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    config = replace(base, loop=arguments.loop)
     stickers = load_stickers()
     bank = build_text_bank(stickers)
     pairs = stickers.list_pairs(held_out=False)
+    pool = pairs[number_pairs(pairs, copies_on_white=config.copies_on_white)]
     part = TrainedPart(build_clip(config))
     if arguments.from_shipped:
         part.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS_DIR / "clip" / "trained.safetensors").items()})
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pairs[torch.randint(len(pairs), (config.batch_size,), generator=generator)]
+        rows = pool[torch.randint(len(pool), (config.batch_size,), generator=generator)]
         images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
         images[: config.recoloured] = recolour_images(images[: config.recoloured], generator)
-        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator, recoloured=config.recoloured)
+        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator, config)
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         export_clip(state, config)
@@ -216,7 +219,7 @@ def main() -> None:
         measured.load_state_dict(state)
         return measure_held_out(measured, stickers, bank)
 
-    train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

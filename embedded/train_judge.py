@@ -1,6 +1,6 @@
 """Train the judge: style and concept classifiers that nothing else in the method uses.
 
-Run as `python -m embedded.train_judge` (about ten minutes on one core). A plain CNN (`pipeline.models.judge`), trained on
+Run as `python -m embedded.train_judge` (a quarter of an hour on one core). A plain CNN (`pipeline.models.judge`), trained on
 its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
 """
 
@@ -27,7 +27,7 @@ class JudgeRecipe:
     copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
     style_weight: float = 1.0  # of the style's cross-entropy beside the concept's
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -83,9 +83,9 @@ def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
 def main() -> None:
     """Train, resume or finish."""
     base = JudgeRecipe()
-    arguments = parse_arguments(__doc__, base.loop.steps)
+    arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(7)
-    recipe = replace(base, loop=replace(base.loop, steps=arguments.steps, seed=7))
+    recipe = replace(base, loop=replace(arguments.loop, seed=7))
     stickers = load_stickers()
     names = tuple(concept.name for concept in stickers.concepts)
     config = JudgeConfig(styles=STYLES, concepts=names, image_size=64, width=recipe.width)
@@ -107,7 +107,7 @@ def main() -> None:
         measured.load_state_dict(state)
         return measure_judge(measured, stickers, held)
 
-    train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

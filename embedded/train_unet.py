@@ -1,6 +1,6 @@
 """Train the drawing model: a small `UNet2DConditionModel` on the autoencoder's latents, conditioned on MiniLM token states.
 
-Run as `python -m embedded.train_unet` after `train_vae` (an hour and a half on one core). v-prediction on
+Run as `python -m embedded.train_unet` after `train_vae` (two hours on one core). v-prediction on
 a cosine schedule, whose last step is nearly pure noise: with latents this small, that is what lets a dark or a pale background follow the
 prompt. Steps of little noise are weighted down as in min-SNR (Hang et al. 2023). Latents and token states are computed once.
 """
@@ -33,9 +33,9 @@ class UnetConfig:
     batch_size: int = 64
     max_snr: float = 5.0  # beyond it a step's weight falls, as min-SNR's gamma
     default_copies: int = 2  # draws of a pair of the default data set for one of any other pair
-    bare_copies: int = 2  # draws of a pair in the outline style, the only one without fills, for one in any other style
+    bare_copies: int = 3  # draws of a pair in the outline style, the only one without fills, for one in any other style
     loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=6200, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, checkpoint_seconds=300)
+        default_factory=lambda: LoopConfig(steps=16000, peak_rate=1e-3, warmup_steps=150, ema_decay=0.998, checkpoint_seconds=300)
     )
 
 
@@ -190,9 +190,9 @@ def save_contact_sheet(unet: UNet2DConditionModel, vae: AutoencoderKL, stickers:
 def main() -> None:
     """Train, resume or finish."""
     base = UnetConfig()
-    arguments = parse_arguments(__doc__, base.loop.steps)
+    arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=replace(base.loop, steps=arguments.steps))
+    config = replace(base, loop=arguments.loop)
     stickers = load_stickers()
     pairs = stickers.list_pairs(held_out=False)
     vae = load_vae().eval()
@@ -217,7 +217,7 @@ def main() -> None:
         save_contact_sheet(measured, vae, stickers)
         return measure_held_out(measured, vae, stickers, config)
 
-    train_module("unet", unet, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    train_module("unet", unet, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the autoencoder: 64 px stickers to 8x8 latents and back.
 
-Run as `python -m embedded.train_vae` (about an hour on one core): first both halves, then the decoder alone on the finished
+Run as `python -m embedded.train_vae` (an hour and a quarter on one core): first both halves, then the decoder alone on the finished
 latents, which the drawing model can be trained on meanwhile (`--decoder-only` starts there, from the shipped weights).
 
 A plain `diffusers` AutoencoderKL, narrow at full resolution, where the time goes;
@@ -31,7 +31,7 @@ class VaeConfig:
     kl_weight: float = 1e-6
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3500, peak_rate=2e-3, weight_decay=0.0))
     latent_noise: float = 0.02  # added to the decoder's inputs, in standard deviations of the latents
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, peak_rate=2e-3, weight_decay=0.0, muon=True))
+    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=16000, peak_rate=2e-3, weight_decay=0.0, muon=True))
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:
@@ -118,7 +118,7 @@ def train_both(config: VaeConfig, stickers: Stickers) -> AutoencoderKL:
     return vae
 
 
-def train_decoder(vae: AutoencoderKL, config: VaeConfig, stickers: Stickers) -> None:
+def train_decoder(vae: AutoencoderKL, config: VaeConfig, stickers: Stickers, *, goes_on: bool) -> None:
     """Train the decoder on the latents of a frozen encoder, computed once."""
     pairs = stickers.list_pairs(held_out=False)
     vae.encoder.requires_grad_(False)
@@ -133,7 +133,10 @@ def train_decoder(vae: AutoencoderKL, config: VaeConfig, stickers: Stickers) -> 
         noise = jitter * torch.randn(latents[rows].shape, generator=generator)
         return compute_decoder_loss(vae, latents[rows] + noise, scale_images(images_u8[rows]))
 
-    train_module("vae_decoder", vae, config.decoder_loop, compute_loss=compute_loss, on_checkpoint=lambda state: export_vae(state, config, stickers))
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        return export_vae(state, config, stickers)
+
+    train_module("vae_decoder", vae, config.decoder_loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
 def main() -> None:
@@ -152,7 +155,7 @@ def main() -> None:
     )
     stickers = load_stickers()
     vae = load_vae() if arguments.decoder_only else train_both(config, stickers)
-    train_decoder(vae, config, stickers)
+    train_decoder(vae, config, stickers, goes_on=arguments.decoder_only)
 
 
 if __name__ == "__main__":

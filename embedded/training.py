@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -62,14 +62,16 @@ class MovingAverage:
                 self.state[name].copy_(value)
 
 
-def parse_arguments(description: str, steps: int) -> argparse.Namespace:
-    """Read a recipe's arguments and set torch's threads."""
+def parse_arguments(description: str, loop: LoopConfig) -> argparse.Namespace:
+    """Read a recipe's arguments, the loop as they change it among them, and set torch's threads."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--steps", type=int, default=steps, help="of the optimiser, in all")
+    parser.add_argument("--steps", type=int, default=loop.steps, help="of the optimiser, in all")
+    parser.add_argument("--peak-rate", type=float, default=loop.peak_rate, help="highest learning rate; lower ones suit weights that are nearly done")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--from-shipped", action="store_true", help="begin with the shipped weights instead of random ones")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    arguments.loop = replace(loop, steps=arguments.steps, peak_rate=arguments.peak_rate)
     return arguments
 
 
@@ -109,18 +111,20 @@ def train_module(
     *,
     compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, float]]],
     on_checkpoint: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
+    goes_on: bool = False,
 ) -> dict[str, Tensor]:
     """Train the trainable parameters of a module to the last step, resuming if there is a checkpoint.
 
     Returns the averaged state. `on_checkpoint(averaged state)` is called after each checkpoint and gives the figures to record.
+    With `goes_on` the module holds the weights of an earlier training, whose recorded curve is continued.
     """
     path = TRAIN_DIR / name / "checkpoint.pt"
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimisers = build_optimisers(module, config)
     average = MovingAverage(module, config.ema_decay)
     generator = torch.Generator().manual_seed(config.seed)
-    step = resume(path, module, average, optimisers, generator)
-    cut_curve(name, step)
+    step, start = resume(path, module, average, optimisers, generator) or (0, count_steps(name) if goes_on else 0)
+    cut_curve(name, start + step)
     saved_at, began, history = time.time(), time.time(), []
     while step < config.steps:
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
@@ -136,12 +140,12 @@ def train_module(
         history.append({"loss": loss.item(), **metrics})
         if step % config.log_steps == 0:
             means = {key: sum(row[key] for row in history) / len(history) for key in history[-1]}
-            record(name, step, config, means | {"step_seconds": (time.time() - began) / len(history)})
+            record(name, start + step, start + config.steps, means | {"step_seconds": (time.time() - began) / len(history)})
             history, began = [], time.time()
         if time.time() - saved_at > config.checkpoint_seconds or step == config.steps:
-            save_checkpoint(path, module, average, optimisers, generator, step)
+            save_checkpoint(path, module, average, optimisers, generator, step, start)
             if on_checkpoint is not None:
-                record(name, step, config, on_checkpoint(average.state))
+                record(name, start + step, start + config.steps, on_checkpoint(average.state))
             saved_at, began, history = time.time(), time.time(), []
     return average.state
 
@@ -156,18 +160,20 @@ def build_optimisers(module: nn.Module, config: LoopConfig) -> list[torch.optim.
     return [adamw, Muon(inner, config.peak_rate, weight_decay=config.weight_decay)] if inner else [adamw]
 
 
-def resume(path: Path, module: nn.Module, average: MovingAverage, optimisers: list[torch.optim.Optimizer], generator: torch.Generator) -> int:
-    """Put a checkpoint's state back in place and give its step; 0 without one."""
+def resume(
+    path: Path, module: nn.Module, average: MovingAverage, optimisers: list[torch.optim.Optimizer], generator: torch.Generator
+) -> tuple[int, int] | None:
+    """Put a checkpoint's state back in place and give its step, and how many steps earlier trainings had done; None without one."""
     checkpoint = read_checkpoint(path)
     if checkpoint is None:
-        return 0
+        return None
     module.load_state_dict(checkpoint["module"])
     average.state = checkpoint["average"]
     for optimiser, state in zip(optimisers, checkpoint["optimisers"], strict=True):
         optimiser.load_state_dict(state)
     generator.set_state(checkpoint["generator"])
     torch.set_rng_state(checkpoint["global_generator"])
-    return checkpoint["step"]
+    return checkpoint["step"], checkpoint["start"]
 
 
 def save_checkpoint(
@@ -177,6 +183,7 @@ def save_checkpoint(
     optimisers: list[torch.optim.Optimizer],
     generator: torch.Generator,
     step: int,
+    start: int,
 ) -> None:
     """Write everything that a resumed run needs, atomically."""
     state = {
@@ -186,21 +193,31 @@ def save_checkpoint(
         "generator": generator.get_state(),
         "global_generator": torch.get_rng_state(),
         "step": step,
+        "start": start,
     }
     write_atomically(path, lambda temporary: torch.save(state, temporary))
 
 
-def cut_curve(name: str, step: int) -> None:
-    """Forget what was recorded after a step, which a resumed run does again; all of it for a new run."""
+def read_curve(name: str) -> list[str]:
+    """Read the recorded lines of a model, each with its end."""
     path = CURVES_DIR / f"{name}.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    kept = [line for line in lines if json.loads(line)["step"] <= step] if step else []
-    write_atomically(path, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
+    return path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
 
 
-def record(name: str, step: int, config: LoopConfig, figures: dict[str, float]) -> None:
+def count_steps(name: str) -> int:
+    """Give the last recorded step of a model; 0 if there is none."""
+    return max((json.loads(line)["step"] for line in read_curve(name)), default=0)
+
+
+def cut_curve(name: str, step: int) -> None:
+    """Forget what was recorded after a step, which a resumed run does again."""
+    kept = "".join(line for line in read_curve(name) if json.loads(line)["step"] <= step)
+    write_atomically(CURVES_DIR / f"{name}.jsonl", lambda temporary: temporary.write_text(kept, encoding="utf-8"))
+
+
+def record(name: str, step: int, steps: int, figures: dict[str, float]) -> None:
     """Print figures and add them to the model's curve."""
     rounded = {key: round(value, 5) for key, value in figures.items()}
-    print(f"{name} {step}/{config.steps} " + " ".join(f"{key}={value:.4f}" for key, value in rounded.items()), flush=True)
+    print(f"{name} {step}/{steps} " + " ".join(f"{key}={value:.4f}" for key, value in rounded.items()), flush=True)
     with (CURVES_DIR / f"{name}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, **rounded}) + "\n")

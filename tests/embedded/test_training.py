@@ -18,7 +18,7 @@ class Interrupted(Exception):
     """Stands for a kill."""
 
 
-def train_line(steps: int, stop_at: int | None = None) -> dict[str, Tensor]:
+def train_line(steps: int, stop_at: int | None = None, *, goes_on: bool = False) -> dict[str, Tensor]:
     """Fit a line to noise; with `stop_at`, die after the checkpoint of that step."""
     torch.manual_seed(0)
     module = nn.Linear(2, 1)
@@ -34,7 +34,7 @@ def train_line(steps: int, stop_at: int | None = None) -> dict[str, Tensor]:
         return {"held_out": 1.0}
 
     config = LoopConfig(steps=steps, peak_rate=0.01, warmup_steps=2, checkpoint_seconds=-1, log_steps=1)
-    return train_module("line", module, config, compute_loss=compute_loss, on_checkpoint=on_checkpoint)
+    return train_module("line", module, config, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,25 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     again = train_line(4)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert read_curve(tmp_path) == curve
+
+
+def test_a_training_that_goes_on_continues_the_curve_even_if_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_line(4)
+    first = read_curve(tmp_path)
+    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "later")
+    with pytest.raises(Interrupted):
+        train_line(6, stop_at=2, goes_on=True)
+    train_line(6, goes_on=True)
+    curve = read_curve(tmp_path)
+    assert curve[: len(first)] == first
+    assert [row["step"] for row in curve if "loss" in row] == list(range(1, 11))
+
+
+def test_a_new_training_forgets_the_curve_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_line(6)
+    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "other")
+    train_line(3)
+    assert {row["step"] for row in read_curve(tmp_path)} == {1, 2, 3}
 
 
 def test_the_rate_warms_up_to_its_peak_and_ends_at_a_hundredth() -> None:
