@@ -13,6 +13,7 @@ from torch import Tensor
 
 from embedded.stickers import Stickers
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts, list_pair_texts, list_style_texts, load_text_tower
+from pipeline.conditioning.pointing import list_parts
 from pipeline.data.openmoji import STYLES, Concept
 
 NUM_KEYWORD_TEXTS = 3  # per pair
@@ -68,14 +69,9 @@ def write_list_text(concept: Concept, style: str, peers: dict[str, list[str]], r
 
 def mark_words(text: str, words: list[str]) -> list[bool]:
     """Say of each of the text's 32 tokens whether it is part of one of its comma-separated `words`."""
-    spans, start = [], 0
-    for part in text.split(", "):
-        if part in words:
-            spans.append((start, start + len(part)))
-        start += len(part) + len(", ")
-    tokenizer, _ = load_text_tower()
-    offsets = tokenizer(text, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_offsets_mapping=True)["offset_mapping"]
-    return [low < high and any(begin <= low and high <= end for begin, end in spans) for low, high in offsets]
+    parts = list_parts(text, load_text_tower()[0], num_tokens=MAX_TOKENS)
+    marked = {place for part, places in parts if part in words for place in places}
+    return [place in marked for place in range(MAX_TOKENS)]
 
 
 def build_condition_bank(stickers: Stickers, pairs: Tensor, *, seed: int) -> ConditionBank:

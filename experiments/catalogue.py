@@ -84,6 +84,10 @@ def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[ob
 
 K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19))
 R_POINTS = _sweep("r", "reflection.num_perturbations", (0, 1, 3, 5, 7), {1: ("reflection.baseline=center",)})
+KEYWORD_POINTS = tuple(
+    Point(source, Run(f"keywords-{source}", (f"preference.keywords_from={source}", f"preference.global_from={source}")))
+    for source in ("retrieved", "weighted", "all")
+)
 STRATEGY_POINTS = (
     Point("Ret", Run("ret", ("retrieval.strategy=ret",))),
     Point("Exp-Ret", Run("exp-ret", ("retrieval.strategy=exp-ret",))),
@@ -133,7 +137,7 @@ EXPERIMENTS = (
         "The method as printed, the source of the keywords, the readings (A), (B), (C) of the reward, and the baseline of eq. 12.",
         (
             Group("readings", (Point("default", DEFAULT), Point("as printed", Run("literal", ("method=literal",))))),
-            Group("keywords from", _sweep("keywords", "preference.keywords_from", ("retrieved", "weighted", "all"))),
+            Group("keywords from", KEYWORD_POINTS),
             Group("reward", REWARD_POINTS),
             Group("baseline", _sweep("baseline", "reflection.baseline", ("mean", "none"))),
         ),

@@ -28,21 +28,24 @@ if TYPE_CHECKING:
 MAP_BATCH = 64  # rehearsals that the mapper reads at once
 
 
-def find_places(prompt: str, caption: str, tokenizer: Any, *, num_tokens: int) -> list[list[int]]:
-    """Find the comma-separated parts of a prompt that a caption holds as whole words -> the places of each one's tokens in the encoded prompt."""
-    spoken = f" {' '.join(caption.lower().split())} "
+def list_parts(prompt: str, tokenizer: Any, *, num_tokens: int) -> list[tuple[str, list[int]]]:
+    """List the comma-separated parts of a prompt, each with the places of its tokens in the encoded prompt; what is cut off is left out."""
     token_ids = tokenizer(prompt, truncation=True, max_length=num_tokens)["input_ids"]
     found, start = [], 0
     for part in prompt.split(", "):
         part_ids = tokenizer(part, add_special_tokens=False)["input_ids"]
         places = (place for place in range(start, len(token_ids) - len(part_ids) + 1) if token_ids[place : place + len(part_ids)] == part_ids)
         place = next(places, None) if part_ids else None
-        if place is None:
-            continue  # cut off, or empty
-        start = place + len(part_ids)
-        if f" {part.lower()} " in spoken:
-            found.append(list(range(place, start)))
+        if place is not None:
+            start = place + len(part_ids)
+            found.append((part, list(range(place, start))))
     return found
+
+
+def find_places(prompt: str, caption: str, tokenizer: Any, *, num_tokens: int) -> list[list[int]]:
+    """Find the parts of a prompt that a caption holds as whole words -> the places of each one's tokens."""
+    spoken = f" {' '.join(caption.lower().split())} "
+    return [places for part, places in list_parts(prompt, tokenizer, num_tokens=num_tokens) if f" {part.lower()} " in spoken]
 
 
 def build_targets(prompts: Sequence[str], captions: Sequence[str], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:

@@ -18,9 +18,9 @@ from pipeline.conditioning.conditioner import (
 )
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.conditioning.states import compute_condition_inputs, from_bytes, to_bytes
-from pipeline.models.diffusion import Diffusion, load_diffusion
-from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
-from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+from pipeline.models.diffusion import Diffusion
+from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
 
 NUM_TEXT, NUM_IMG = 6, 3
 SHAPE = MapperShape(
@@ -32,16 +32,6 @@ PREFERENCES = [
     {"global_prompt": "cat", "detailed_prompt": "cat"},
     {"global_prompt": "dog, red", "detailed_prompt": "likes red; shows a dog:"},
 ]
-
-
-@pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
-    return load_diffusion(str(save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "model")))
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return load_language_model(str(save_tiny_qwen2(tmp_path_factory.mktemp("qwen2"))))
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ from pipeline.conditioning.fit import (
     summarise_fit,
     write_prompts,
 )
-from pipeline.models.diffusion import Diffusion, load_diffusion
-from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
-from tests.tiny_models import save_tiny_qwen2, save_tiny_stable_diffusion
+from pipeline.models.diffusion import Diffusion
+from pipeline.models.llm import LanguageModel, LazyLanguageModel
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("dog", "cat", "car", "cow")]
 CONFIG = MapperConfig(
@@ -49,16 +48,6 @@ CONFIG = MapperConfig(
     held_out_captions=2,
     held_out_every=2,
 )
-
-
-@pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
-    return load_diffusion(str(save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "model")))
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return load_language_model(str(save_tiny_qwen2(tmp_path_factory.mktemp("qwen2"))))
 
 
 @pytest.fixture

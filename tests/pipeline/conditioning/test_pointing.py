@@ -13,10 +13,10 @@ from pipeline.conditioning.conditioner import Conditioner, build_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.conditioning.pointing import build_targets, compute_pointing_loss, find_places, teach_pointing
 from pipeline.conditioning.rehearsal import Rehearsal
-from pipeline.models.diffusion import Diffusion, load_diffusion
-from pipeline.models.llm import LanguageModel, LazyLanguageModel, load_language_model
+from pipeline.models.diffusion import Diffusion
+from pipeline.models.llm import LanguageModel, LazyLanguageModel
 from tests.pipeline.conditioning.test_fit import CONFIG
-from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
+from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
 
 SHAPE = MapperShape(
     d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=2, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
@@ -28,16 +28,6 @@ REHEARSALS = [
     for style in ("red", "blue")
     for thing in ("dog", "cat", "cow")
 ]
-
-
-@pytest.fixture(scope="module")
-def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
-    return load_diffusion(str(save_tiny_stable_diffusion(tmp_path_factory.mktemp("sd") / "model")))
-
-
-@pytest.fixture(scope="module")
-def language_model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return load_language_model(str(save_tiny_qwen2(tmp_path_factory.mktemp("qwen2"))))
 
 
 def make_conditioner() -> Conditioner:
