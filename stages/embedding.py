@@ -9,7 +9,6 @@ import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_table
 from pipeline.embedding import EmbeddingConfig, Encoders, build_check_embeddings, build_embeddings, embed_check, embed_items
-from pipeline.models.backbone import load_check_encoder
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
@@ -44,7 +43,7 @@ def main(
     check = embed_check(
         known,
         config,
-        load=lambda: load_check_encoder(resolve_model(names["check_visual"]), **options),
+        load=lambda: load_visual(resolve_model(names["check_visual"]), **options),
         model=(revisions["check_visual"], str(dtype_name)),
     )
     facts = {"params": hash_params(config), "dtype": dtype_name}

@@ -21,7 +21,6 @@ from pipeline.ledger import MapResult, Row, map_rows, open_ledger
 from pipeline.metrics import image, ranking
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.models import backbone, judge, perceptual
-from pipeline.models.backbone import load_check_encoder
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.judge import load_judge
@@ -100,7 +99,7 @@ def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device, d
     scorer = load_ranker(path, device=device)
     if scorer.image_feature != CHECK:
         raise ValueError(f"{path} reads the image feature {scorer.image_feature!r}, but the second ranker must read {CHECK!r}.")
-    return SecondRanker(scorer, load_check_encoder(resolve_model(names.check_visual), device=device, dtype=dtype))
+    return SecondRanker(scorer, load_visual(resolve_model(names.check_visual), device=device, dtype=dtype))
 
 
 def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:

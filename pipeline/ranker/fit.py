@@ -44,7 +44,7 @@ NUM_NEGATIVES = 99  # of the sampled protocol
 class RankerConfig(MicroConfig):
     """Features, model, training and validation of the ranker; defaults are MICRO's."""
 
-    image_feature: Literal["visual", "clip_image"] = "clip_image"
+    image_feature: Literal["visual", "clip_image"] = "visual"
     text_feature: Literal["semantic", "visual", "clip_image"] = "semantic"
     include_reference: bool = False
     learning_rate: float = 5e-4
@@ -113,6 +113,7 @@ def read_data(
         text_feature=config.text_feature,
         validation_items=config.validation_items,
         include_reference=config.include_reference,
+        image_text_weight=config.image_text_weight,
         items=items,
     )
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from pipeline.artifacts import get_matrix
 from pipeline.ranker.graph import normalise_rows
+from pipeline.ranker.micro import join_text
 
 Negatives = Literal["all", "interacted"]
 
@@ -75,6 +76,7 @@ def build_ranker_data(
     text_feature: str,
     validation_items: int,
     include_reference: bool,
+    image_text_weight: float = 0.0,
     items: pa.Table | None = None,
 ) -> RankerData:
     """Build the ranker's data from the tables; `items` restricts the catalogue, which else is every item with an embedding."""
@@ -101,12 +103,13 @@ def build_ranker_data(
         validation = sorted(set(validation) - set(train))
     if not train:
         raise ValueError("no user has an interaction with an item that has an embedding, so the ranker cannot be trained.")
+    text_NT = _read_features(embeddings, text_feature, kept)
     return RankerData(
         user_ids=tuple(user_ids),
         item_ids=tuple(item_index),
         features={
-            "image": _read_features(embeddings, image_feature, kept),
-            "text": _read_features(embeddings, text_feature, kept),
+            "image": join_text(_read_features(embeddings, image_feature, kept), text_NT, weight=image_text_weight),
+            "text": text_NT,
         },
         train_P2=torch.tensor(sorted(set(train)), dtype=torch.int64).reshape(-1, 2),
         validation_P2=torch.tensor(sorted(validation), dtype=torch.int64).reshape(-1, 2),

@@ -5,6 +5,10 @@ neighbours and how strongly; what is propagated are item embeddings. Departures:
 1. Only the LightGCN variant; the matrix factorisation and NGCF variants are left out.
 2. `train_features=False` keeps the feature tables fixed and trains their projections alone (MICRO trains the tables, which is the
    default of this class). A substituted image is then seen by the learned graph exactly as it is.
+3. `image_text_weight`: the image graph joins an item to those that look alike AND are about alike things: its feature is the image
+   vector beside the text vector times this weight (0: the image alone, as printed). MICRO's two graphs are separate, so that what
+   an item gains from its style does not depend on what it shows, and the ranker cannot learn that a user likes animals in one
+   style and food in another. The text half is the item's own and stays when its image is substituted.
 
 Shapes: U users, N items, F features, D embedding width, P interactions.
 """
@@ -41,6 +45,7 @@ class MicroConfig:
     item_layers: int = 1
     user_layers: int = 2
     train_features: bool = True
+    image_text_weight: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "num_neighbors", "item_layers"):
@@ -50,6 +55,13 @@ class MicroConfig:
             raise ValueError(f"user_layers is {self.user_layers}, but it must be >= 0.")
         if not 0.0 <= self.original_weight <= 1.0:
             raise ValueError(f"original_weight is {self.original_weight}, but it must be between 0 and 1.")
+        if not 0.0 <= self.image_text_weight < math.inf:
+            raise ValueError(f"image_text_weight is {self.image_text_weight}, but it must be >= 0 and finite.")
+
+
+def join_text(image_BF: Tensor, text_BT: Tensor, *, weight: float) -> Tensor:
+    """Put the unit text vectors, times `weight`, beside the unit image vectors -> (B, F + T) of length 1; (B, F) if it is 0."""
+    return normalise_rows(torch.cat([image_BF, weight * text_BT], dim=1)) if weight else image_BF
 
 
 @dataclass(frozen=True)

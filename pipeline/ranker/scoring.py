@@ -1,9 +1,10 @@
 """Score and rank items for users, also with one item's image replaced by another (paper: eq. 10, and the ranks of eq. 16).
 
 "Substituting visual features into the sequence" is read as: the reference keeps its id embedding, its text and its place in the
-user-item graph, and only its image vector is replaced. Substitution is local (inductive): the replaced row of the two image graphs is
-computed anew, every other row and row sum stays. That is exact for the original image, needs one matrix product for many images, and
-lets two users put different images in the place of the same item; `replace_images` is the exact rule, a rebuild of the graphs.
+user-item graph, and only its image vector is replaced (in a graph of image and text, the image half). Substitution is local
+(inductive): the replaced row of the two image graphs is computed anew, every other row and row sum stays. That is exact for the
+original image, needs one matrix product for many images, and lets two users put different images in the place of the same item;
+`replace_images` is the exact rule, a rebuild of the graphs.
 
 Departures from MICRO: its trained feature table moves away from the raw features; that shift belongs to the item and is added to a
 substituted image before the learned projection, so that the original image gives the original score. All arithmetic is float64, so
@@ -26,7 +27,7 @@ from torch import Tensor
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.metrics.ranking import compute_ranks
 from pipeline.ranker.graph import invert_root, normalise_rows, select_neighbours, split_rows
-from pipeline.ranker.micro import MODALITIES, Micro, MicroConfig
+from pipeline.ranker.micro import MODALITIES, Micro, MicroConfig, join_text
 from pipeline.runtime import make_generator
 
 Ids = Sequence[str]
@@ -140,7 +141,8 @@ class RankerScorer:
     @torch.no_grad()
     def replace_images(self, item_ids: Ids, features_BF: Tensor | np.ndarray) -> RankerScorer:
         """Return a scorer whose items have these image vectors and whose graphs are rebuilt (the exact rule, no retraining)."""
-        index_B, feature_BF = self._find_items(item_ids), self._read_features(features_BF)
+        index_B = self._find_items(item_ids)
+        feature_BF = self._read_features(features_BF, index_B)
         features = {name: feature.clone() for name, feature in self.features.items()}
         features["image"][index_B] = feature_BF
         weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
@@ -168,9 +170,9 @@ class RankerScorer:
         return _GraphRow(index_BK, invert_root(degree_BK[:, :1]) * cosine_BK * invert_root(degree_BK), graph.share)
 
     def _score_substituted(self, user_B: Tensor, item_B: Tensor, features_BF: Tensor | np.ndarray) -> Tensor:
-        feature_BF = self._read_features(features_BF)
-        if not len(user_B) == len(item_B) == len(feature_BF):
-            raise ValueError(f"there are {len(user_B)} users, {len(item_B)} items and {len(feature_BF)} images, but one of each a row is needed.")
+        if not len(user_B) == len(item_B) == len(features_BF):
+            raise ValueError(f"there are {len(user_B)} users, {len(item_B)} items and {len(features_BF)} images, but one of each a row is needed.")
+        feature_BF = self._read_features(features_BF, item_B)
         width = max(len(self.item_ids), self.model.config.num_neighbors * feature_BF.shape[1])
         parts = [
             (self.state.user_UD[user_B[rows]] * self.substitute(item_B[rows], feature_BF[rows])).sum(dim=1) for rows in split_rows(len(item_B), width)
@@ -194,16 +196,16 @@ class RankerScorer:
     def _score_users(self, user_B: Tensor) -> Tensor:
         return self.state.user_UD[user_B] @ self.state.item_ND.T
 
-    def _read_features(self, features_BF: Tensor | np.ndarray) -> Tensor:
-        known_NF = self.features["image"]
+    def _read_features(self, features_BF: Tensor | np.ndarray, item_B: Tensor) -> Tensor:
+        """Check image vectors and make the image graph's features of them: each item keeps its own text half, if there is one."""
+        weight, text_NT = self.model.config.image_text_weight, self.features["text"]
+        width = self.features["image"].shape[1] - (text_NT.shape[1] if weight else 0)
         feature_BF = torch.as_tensor(np.asarray(features_BF.detach().cpu() if isinstance(features_BF, Tensor) else features_BF))
-        if feature_BF.ndim != 2 or feature_BF.shape[1] != known_NF.shape[1]:
-            raise ValueError(
-                f"image features have shape {tuple(feature_BF.shape)}, but (B, {known_NF.shape[1]}) of `{self.image_feature}` is needed."
-            )
+        if feature_BF.ndim != 2 or feature_BF.shape[1] != width:
+            raise ValueError(f"image features have shape {tuple(feature_BF.shape)}, but (B, {width}) of `{self.image_feature}` is needed.")
         if not torch.isfinite(feature_BF).all():
             raise ValueError("an image feature holds a value that is not finite.")
-        return normalise_rows(feature_BF.to(known_NF))
+        return join_text(normalise_rows(feature_BF.to(text_NT)), text_NT[item_B], weight=weight)
 
     def _find_users(self, user_ids: Ids) -> Tensor:
         return self._find(self.user_index, user_ids, "user")

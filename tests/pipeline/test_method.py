@@ -14,6 +14,7 @@ from pipeline.conditioning.fit import MapperConfig
 from pipeline.embedding import EmbeddingConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import BLOCKS, load_params
+from pipeline.ranker.fit import RankerConfig
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.retrieval.history import RetrievalConfig
 
@@ -28,6 +29,7 @@ PRINTED = {
     "preference.reference_in_prompt": "none",  # eq. 6 to 9
     "mapper.prompt": "caption",  # GILL
     "mapper.pointing_steps": 0,  # none is mentioned
+    "ranker.image_text_weight": 0.0,  # MICRO
     "calibrator.attention": "literal",  # eq. 9
     "calibrator.fusion": "concat",  # eq. 9
     "calibrator.init_scale": 10.0,  # without effect
@@ -40,7 +42,7 @@ PRINTED = {
     "reflection.baseline": "none",  # eq. 12
     "reflection.calibration": "literal",  # eq. 13
     "reflection.semantic": "literal",  # eq. 14
-    "reflection.retrieved_feature": "visual",  # eq. 4, 5
+    "reflection.retrieved_feature": "clip_image",  # eq. 13 needs the width of the generator's text
     "reflection.keep": "last",  # no validation
 }
 CONFIGS = {
@@ -48,6 +50,7 @@ CONFIGS = {
     "retrieval": RetrievalConfig,
     "preference": PreferenceConfig,
     "mapper": MapperConfig,
+    "ranker": RankerConfig,
     "calibrator": CalibratorConfig,
     "reflection": ReflectionConfig,
 }

@@ -47,7 +47,13 @@ def test_nothing_that_is_trained_or_drawn_depends_on_the_second_ranker(name: str
     assert "ranker_check" not in upstream
     assert not set(CHECK_PARAMS) & set(stages[name]["params"])
     assert not any(word in stages[name]["cmd"] for word in ("ranker_check", "ranker-check", "check_embeddings", "check-embeddings"))
-    assert not {"pipeline/models/backbone.py", "stages/ranker_check.py"} & set(compute_closure(REPO / "stages" / f"{name}.py"))
+    assert "stages/ranker_check.py" not in compute_closure(REPO / "stages" / f"{name}.py")
+
+
+@pytest.mark.parametrize("profile", ["embedded", "paper"])
+def test_the_two_rankers_see_by_different_models(profile: str) -> None:
+    models = yaml.safe_load((REPO / "conf" / "models" / f"{profile}.yaml").read_text(encoding="utf-8"))["models"]
+    assert len({models["visual"], models["check_visual"]}) == 2
 
 
 def test_the_evaluation_depends_on_both_rankers() -> None:

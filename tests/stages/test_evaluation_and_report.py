@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from pipeline.artifacts import read_json, read_table, write_table
 from pipeline.data.images import decode_image
-from pipeline.models.backbone import load_check_encoder
-from pipeline.models.encoders import VisualEncoder, load_clip
+from pipeline.models.encoders import VisualEncoder, load_clip, load_visual
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
@@ -120,7 +119,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_tables(folder)
     models = save_models(folder)
     save_tiny_ranker(folder / "ranker.safetensors", encoder=load_clip(str(models["clip"])))
-    save_tiny_ranker(folder / "check.safetensors", image_feature="check_visual", encoder=load_check_encoder(str(models["check_visual"])))
+    save_tiny_ranker(folder / "check.safetensors", image_feature="check_visual", encoder=load_visual(str(models["check_visual"])))
     runtime = {"device": "cpu", "num_threads": 1, "checkpoint_every": 1}
     shown = {"title": "<i>tiny</i>", "num_users": 2, "num_concepts": 2, "num_rejected": 5}
     params = {"seed": 0, "runtime": runtime, "models": models, "evaluation": EVALUATION, "report": shown}

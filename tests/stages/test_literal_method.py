@@ -43,14 +43,14 @@ def project(tmp_path: Path, models: dict[str, str]) -> Project:
 
 
 def widen_vectors(path: Path) -> None:
-    """Give `semantic` and `visual` the width of a token: the printed eq. 13 and 14 compare them with rows of tokens."""
+    """Give `semantic` and `clip_image` the width of a token: the printed eq. 13 and 14 compare them with rows of tokens."""
     narrow = read_table(path, EMBEDDINGS)
     wide_ND = torch.nn.functional.normalize(torch.randn(len(narrow), TOKEN_DIM, generator=torch.Generator().manual_seed(4)), dim=1).numpy()
     rows = [
-        {"item_id": item_id, "semantic": wide_ND[n], "visual": wide_ND[n], "clip_image": get_matrix(narrow, "clip_image")[n]}
+        {"item_id": item_id, "semantic": wide_ND[n], "visual": get_matrix(narrow, "visual")[n], "clip_image": wide_ND[n]}
         for n, item_id in enumerate(narrow["item_id"].to_pylist())
     ]
-    dims = {"semantic": TOKEN_DIM, "visual": TOKEN_DIM, "clip_image": CLIP_DIM}
+    dims = {"semantic": TOKEN_DIM, "visual": CLIP_DIM, "clip_image": TOKEN_DIM}
     write_table(path, build_table(rows, EMBEDDINGS, dims=dims), EMBEDDINGS, provenance={})
 
 

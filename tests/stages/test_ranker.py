@@ -72,7 +72,7 @@ def test_the_second_ranker_has_another_encoder_and_seed_and_all_else_alike(tmp_p
     assert sorted(path.name for path in (tmp_path / "check").iterdir()) == sorted(FILES)
     assert "ranker_check: 240 rows in, 240 computed, 0 reused, 0 rejected" in result.stdout
     first, second = load_ranker(tmp_path / "ranker/ranker.safetensors"), load_ranker(tmp_path / "check/ranker.safetensors")
-    assert (first.image_feature, second.image_feature) == ("clip_image", "check_visual")
+    assert (first.image_feature, second.image_feature) == ("visual", "check_visual")
     assert (first.item_ids, first.user_ids, first.model.config) == (second.item_ids, second.user_ids, second.model.config)
     assert second.features["image"].shape == (120, 9)
     assert torch.equal(first.features["text"], second.features["text"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone, load_check_encoder
-from pipeline.models.encoders import ClipEncoder, VitEncoder
+from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
+from pipeline.models.encoders import ClipEncoder, VitEncoder, load_visual
 from tests.tiny_encoders import save_tiny_backbone, save_tiny_clip, save_tiny_vit
 
 
@@ -41,7 +41,7 @@ def test_a_vector_holds_the_mean_of_every_stages_map_each_of_the_same_length(fol
 
 
 def test_vectors_are_unit_float32_rows_whatever_the_size_and_the_batch(folder: Path) -> None:
-    encoder = load_check_encoder(str(folder))
+    encoder = load_visual(str(folder))
     images = [*make_images(2), *make_images(1, 16), Image.new("RGB", (300, 20), "red")]
     vector_BD = encoder.encode_images(images)
     assert vector_BD.dtype == torch.float32
@@ -57,9 +57,9 @@ def test_the_weights_are_frozen(folder: Path) -> None:
     assert not backbone.trunk.training
 
 
-def test_the_check_encoder_may_be_a_backbone_a_clip_or_a_vit(folder: Path, tmp_path: Path) -> None:
+def test_an_image_encoder_may_be_a_backbone_a_clip_or_a_vit(folder: Path, tmp_path: Path) -> None:
     clip, vit = save_tiny_clip(tmp_path / "clip"), save_tiny_vit(tmp_path / "vit")
     assert [is_backbone(str(path)) for path in (folder, clip, vit, tmp_path)] == [True, False, False, False]
-    assert isinstance(load_check_encoder(str(folder)), BackboneEncoder)
-    assert isinstance(load_check_encoder(str(clip)), ClipEncoder)
-    assert isinstance(load_check_encoder(str(vit)), VitEncoder)
+    assert isinstance(load_visual(str(folder)), BackboneEncoder)
+    assert isinstance(load_visual(str(clip)), ClipEncoder)
+    assert isinstance(load_visual(str(vit)), VitEncoder)

@@ -37,7 +37,7 @@ def test_the_papers_clips_are_known_to_open_clip_and_its_openai_weights_get_thei
     paper = read_profile("paper")
     assert build_clip_request(str(paper["clip"]))[1]["force_quick_gelu"] is True
     assert build_clip_request(str(paper["metric_clip"]))[1]["pretrained"] == "laion2b_s32b_b79k"
-    assert paper["clip"] == paper["visual"]
+    assert paper["clip"] == paper["check_visual"] != paper["visual"]
 
 
 @pytest.mark.parametrize("value", [None, "", 3])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
@@ -35,11 +36,18 @@ def take_images(data: RankerData, item_ids: list[str]) -> Tensor:
     return data.features["image"][[data.item_ids.index(item_id) for item_id in item_ids]]
 
 
+def take_vectors(embeddings: pa.Table, data: RankerData, item_ids: list[str]) -> Tensor:
+    vector_of = dict(zip(embeddings["item_id"].to_pylist(), embeddings["visual"].to_pylist(), strict=True))
+    return torch.tensor([vector_of[item_id] for item_id in item_ids], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_original_image_gives_the_original_score_and_rank(world: Callable, tiny_config: Callable, layers: int) -> None:
-    data, scorer = make_scorer(world(40, 120), tiny_config(item_layers=layers))
+def test_the_original_image_gives_the_original_score_and_rank(world: Callable, tiny_config: Callable, layers: int, weight: float) -> None:
+    tables = world(40, 120)
+    data, scorer = make_scorer(tables, tiny_config(item_layers=layers, image_text_weight=weight))
     users, references, histories = list_cases(data)
-    images = take_images(data, references)
+    images = take_vectors(tables[2], data, references)
     torch.testing.assert_close(scorer.score_substituted(users, references, images), scorer.score_original(users, references), rtol=0, atol=1e-6)
     original = scorer.rank_original(users, references, exclude=histories)
     substituted = scorer.rank_substituted(users, references, images, exclude=histories)
@@ -52,18 +60,21 @@ def test_the_original_image_gives_the_original_score_among_exact_duplicates(worl
     interactions, cases, embeddings = world(40, 120)
     rows = embeddings.to_pylist()
     for row in rows[:40]:  # more duplicates than neighbours
-        row["clip_image"] = rows[0]["clip_image"]
+        row["visual"] = rows[0]["visual"]
     data, scorer = make_scorer((interactions, cases, embeddings.from_pylist(rows, schema=embeddings.schema)), tiny_config(), drift=0.0)
     users, items = ["user-000"] * 40, list(data.item_ids[:40])
     substituted = scorer.score_substituted(users, items, take_images(data, items))
     torch.testing.assert_close(substituted, scorer.score_original(users, items), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("num_items", "bound"), [(400, 1e-3), (1500, 3e-4)])
-def test_the_local_rule_agrees_with_a_rebuild_of_the_graphs(world: Callable, tiny_config: Callable, num_items: int, bound: float) -> None:
-    data, scorer = make_scorer(world(60, num_items, dim=32), tiny_config(embedding_dim=64, num_neighbors=10))
+@pytest.mark.parametrize(("num_items", "bound", "weight"), [(400, 1e-3, 0.0), (1500, 3e-4, 0.0), (1500, 3e-4, 0.7)])
+def test_the_local_rule_agrees_with_a_rebuild_of_the_graphs(
+    world: Callable, tiny_config: Callable, num_items: int, bound: float, weight: float
+) -> None:
+    tables = world(60, num_items, dim=32)
+    data, scorer = make_scorer(tables, tiny_config(embedding_dim=64, num_neighbors=10, image_text_weight=weight))
     users, references, histories = (column[:20] for column in list_cases(data))
-    images = take_images(data, references).flip(0)
+    images = take_vectors(tables[2], data, references).flip(0)
     local = scorer.score_substituted(users, references, images)
     local_rank = scorer.rank_substituted(users, references, images, exclude=histories)
     exact, exact_rank = [], []
@@ -77,6 +88,17 @@ def test_the_local_rule_agrees_with_a_rebuild_of_the_graphs(world: Callable, tin
     assert error < bound
     assert error < 0.01 * movement
     assert (local_rank - torch.cat(exact_rank)).abs().float().mean() < 1.0
+
+
+def test_an_image_is_joined_with_the_text_of_the_item_whose_place_it_takes(world: Callable, tiny_config: Callable) -> None:
+    tables = world(40, 120)
+    data, scorer = make_scorer(tables, tiny_config(image_text_weight=0.7))
+    image_1F, text_1T = take_vectors(tables[2], data, ["item-0007"]), data.features["text"][3:4].double()
+    joined_BF = scorer.replace_images(["item-0003"], image_1F).features["image"]
+    torch.testing.assert_close(joined_BF[3], torch.cat([image_1F, 0.7 * text_1T], dim=1)[0] / (1 + 0.7**2) ** 0.5, rtol=0, atol=1e-6)
+    torch.testing.assert_close(joined_BF[4], scorer.features["image"][4], rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"have shape \(1, 24\), but \(B, 12\) of `visual` is needed"):
+        scorer.score_substituted(["user-000"], ["item-0003"], joined_BF[3:4])
 
 
 class Products(TorchDispatchMode):
@@ -208,7 +230,7 @@ def test_a_saved_ranker_scores_as_before_and_its_file_is_byte_stable(world: Call
     loaded = load_ranker(tmp_path / "a")
     direct = build_scorer(model.state_dict(), data.features, data.train_P2, config=config, **ids)
     assert torch.equal(loaded.score_all(data.user_ids), direct.score_all(data.user_ids))
-    assert (loaded.user_ids, loaded.item_ids, loaded.image_feature) == (data.user_ids, data.item_ids, "clip_image")
+    assert (loaded.user_ids, loaded.item_ids, loaded.image_feature) == (data.user_ids, data.item_ids, "visual")
 
 
 def test_what_the_ranker_does_not_know_is_named(world: Callable, tiny_config: Callable, tmp_path: Path) -> None:
