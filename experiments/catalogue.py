@@ -8,6 +8,8 @@ Readings where the paper is silent:
 2. r = 1 subtracts the unperturbed image's reward (`center`): the mean over one perturbation would leave no signal.
 3. "Without rank reward" is alpha = 0; r = 0 drops the same loss and stands on the axis of r as a check.
 4. Figure 2 names its two metrics nowhere; here they are R@10 and N@10 of the drawn image, with CPS and CPIS.
+5. The readings of the reward and of its baseline are compared at the last step: by validation the step before any training is kept
+   where a reading only does harm.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 MAIN = "ragar"
 TEXT_ONLY = "sd"  # the image of the reference's text alone
 KEYWORD_ONLY = "keywords"  # the image of the reference's text and the whole history's keywords
+RETRIEVED = "retrieved"  # the image of the reference's text and the retrieved items' keywords as a plain prompt
 GLOBAL = "global"  # the image of the global preference E^g
 TRUTH = "truth"
 ORIGINAL = "original"
@@ -84,20 +87,22 @@ def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[ob
 
 K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19))
 R_POINTS = _sweep("r", "reflection.num_perturbations", (0, 1, 3, 5, 7), {1: ("reflection.baseline=center",)})
-KEYWORD_POINTS = tuple(
-    Point(source, Run(f"keywords-{source}", (f"preference.keywords_from={source}", f"preference.global_from={source}")))
-    for source in ("retrieved", "weighted", "all")
-)
+KEYWORD_POINTS = _sweep("keywords", "preference.keywords_from", ("retrieved", "weighted", "all"))
+GLOBAL_POINTS = _sweep("global", "preference.global_from", ("all", "weighted"))
+TEXT_POINTS = _sweep("text", "embedding.semantic_text", ("text+category", "text"))
+GRAPH_POINTS = _sweep("image-text", "ranker.image_text_weight", (0.7, 0.0))
 STRATEGY_POINTS = (
     Point("Ret", Run("ret", ("retrieval.strategy=ret",))),
     Point("Exp-Ret", Run("exp-ret", ("retrieval.strategy=exp-ret",))),
     Point("Random", Run("random", ("retrieval.strategy=random",))),
 )
+LAST = "reflection.keep=last"
 REWARD_POINTS = (
-    Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost",))),
-    Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped",))),
-    Point("(C) as printed", Run("reward-c", ("reflection.reward=literal",))),
+    Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost", LAST))),
+    Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped", LAST))),
+    Point("(C) as printed", Run("reward-c", ("reflection.reward=literal", LAST))),
 )
+BASELINE_POINTS = tuple(Point(name, Run(f"baseline-{name}", (f"reflection.baseline={name}", LAST))) for name in ("mean", "none"))
 SEED_POINTS = tuple(Point(f"seed {seed}", Run(f"seed-{seed}", (f"seed={seed}",))) for seed in (0, 1, 2))
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
@@ -134,12 +139,16 @@ EXPERIMENTS = (
     Experiment(
         "ablation",
         "Ablation: our readings against the printed ones",
-        "The method as printed, the source of the keywords, the readings (A), (B), (C) of the reward, and the baseline of eq. 12.",
+        "The method as printed, what retrieval reads, whose keywords p_g and E^g name, the ranker's image graph, the readings (A), (B), (C) of "
+        "the reward, and the baseline of eq. 12.",
         (
             Group("readings", (Point("default", DEFAULT), Point("as printed", Run("literal", ("method=literal",))))),
-            Group("keywords from", KEYWORD_POINTS),
+            Group("retrieval reads", TEXT_POINTS),
+            Group("keywords of p_g from", KEYWORD_POINTS),
+            Group("keywords of E^g from", GLOBAL_POINTS),
+            Group("text in the image graph", GRAPH_POINTS),
             Group("reward", REWARD_POINTS),
-            Group("baseline", _sweep("baseline", "reflection.baseline", ("mean", "none"))),
+            Group("baseline", BASELINE_POINTS),
         ),
         (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
     ),
@@ -149,7 +158,7 @@ EXPERIMENTS = (
         "Users, models and noise drawn anew; RAGAR beside the keyword-only and the global-preference image of the same seed.",
         (Group("seeds", SEED_POINTS),),
         (*JUDGED, CONCEPT, CONCEPT_TOP5),
-        methods=(TEXT_ONLY, KEYWORD_ONLY, GLOBAL, MAIN, TRUTH),
+        methods=(TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, GLOBAL, MAIN, TRUTH),
         compared_with=MAIN,
     ),
     Experiment(

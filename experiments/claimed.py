@@ -21,6 +21,7 @@ from experiments.catalogue import (
     MAIN,
     NDCG,
     RECALL,
+    RETRIEVED,
     SEED_POINTS,
     STRATEGY_POINTS,
     STYLE,
@@ -49,6 +50,7 @@ MIN_STYLE = 0.80
 MIN_STYLE_GAIN = 0.20  # over the same system without retrieval
 MAX_CONCEPT_LOSS = 0.05
 MAX_SECONDS = {"ranker": 90.0, "reflection": 300.0}
+PLAIN = "a plain prompt of the retrieved items' keywords"
 BEATEN = {KEYWORD_ONLY: "the keyword-only image", GLOBAL: "the global-preference image"}
 WORDS = {
     STYLE: "style accuracy",
@@ -116,6 +118,13 @@ def list_quality_claims() -> Iterator[Claim]:
                 "seeds",
                 lambda e, method=method, metric=metric: check_gain(e.get(DEFAULT), e.get(DEFAULT, method), metric),
             )
+    for metric in JUDGED:
+        yield Claim(
+            f"not-worse-than-{RETRIEVED}-{metric.replace('_', '-')}",
+            f"RAGAR loses nothing against {PLAIN} on {WORDS[metric]}",
+            "seeds",
+            lambda e, metric=metric: check_no_loss(e.get(DEFAULT), e.get(DEFAULT, RETRIEVED), metric),
+        )
     yield Claim(
         "concept-kept",
         f"RAGAR's top-5 concept accuracy is within {MAX_CONCEPT_LOSS} of the keyword-only image's",

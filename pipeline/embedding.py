@@ -3,7 +3,8 @@
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
 than pictures; `text` is the item's text alone, which says nothing of its look: items that merely look like the reference are not
-taken for related. The paper's formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
+taken for related; `text+category` appends the catalogue's category, as the text features of MICRO's data do. The paper's formula
+is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
 (4) The paper has no second ranker. Its vectors are a table of their own, so that another check encoder changes no other table.
 """
 
@@ -35,7 +36,7 @@ NO_TEXT = "The item has neither a caption nor a text."
 class EmbeddingConfig:
     """What is encoded, and in batches of which size."""
 
-    semantic_text: Literal["caption", "caption+text", "text"]
+    semantic_text: Literal["caption", "caption+text", "text", "text+category"]
     batch_size: int
     max_rejected_fraction: float
 
@@ -95,18 +96,21 @@ def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> 
     """Build one unit of work an item, identified by its image's bytes and the text that is encoded."""
     caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
     rows = []
-    for item_id, image, text in zip(items["item_id"].to_pylist(), items["image"].to_pylist(), items["text"].to_pylist(), strict=True):
-        payload = (image["bytes"] or b"", build_semantic_text(caption_of.get(item_id, ""), text, config.semantic_text))
+    columns = (items[name].to_pylist() for name in ("item_id", "image", "text", "category"))
+    for item_id, image, text, category in zip(*columns, strict=True):
+        payload = (image["bytes"] or b"", build_semantic_text(caption_of.get(item_id, ""), text, config.semantic_text, category=category or ""))
         rows.append(Row(key=item_id, inputs=payload, payload=payload))
     return rows
 
 
-def build_semantic_text(caption: str, text: str, kind: str) -> str:
+def build_semantic_text(caption: str, text: str, kind: str, *, category: str = "") -> str:
     """Return the text that stands for an item in eq. 2, in one line; empty if the item has neither caption nor text."""
-    caption, text = " ".join(caption.split()), " ".join(text.split())
+    caption, text, category = (" ".join(part.split()) for part in (caption, text, category))
+    if kind == "text+category" and text and category:
+        return f"{text}, {category}"
     if kind == "caption+text" and caption and text:
         return f"{caption.rstrip('.')}. {text}"
-    return text or caption if kind == "text" else caption or text
+    return text or caption if kind in ("text", "text+category") else caption or text
 
 
 def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> list[dict[str, Any] | Rejection]:

@@ -100,6 +100,7 @@ PREFERENCES = Table(
         "keywords": STRINGS,  # w', most frequent first
         "counts": pa.list_(pa.float32()),  # items (or weight) that hold the keyword
         "keyword_prompt": pa.string(),  # the reference's text and the whole history's keywords, to compare with
+        "retrieved_prompt": pa.string(),  # the reference's text and w', to compare with
         "global_prompt": pa.string(),  # text of E^g
         "detailed_prompt": pa.string(),  # p_g without the [IMG] tokens
     },

@@ -2,14 +2,16 @@
 
 Not in the paper, whose calibrator starts untrained: an untrained projection of E^txt points nowhere, and a few steps of policy
 gradient cannot teach it to. E^g names what a user likes in all things; the caption of the rehearsed item says which of that
-belongs here. The mean attention of E^d's rows is to cover every word of E^g that occurs in the caption, each with an equal share.
-The mapper stays as it is. The phase takes seconds and begins anew after a kill.
+belongs here. The mean attention of E^d's rows is to cover the words of E^g that occur in the caption, each by its inverse document
+frequency, log(captions / captions that hold it): a word of every caption tells nothing. The item's own name is left out: it stands
+in E^g once, without a rival. The mapper stays as it is. The phase takes seconds and begins anew after a kill.
 
 Legend: N rehearsals, B of them in a batch, K tokens of an encoded prompt, d token width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.conditioning.fit import STAGE, MapperConfig, choose_batch
 from pipeline.conditioning.rehearsal import Rehearsal
 from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.keywords.prompts import flatten_text
 from pipeline.runtime import progress
 
 if TYPE_CHECKING:
@@ -42,18 +45,21 @@ def list_parts(prompt: str, tokenizer: Any, *, num_tokens: int) -> list[tuple[st
     return found
 
 
-def find_places(prompt: str, caption: str, tokenizer: Any, *, num_tokens: int) -> list[list[int]]:
-    """Find the parts of a prompt that a caption holds as whole words -> the places of each one's tokens."""
-    spoken = f" {' '.join(caption.lower().split())} "
-    return [places for part, places in list_parts(prompt, tokenizer, num_tokens=num_tokens) if f" {part.lower()} " in spoken]
+def holds(caption: str, part: str) -> bool:
+    """Say whether a caption holds a part of a prompt as whole words."""
+    return f" {' '.join(part.lower().split())} " in f" {' '.join(caption.lower().split())} "
 
 
-def build_targets(prompts: Sequence[str], captions: Sequence[str], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:
-    """Build the share of attention that each token of E^g is to get -> (N, K); a row of zeros if the caption holds no word of the prompt."""
-    target_NK = torch.zeros(len(prompts), num_tokens)
-    for row, (prompt, caption) in enumerate(zip(prompts, captions, strict=True)):
-        for places in find_places(prompt, caption, tokenizer, num_tokens=num_tokens):
-            target_NK[row, places] = 1.0 / len(places)
+def build_targets(rehearsals: Sequence[Rehearsal], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:
+    """Build the share of attention that each token of E^g is to get -> (N, K); a row of zeros if the caption holds no telling word of the prompt."""
+    target_NK = torch.zeros(len(rehearsals), num_tokens)
+    frequency_of: dict[str, int] = {}
+    for row, rehearsal in enumerate(rehearsals):
+        for part, places in list_parts(rehearsal.global_prompt, tokenizer, num_tokens=num_tokens):
+            if part.lower() != flatten_text(rehearsal.reference_text).lower() and holds(rehearsal.caption, part):
+                if part not in frequency_of:
+                    frequency_of[part] = sum(holds(other.caption, part) for other in rehearsals)
+                target_NK[row, places] = math.log(len(rehearsals) / frequency_of[part]) / len(places)
     return target_NK / target_NK.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
@@ -79,9 +85,8 @@ def teach_pointing(
     """Train the calibrator in place on all but the last `held_out_captions` rehearsals; return how much attention those put on the right words."""
     rows = [{"detailed_prompt": rehearsal.detailed_prompt, "global_prompt": rehearsal.global_prompt} for rehearsal in rehearsals]
     inputs = compute_condition_inputs(rows, llm=llm, diffusion=diffusion, conditioner=conditioner, batch_size=config.states_batch_size)
-    prompts, captions = [row["global_prompt"] for row in rows], [rehearsal.caption for rehearsal in rehearsals]
     device = conditioner.img_vectors_LD.device
-    target_NK = build_targets(prompts, captions, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
+    target_NK = build_targets(rehearsals, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
     with torch.no_grad():
         parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
     mapped_NKD, num_train = torch.cat(parts), len(rows) - config.held_out_captions

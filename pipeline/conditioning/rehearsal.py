@@ -29,6 +29,7 @@ class Rehearsal:
     detailed_prompt: str  # p_g
     global_prompt: str  # text of E^g
     caption: str  # what is to be said
+    reference_text: str  # what the item is called
 
 
 def build_rehearsals(
@@ -43,8 +44,9 @@ def build_rehearsals(
         preference, items=tables["items"], captions=tables["captions"], keywords=tables["keywords"], retrieved=build_table(retrieved, RETRIEVED)
     )
     row_of = {row["case_id"]: row for row in build_preferences(cases, builder)[0]}
-    found = [(row_of[case["case_id"]], caption_of[case["reference_id"]]) for case in chosen if case["case_id"] in row_of]
-    return [Rehearsal(row["detailed_prompt"], row["global_prompt"], caption) for row, caption in found]
+    text_of = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["text"].to_pylist(), strict=True))
+    found = [(row_of[case["case_id"]], case["reference_id"]) for case in chosen if case["case_id"] in row_of]
+    return [Rehearsal(row["detailed_prompt"], row["global_prompt"], caption_of[item_id], text_of[item_id]) for row, item_id in found]
 
 
 def choose_cases(cases: pa.Table, caption_of: dict[str, str], *, count: int, seed: int) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ class Case:
     history: tuple[str, ...]  # oldest first
     keywords: tuple[str, ...]  # w', most frequent first
     keyword_prompt: str  # the reference's text and the whole history's keywords
+    retrieved_prompt: str  # the reference's text and w'
     global_prompt: str  # text of E^g
     detailed_prompt: str  # p_g without the [IMG] tokens
 
@@ -51,6 +52,7 @@ def build_case(row: dict[str, Any], preference: dict[str, Any]) -> Case:
         history=tuple(row["history"]),
         keywords=tuple(preference.get("keywords", ())),
         keyword_prompt=preference.get("keyword_prompt", ""),
+        retrieved_prompt=preference.get("retrieved_prompt", ""),
         global_prompt=preference.get("global_prompt", ""),
         detailed_prompt=preference.get("detailed_prompt", ""),
     )

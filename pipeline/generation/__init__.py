@@ -11,7 +11,8 @@ METHODS: dict[str, Callable[[Studio], Method]] = {
     "original": copies.build_original,  # the reference as it is: the floor of every table
     "truth": copies.build_truth,  # what the user really wanted to see: the ceiling
     "sd": sd.build_method,
-    "keywords": keyword_prompt.build_method,
+    "keywords": keyword_prompt.build_keywords,
+    "retrieved": keyword_prompt.build_retrieved,
     "global": global_preference.build_method,
     "ragar": ragar.build_method,
 }

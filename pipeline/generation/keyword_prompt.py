@@ -1,11 +1,21 @@
-"""Method `keywords`: the image of the reference's text and the whole history's keywords (eq. 6 as printed) as a plain prompt: no retrieval."""
+"""Methods `keywords` and `retrieved`: the reference's text and keywords as a plain prompt, without calibrator and language model states.
+
+`keywords` names those of the whole history (eq. 6 as printed: no retrieval), `retrieved` those that p_g names.
+"""
 
 from __future__ import annotations
 
 from pipeline.generation.studio import Method, Studio
 from pipeline.generation.texts import TextMethod
 
+EMPTY = "The keyword prompt is empty."
 
-def build_method(studio: Studio) -> Method:
-    """Build the method."""
-    return TextMethod(studio, lambda case: case.keyword_prompt, "The keyword prompt is empty.")
+
+def build_keywords(studio: Studio) -> Method:
+    """Build the method `keywords`."""
+    return TextMethod(studio, lambda case: case.keyword_prompt, EMPTY)
+
+
+def build_retrieved(studio: Studio) -> Method:
+    """Build the method `retrieved`."""
+    return TextMethod(studio, lambda case: case.retrieved_prompt, EMPTY)

@@ -2,9 +2,10 @@
 
 Departures from the paper:
 1. Retrieval has no influence on a drawn image as printed, for eq. 6 counts over the whole history; yet figures 1 and 4 and the text
-   say that unrelated items are left out. Here p_g (`keywords_from`) and E^g (`global_from`) name the keywords of the retrieved items,
-   each counted by its weight of eq. 5 (`weighted`) or once (`retrieved`); `all` is the printed reading. The prompt of the whole
-   history's keywords is kept beside them, as the image that RAGAR is compared with.
+   say that unrelated items are left out. Here p_g (`keywords_from`) names the keywords of the retrieved items, each counted by its
+   weight of eq. 5 (`weighted`) or once (`retrieved`); `all` is the printed reading. E^g (`global_from`, the same choices) stays the
+   whole history's, as printed: what a user likes in all things, of which p_g says what belongs here. Plain prompts of the whole
+   history's and of p_g's keywords are kept beside them, as the images that RAGAR is compared with.
 2. As printed, nothing of the reference enters the prompts, so an unseen reference could not be drawn. `reference_in_prompt: text`
    (our default) puts its text first in the text of E^g and into p_g; `text+caption` puts its caption into p_g as well, which says how the
    reference looks now, and `none` is the printed reading.
@@ -119,6 +120,7 @@ class PreferenceBuilder:
             "keywords": words,
             "counts": [entry.count for entry in chosen],
             "keyword_prompt": build_global_prompt(all_words, reference_text=shown_text),
+            "retrieved_prompt": build_global_prompt(words, reference_text=shown_text),
             "global_prompt": build_global_prompt(global_words, reference_text=shown_text),
             "detailed_prompt": build_detailed_prompt(
                 words, reference_text=shown_text, reference_caption=caption if shown == "text+caption" else None

@@ -8,13 +8,14 @@ from typing import Any
 from pipeline.metrics.definitions import Metric
 
 BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
-ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "keywords", "global", "ragar", "truth")
+ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "keywords", "retrieved", "global", "ragar", "truth")
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
     "sd": "the reference's text alone",
     "keywords": "reference and the whole history's keywords",
-    "global": "reference and the retrieved items' keywords",
+    "retrieved": "reference and the retrieved items' keywords",
+    "global": "the global preference alone",
     "ragar": "retrieval, calibration, reflection",
 }
 Entry = Mapping[str, Any]  # value, low, high, n

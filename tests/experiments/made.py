@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.catalogue import DEFAULT, EXPERIMENTS, GLOBAL, KEYWORD_ONLY, MAIN, ORIGINAL, TEXT_ONLY, TRUTH, Run, list_runs
+from experiments.catalogue import DEFAULT, EXPERIMENTS, GLOBAL, KEYWORD_ONLY, MAIN, ORIGINAL, RETRIEVED, TEXT_ONLY, TRUTH, Run, list_runs
 from experiments.claimed import Evidence
 from experiments.results import RunResult
 from pipeline.metrics.definitions import Metric, define_metrics
 
-METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, GLOBAL, MAIN, TRUTH)
+METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, GLOBAL, MAIN, TRUTH)
 METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
-SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "reward-a", "baseline-mean", "seed-0")
+SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "global-all", "text-text+category", "image-text-0.7", "seed-0")
 K_QUALITY = {"k-0": 0.4, "k-1": 0.6, "k-3": 0.8, "k-7": 0.85, "k-10": 0.7, "k-19": 0.6}
 
 
@@ -39,15 +39,15 @@ def good(run: str, method: str, metric: str) -> float:
     if metric.startswith("concept"):
         return 0.9
     if method != MAIN:
-        return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, GLOBAL: 0.5, TRUTH: 1.0}[method]
+        return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, RETRIEVED: 0.4, GLOBAL: 0.5, TRUTH: 1.0}[method]
     return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "steps-0": 0.7, "alpha-0": 0.8}.get(run, 0.9)
 
 
 def bad(run: str, method: str, metric: str) -> float:
-    """Give the quality in a world where no claim holds: everything is alike, and reflection made it worse."""
+    """Give the quality in a world where no claim holds: everything is alike, but reflection made it worse and a plain prompt is better."""
     if metric.startswith("concept") and method == KEYWORD_ONLY:
         return 0.9
-    return 0.7 if run == "steps-0" else 0.5
+    return 0.7 if run == "steps-0" or method == RETRIEVED else 0.5
 
 
 def make_evidence(quality: Quality, *, num_users: int = 200, share: float | None = 1.0, seconds: float = 40.0) -> Evidence:

@@ -10,14 +10,19 @@ import pytest
 import yaml
 
 from experiments.catalogue import (
+    BASELINE_POINTS,
     DEFAULT,
     DISTANCE,
     EXPERIMENTS,
+    GLOBAL_POINTS,
+    GRAPH_POINTS,
     K_POINTS,
+    KEYWORD_POINTS,
     R_POINTS,
     REWARD_POINTS,
     SEED_POINTS,
     STRATEGY_POINTS,
+    TEXT_POINTS,
     Run,
     get_experiment,
     list_runs,
@@ -57,9 +62,18 @@ def test_an_override_sets_the_value_that_it_names(run: Run) -> None:
         assert found == yaml.safe_load(value), override
 
 
-@pytest.mark.parametrize("points", [K_POINTS, R_POINTS, STRATEGY_POINTS, SEED_POINTS, REWARD_POINTS], ids=lambda points: points[0].run.name)
+SWEEPS = (K_POINTS, R_POINTS, STRATEGY_POINTS, SEED_POINTS, TEXT_POINTS, KEYWORD_POINTS, GLOBAL_POINTS, GRAPH_POINTS)
+
+
+@pytest.mark.parametrize("points", SWEEPS, ids=lambda points: points[0].run.name)
 def test_the_default_is_one_point_of_every_sweep(points: tuple) -> None:
     assert sum(compose(point.run) == compose(DEFAULT) for point in points) == 1
+
+
+def test_rewards_and_baselines_are_compared_at_the_last_step_and_share_the_default_reading() -> None:
+    composed = [compose(point.run) for point in (*REWARD_POINTS, *BASELINE_POINTS)]
+    assert {params["reflection"]["keep"] for params in composed} == {"last"}
+    assert composed[0] == composed[3] == {**compose(DEFAULT), "reflection": {**compose(DEFAULT)["reflection"], "keep": "last"}}
 
 
 def test_the_literal_method_is_the_config_group_of_that_name() -> None:

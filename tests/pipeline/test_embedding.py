@@ -129,10 +129,16 @@ def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encod
         ("", " ", "caption", ""),
         ("a neon dog", "Rex", "text", "Rex"),
         ("a dog", " ", "text", "a dog"),
+        ("a neon dog", "Rex\nthe dog", "text+category", "Rex the dog, pets"),
+        ("a dog", "", "text+category", "a dog"),
     ],
 )
 def test_the_semantic_text_is_the_caption_or_what_there_is(caption: str, text: str, kind: str, expected: str) -> None:
-    assert build_semantic_text(caption, text, kind) == expected
+    assert build_semantic_text(caption, text, kind, category=" pets") == expected
+
+
+def test_an_item_without_a_category_is_encoded_by_its_text() -> None:
+    assert build_semantic_text("a dog", "Rex", "text+category") == "Rex"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0])

@@ -90,7 +90,16 @@ def save_tables(folder: Path) -> None:
     ]
     embeddings = [dict.fromkeys(("semantic", "visual", "clip_image"), v) | {"item_id": i} for i, v in zip(ITEM_IDS, vectors, strict=True)]
     preferences = [
-        {"case_id": f"k{n}", "keywords": ["red"], "counts": [1.0], "keyword_prompt": "", "global_prompt": "", "detailed_prompt": ""} for n in range(2)
+        {
+            "case_id": f"k{n}",
+            "keywords": ["red"],
+            "counts": [1.0],
+            "keyword_prompt": "",
+            "retrieved_prompt": "",
+            "global_prompt": "",
+            "detailed_prompt": "",
+        }
+        for n in range(2)
     ]
     write("items", ITEMS, items)
     write("cases", CASES, cases)

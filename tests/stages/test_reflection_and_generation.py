@@ -150,6 +150,7 @@ class Project:
                         "keywords": ["red"],
                         "counts": [2.0],
                         "keyword_prompt": f"{case_id}, red",
+                        "retrieved_prompt": f"{case_id}, red",
                         "global_prompt": f"{case_id}, red",
                         "detailed_prompt": f"red {case_id}:",
                     }
@@ -274,7 +275,7 @@ def test_an_ablation_without_retrieval_needs_no_common_space(project: Project) -
 def test_every_method_draws_every_test_case_or_says_why_not(project: Project) -> None:
     project.reflect()
     calibrator = "reflection/calibrator.safetensors"
-    for method in ("original", "truth", "sd", "keywords", "global", "ragar"):
+    for method in ("original", "truth", "sd", "keywords", "retrieved", "global", "ragar"):
         project.generate(method, calibrator=calibrator)
         table = read_table(project.root / method / "generated.parquet", GENERATED)
         rejected = read_table(project.root / method / "rejected.parquet", REJECTED).to_pylist()

@@ -113,6 +113,7 @@ def test_preferences_hold_both_prompts_and_an_empty_reference_text_is_rejected(p
     row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
     assert (row["case_id"], row["keywords"], row["counts"]) == ("c0", ["neon", "dog"], [2.0, 1.0])
     assert row["global_prompt"] == "cow, neon, dog"
+    assert row["retrieved_prompt"] == "cow, neon, dog"
     assert row["keyword_prompt"] == "cow, neon, car"  # of the whole history, from the newest item on
     rejected = read_table(project.root / "preference/rejected.parquet", REJECTED).to_pylist()
     empty = "The text of the reference i4 is empty."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
 from pipeline.conditioning.conditioner import Conditioner, build_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
-from pipeline.conditioning.pointing import build_targets, compute_pointing_loss, find_places, teach_pointing
+from pipeline.conditioning.pointing import build_targets, compute_pointing_loss, holds, list_parts, teach_pointing
 from pipeline.conditioning.rehearsal import Rehearsal
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
@@ -24,9 +25,9 @@ SHAPE = MapperShape(
 CALIBRATOR = CalibratorConfig(attention="learned", fusion="concat", init_scale=10.0)
 SETTINGS = dataclasses.replace(CONFIG, pointing_steps=40, held_out_captions=2)
 REHEARSALS = [
-    Rehearsal(f"likes {style}: {thing}", f"{thing}, red, blue, car", f"a {style} {thing}")
-    for style in ("red", "blue")
-    for thing in ("dog", "cat", "cow")
+    Rehearsal(f"likes {style}: {thing}", f"{thing}, red, old", f"a {style} {thing}", thing)
+    for thing in ("ox", "ax", "pi")  # short: prompts have twelve tokens of one letter
+    for style in ("red", "old")
 ]
 
 
@@ -42,22 +43,35 @@ def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Di
     return teach_pointing(conditioner, REHEARSALS, SETTINGS, llm=llm, diffusion=diffusion, seed=0)
 
 
-def test_the_places_are_those_of_the_words_that_the_caption_holds(diffusion: Diffusion) -> None:
+def test_the_places_are_those_of_a_prompts_parts(diffusion: Diffusion) -> None:
     tokenizer = diffusion.pipeline.tokenizer
     prompt = "cow, red, car and much more that is cut off"
     token_ids = tokenizer(prompt, truncation=True, max_length=NUM_TOKENS)["input_ids"]
-    places = find_places(prompt, "a  Red cow cut off", tokenizer, num_tokens=NUM_TOKENS)
-    for word, found in zip(("cow", "red"), places, strict=True):
+    parts = list_parts(prompt, tokenizer, num_tokens=NUM_TOKENS)
+    assert [part for part, _ in parts] == ["cow", "red"]
+    for word, found in parts:
         assert [token_ids[place] for place in found] == tokenizer(word, add_special_tokens=False)["input_ids"]
-    assert find_places(prompt, "cowboys are redder", tokenizer, num_tokens=NUM_TOKENS) == []
 
 
-def test_every_word_has_an_equal_share_however_many_tokens_it_has(diffusion: Diffusion) -> None:
+def test_a_caption_holds_whole_words_only() -> None:
+    assert holds("a  Red cow", "red")
+    assert holds("a  Red cow", "red  Cow")
+    assert not holds("cowboys are redder", "cow")
+
+
+def test_a_telling_word_gets_more_attention_than_a_common_one_and_the_items_own_name_none(diffusion: Diffusion) -> None:
     tokenizer = diffusion.pipeline.tokenizer
-    target_NK = build_targets(["cow, red", "cow, red"], ["a red cow", "nothing"], tokenizer, num_tokens=NUM_TOKENS)
-    shares = [target_NK[0, places].sum().item() for places in find_places("cow, red", "a red cow", tokenizer, num_tokens=NUM_TOKENS)]
-    assert shares == pytest.approx([0.5, 0.5])
-    assert target_NK[1].sum() == 0
+    prompt = "ox, red, car"
+    captions = ("a red car and an ox", "an old car", "a car", "nothing", "a bee")
+    target_NK = build_targets([Rehearsal("", prompt, caption, "Ox") for caption in captions], tokenizer, num_tokens=NUM_TOKENS)
+    places = dict(list_parts(prompt, tokenizer, num_tokens=NUM_TOKENS))
+    shares = [{word: target_NK[row, places[word]].sum().item() for word in places} for row in range(len(captions))]
+    red, car = math.log(5 / 1), math.log(5 / 3)  # one caption of five is red, three hold a car
+    assert shares[0] == pytest.approx({"ox": 0.0, "red": red / (red + car), "car": car / (red + car)})
+    assert shares[2] == pytest.approx({"ox": 0.0, "red": 0.0, "car": 1.0})
+    assert target_NK[3].sum() == target_NK[4].sum() == 0
+    everywhere = build_targets([Rehearsal("", prompt, "a red car", "ox")] * 2, tokenizer, num_tokens=NUM_TOKENS)
+    assert everywhere.sum() == 0  # what every caption says tells nothing
 
 
 def test_the_loss_is_the_cross_entropy_and_refuses_to_broadcast() -> None:

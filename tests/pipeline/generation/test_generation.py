@@ -37,6 +37,7 @@ def make_case(index: int, *, truth_id: str | None = "item0", reference_id: str |
         history=("item0",),
         keywords=("neon",),
         keyword_prompt=f"red thing {index}",
+        retrieved_prompt=f"blue thing {index}",
         global_prompt=f"neon thing {index}",
         detailed_prompt="draw a neon thing",
     )
@@ -178,7 +179,7 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list(METHODS) == ["original", "truth", "sd", "keywords", "global", "ragar"]
+    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "global", "ragar"]
     with pytest.raises(ValueError, match="original, truth, sd, keywords, global, ragar"):
         build_method("dall-e", make_studio([]))
 
@@ -190,7 +191,15 @@ def make_case_row(case_id: str, split: str) -> dict[str, object]:
 def test_cases_are_those_of_the_splits_that_have_a_preference() -> None:
     rows = [make_case_row(name, split) for name, split in (("c", "test"), ("a", "test"), ("b", "train"), ("d", "test"))]
     preferences = [
-        {"case_id": name, "keywords": ["x"], "counts": [1.0], "keyword_prompt": "x", "global_prompt": "x", "detailed_prompt": "y"}
+        {
+            "case_id": name,
+            "keywords": ["x"],
+            "counts": [1.0],
+            "keyword_prompt": "x",
+            "retrieved_prompt": "x",
+            "global_prompt": "x",
+            "detailed_prompt": "y",
+        }
         for name in ("a", "b", "c")
     ]
     tables = (

@@ -108,6 +108,7 @@ def test_retrieval_changes_a_prompt_only_if_its_keywords_come_from_it() -> None:
     prompts = {name: build_row(global_from=name)["global_prompt"] for name in ("all", "retrieved")}
     assert prompts == {"all": "Truck, sticker, neon, pastel", "retrieved": "Truck, sticker, neon"}
     assert {build_row(global_from=name)["keyword_prompt"] for name in prompts} == {"Truck, sticker, neon, pastel"}
+    assert {build_row(global_from=name)["retrieved_prompt"] for name in prompts} == {"Truck, sticker, neon"}
     assert "neon, pastel" in build_row(keywords_from="all")["detailed_prompt"]
     assert "pastel" not in build_row()["detailed_prompt"]
 
