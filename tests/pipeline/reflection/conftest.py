@@ -140,6 +140,7 @@ def build_world(settings: dict[str, Any] | None = None) -> World:
             history=(),
             keywords=("neon",),
             keyword_prompt=f"thing{c}, neon",
+            retrieved_prompt=f"thing{c}, neon",
             global_prompt=f"a neon thing{c}",
             detailed_prompt=f"draw thing{c}",
         )

@@ -47,6 +47,7 @@ def batch(tools: ReflectionTools) -> CaseBatch:
             history=(),
             keywords=("neon",),
             keyword_prompt="",
+            retrieved_prompt="",
             global_prompt=f"a thing{c}",
             detailed_prompt="",
         )
