@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
-.PHONY: experiments fig2 fig5 table4 ablation seeds reflection-effect claims
+.PHONY: experiments fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced 
 	@python -m experiments $@
 
 ablation: setup  ## experiment: our readings of the paper against the printed ones
+	@python -m experiments $@
+
+choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
 	@python -m experiments $@
 
 seeds: setup  ## experiment: three seeds of the whole pipeline

@@ -104,6 +104,22 @@ REWARD_POINTS = (
 )
 BASELINE_POINTS = tuple(Point(name, Run(f"baseline-{name}", (f"reflection.baseline={name}", LAST))) for name in ("mean", "none"))
 SEED_POINTS = tuple(Point(f"seed {seed}", Run(f"seed-{seed}", (f"seed={seed}",))) for seed in (0, 1, 2))
+CHOICES = (  # one parameter each, for which no experiment of the paper asks
+    "retrieval.center=false",
+    "retrieval.temperature=0.3",
+    "preference.reference_in_prompt=text+caption",
+    "preference.min_count=1",
+    "mapper.prompt=detailed",
+    "mapper.pointing_steps=0",
+    "calibrator.fusion=residual_add",
+    "ranker.negatives=all",
+    "ranker.include_reference=true",
+    "reflection.learning_rate=0.00001",
+    "reflection.margin=0.0",
+    "reflection.sigma=0.03",
+    "evaluation.history=retrieved",
+)
+CHOICE_POINTS = tuple(Point(choice, Run(f"choice-{choice.split('.')[1].split('=')[0].replace('_', '-')}", (choice,))) for choice in CHOICES)
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
 BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
@@ -150,6 +166,13 @@ EXPERIMENTS = (
             Group("reward", REWARD_POINTS),
             Group("baseline", BASELINE_POINTS),
         ),
+        (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
+    ),
+    Experiment(
+        "choices",
+        "Choices: one parameter changed at a time",
+        "What the paper leaves open and no figure of it asks for; the row `default` has none of the changes.",
+        (Group("choices", (Point("default", DEFAULT), *CHOICE_POINTS)),),
         (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
     ),
     Experiment(
