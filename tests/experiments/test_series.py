@@ -139,7 +139,9 @@ def test_all_output_is_kept_and_only_stages_and_errors_are_shown(
 
 
 def test_an_interrupt_waits_until_dvc_has_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "import os, pathlib, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(0.7); pathlib.Path('cleaned').touch()"
+    script = (
+        "import os, pathlib, signal, time; time.sleep(0.5); os.kill(os.getppid(), signal.SIGINT); time.sleep(0.7); pathlib.Path('cleaned').touch()"
+    )
     monkeypatch.setattr(series, "build_command", lambda plan, copies: [sys.executable, "-c", script])
     with pytest.raises(KeyboardInterrupt):
         execute_plan(PLANS[1], root=tmp_path)
