@@ -162,7 +162,10 @@ def test_a_loss_that_is_not_finite_is_refused(world: Callable, tiny_config: Call
         train(read_data(*world(10, 30), config=config), config)
 
 
-@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("temperature", 0.0), ("patience", -1), ("num_neighbors", 0), ("original_weight", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("temperature", 0.0), ("patience", -1), ("num_neighbors", 0), ("original_weight", -0.1), ("image_text_weight", -0.1)],
+)
 def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
     block = {**dataclasses.asdict(RankerConfig()), name: value}
     with pytest.raises(ValueError, match=f"ranker: {name} is {value}"):
