@@ -49,10 +49,10 @@ def build_large_data(num_items: int, num_interactions: int, *, dim: int = 32) ->
     )
 
 
-def run(items: int, interactions: int, *, steps: int = 3) -> dict[str, Any]:
-    """Train one epoch of `steps` steps with MICRO's settings, load the weights into a scorer, and score substituted images."""
+def run(items: int, interactions: int, *, steps: int = 3, dim: int = 32) -> dict[str, Any]:
+    """Train one epoch of `steps` steps with MICRO's settings and features of width `dim`, load the weights into a scorer, and score substituted images."""
     started = time.monotonic()
-    data = build_large_data(items, interactions)
+    data = build_large_data(items, interactions, dim=dim)
     config = RankerConfig(contrastive_anchors=128)
     model = build_model(data, config, seed=0, device=CPU)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -75,9 +75,9 @@ def run(items: int, interactions: int, *, steps: int = 3) -> dict[str, Any]:
     }
 
 
-def main(items: int = 100_000, interactions: int = 1_000_000, steps: int = 3) -> None:
+def main(items: int = 100_000, interactions: int = 1_000_000, steps: int = 3, dim: int = 32) -> None:
     """Print one JSON line."""
-    print(json.dumps(run(items, interactions, steps=steps)))
+    print(json.dumps(run(items, interactions, steps=steps, dim=dim)))
 
 
 if __name__ == "__main__":
