@@ -50,7 +50,7 @@ def build_large_data(num_items: int, num_interactions: int, *, dim: int = 32) ->
 
 
 def run(items: int, interactions: int, *, steps: int = 3, dim: int = 32) -> dict[str, Any]:
-    """Train one epoch of `steps` steps with MICRO's settings and features of width `dim`, load the weights into a scorer, and score substituted images."""
+    """Train an epoch of `steps` steps with MICRO's settings and features `dim` wide, load the weights into a scorer, and score substituted images."""
     started = time.monotonic()
     data = build_large_data(items, interactions, dim=dim)
     config = RankerConfig(contrastive_anchors=128)
