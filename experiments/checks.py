@@ -135,10 +135,21 @@ def check_same_story(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdi
     gains = [compute_gain(first, second, metric) for first, second in pairs]
     seeds = tuple(first[0].seed for first, _ in pairs)
     holds = len(set(seeds)) == len(seeds) >= 3 and (all(map(is_above, gains)) or all(map(is_below, gains)))
+    return Verdict(pool_gains(pairs, metric), holds, "interval excludes 0 on the same side in every seed", seeds, write_seeds(gains, pairs, metric))
+
+
+def check_no_loss_in_any_seed(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
+    """Check that in no seed the gain's interval is wholly below zero; the figure pools the users of all seeds."""
+    gains = [compute_gain(first, second, metric) for first, second in pairs]
+    holds = all(gain.high is not None and not is_below(gain) for gain in gains)
+    seeds = tuple(first[0].seed for first, _ in pairs)
+    return Verdict(pool_gains(pairs, metric), holds, "interval in no seed wholly below 0", seeds, write_seeds(gains, pairs, metric))
+
+
+def write_seeds(gains: Sequence[Interval], pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> str:
+    """Write every seed's gain for people."""
     definition = pairs[0][0][0].get_metric(metric)
-    note = "; ".join(f"seed {seed}: {format_estimate(gain, definition, signed=True)}" for seed, gain in zip(seeds, gains, strict=True))
-    figure = pool_gains(pairs, metric)
-    return Verdict(figure, holds, "interval excludes 0 on the same side in every seed", seeds, note)
+    return "; ".join(f"seed {first[0].seed}: {format_estimate(gain, definition, signed=True)}" for (first, _), gain in zip(pairs, gains, strict=True))
 
 
 def pool_gains(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Interval:

@@ -18,6 +18,7 @@ from experiments.checks import (
     check_gain,
     check_kept,
     check_no_loss,
+    check_no_loss_in_any_seed,
     check_rise_and_fall,
     check_same_story,
     check_seconds,
@@ -161,6 +162,15 @@ def test_seeds_agree_only_if_each_excludes_zero_on_the_same_side() -> None:
     assert not check_same_story([pair(0, 0.3), pair(1, 0.2), pair(2, -0.1)], STYLE).holds
     assert not check_same_story([pair(0, 0.3), pair(1, 0.2)], STYLE).holds
     assert not check_same_story([pair(0, 0.3), pair(0, 0.3), pair(0, 0.3)], STYLE).holds
+
+
+def test_a_loss_in_one_seed_is_a_loss() -> None:
+    def pair(seed: int, gain: float) -> tuple:
+        return make([0.5 + gain] * 10, seed=seed), make([0.5] * 10, seed=seed)
+
+    verdict = check_no_loss_in_any_seed([pair(0, 0.3), pair(1, 0.0), pair(2, 0.0)], STYLE)
+    assert (verdict.holds, verdict.figure.n, verdict.seeds) == (True, 30, (0, 1, 2))
+    assert not check_no_loss_in_any_seed([pair(0, 0.3), pair(1, 0.0), pair(2, -0.1)], STYLE).holds
 
 
 def test_users_of_different_seeds_are_never_paired() -> None:
