@@ -180,7 +180,7 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
     assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "global", "ragar"]
-    with pytest.raises(ValueError, match="original, truth, sd, keywords, global, ragar"):
+    with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, global, ragar"):
         build_method("dall-e", make_studio([]))
 
 
