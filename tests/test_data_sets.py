@@ -1,0 +1,43 @@
+"""Every data set in its official raw format through the whole embedded pipeline to a report. Run: python -m pytest tests/test_data_sets.py"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts import read_table
+from pipeline.schemas import CASES, ITEMS
+from tests import raw_sets
+from tests.small_project import SMALL, SmallProject
+
+pytestmark = pytest.mark.slow
+
+SIZES = (*(text for text in SMALL if not text.startswith("dataset=")), "dataset.splits=[0.5,0.25,0.25]", "dataset.image_size=64")
+MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
+    "folder": (raw_sets.make_folder, ("dataset.history_length=6",)),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_whole_pipeline_ends_in_a_report(name: str, tmp_path: Path) -> None:
+    make, overrides = MAKERS[name]
+    project = SmallProject(tmp_path / "ragar", (f"dataset={name}", *SIZES, *overrides))
+    make(project.root / "data" / "raw" / name)
+    assert "can be used" in project.run("python", "-m", "stages.dataset", "--check")
+    output = project.repro()
+    assert "Running stage 'report'" in output
+    data = project.root / "data"
+    drawn = json.loads((data / "evaluation" / "summary.json").read_text())["methods"]
+    assert {"original", "sd", "keywords", "retrieved", "global", "ragar"} <= drawn.keys()
+    page = (data / "report" / "index.html").read_text()
+    counts = json.loads((data / "dataset" / "summary.json").read_text())
+    assert counts["cases"]["test"] >= 3
+    assert counts["missing_images"] >= 1
+    assert "is missing: There is no such file." in page
+    cases, items = read_table(data / "dataset" / "cases.parquet", CASES).to_pylist(), read_table(data / "dataset" / "items.parquet", ITEMS)
+    known = set(items["item_id"].to_pylist())
+    assert all({*case["history"], case["reference_id"]} <= known and case["reference_id"] not in case["history"] for case in cases)
+    assert project.run("dvc", "repro").count("Running stage") == 0
