@@ -23,6 +23,7 @@ class MissingImage:
     text: str
     path: str
     url: str
+    hint: str
     reason: str
 
 
@@ -50,9 +51,10 @@ def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
 
 def list_adapters() -> dict[str, Callable[[Path, Path, int], Dataset]]:
     """Return the adapters by data set name; a new data set is one module and one line here."""
-    from pipeline.data import folder, stylemoji
+    from pipeline.data import folder, ml_latest, pigeon, pog, ser30k, stylemoji
 
-    return {"stylemoji": stylemoji.build_from_params, "folder": folder.build_from_params}
+    modules = {"folder": folder, "ml_latest": ml_latest, "pigeon": pigeon, "pog": pog, "ser30k": ser30k, "stylemoji": stylemoji}
+    return {name: module.build_from_params for name, module in modules.items()}
 
 
 def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
@@ -67,11 +69,19 @@ def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[
 
 
 def build_interactions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Build the interactions table's rows: every user's history, oldest first; references and truths are not in it."""
+    """Build the interactions table's rows: every user's histories, oldest first, each item once; references and truths are not in it.
+
+    A user with several cases has the items of all their histories, but for the references of the validation and test cases.
+    """
+    hidden = {(case["user_id"], case["reference_id"]) for case in cases if case["split"] != "train"}
+    histories: dict[str, dict[str, None]] = {}
+    for case in cases:
+        items = [item_id for item_id in case["history"] if (case["user_id"], item_id) not in hidden]
+        histories.setdefault(case["user_id"], {}).update(dict.fromkeys(items))
     return [
-        {"user_id": case["user_id"], "item_id": item_id, "position": position}
-        for case in cases
-        for position, item_id in enumerate(case["history"])
+        {"user_id": user_id, "item_id": item_id, "position": position}
+        for user_id, items in histories.items()
+        for position, item_id in enumerate(items)
     ]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import find_table, read_rows, require_folder, resolve_inside
-from pipeline.data.source import RawItem, SourceConfig, UserSequence, build_tables, load_catalogue
+from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
 from pipeline.params import load_params
 
@@ -27,7 +27,7 @@ ITEM_COLUMNS = ("image", "text", "category", "image_url")
 
 
 @dataclass(frozen=True)
-class FolderConfig(SourceConfig):
+class FolderConfig(SplitConfig):
     """Params of a catalogue of one's own; explained in conf/dataset/folder.yaml."""
 
     min_history: int

@@ -23,7 +23,6 @@ class SourceConfig:
     history_length: int
     image_size: int
     image_format: ImageFormat
-    splits: tuple[float, ...]
     max_rejected_fraction: float
     paper_users: int | None
     paper_items: int | None
@@ -35,18 +34,29 @@ class SourceConfig:
             raise ValueError(f"image_size is {self.image_size}, but it must be in [16, 1024] px.")
         if not 0 <= self.max_rejected_fraction <= 1:
             raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
+
+
+@dataclass(frozen=True)
+class SplitConfig(SourceConfig):
+    """Params of a data set whose users we split ourselves: `splits` are the shares of train, val and test."""
+
+    splits: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         check_shares(self.splits)
 
 
 @dataclass(frozen=True)
 class RawItem:
-    """An item as the raw files have it; `image` is where its image file belongs, `url` where it may be had (or empty)."""
+    """An item as the raw files have it; `image` is where its image file belongs, `url` where it may be had, `hint` where to look for it."""
 
     item_id: str
     text: str
     category: str
     image: Path
     url: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,11 +92,11 @@ def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalo
         if isinstance(outcome, bytes):
             items[item.item_id] = build_item(item.item_id, outcome, text=item.text, category=item.category)
         else:
-            missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, outcome))
+            missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
     return Catalogue(items, missing)
 
 
-def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
         raise ValueError(
