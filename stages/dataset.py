@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, write_csv, write_json, write_table
-from pipeline.data.dataset import Dataset, MissingImage, build_dataset, explain_missing, summarise
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, build_dataset, explain_missing, summarise
 from pipeline.data.problems import DataError
 from pipeline.ledger import Summary, write_rejected
 from pipeline.params import hash_params, load_seed, read_section
@@ -17,6 +17,7 @@ from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
 from stages.entry import run_stage
 
 STAGE = "dataset"
+MISSING = "missing.csv"
 MISSING_COLUMNS = [field.name for field in dataclasses.fields(MissingImage)]
 
 app = typer.Typer(add_completion=False)
@@ -42,12 +43,15 @@ def main(
             raise
         print(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), sep="\n", file=sys.stderr)
         raise ValueError(f"the data set has {error.count:,} problems.") from error
-    write_csv(out / "missing.csv", map(dataclasses.asdict, dataset.missing), MISSING_COLUMNS)
+    except TooFewImagesError as error:
+        write_missing(error.missing, out)
+        raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
+    write_missing(dataset.missing, out)
     for line in describe(dataset):
         print(line)
-    refuse_missing(dataset, out / "missing.csv")
+    refuse_missing(dataset, out / MISSING)
     if check:
-        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / 'missing.csv'}")
+        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
         write_tables(dataset, out, provenance=build_provenance(STAGE, params=hash_params(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)
@@ -63,6 +67,11 @@ def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) 
     write_table(out / "cases.parquet", dataset.cases, CASES, provenance=provenance)
     write_table(out / "labels.parquet", dataset.labels, LABELS, provenance=provenance)
     write_json(out / "summary.json", summarise(dataset))
+
+
+def write_missing(missing: list[MissingImage], out: Path) -> None:
+    """Write the list of missing images, one row an item: for people, and for `make fetch-images`."""
+    write_csv(out / MISSING, map(dataclasses.asdict, missing), MISSING_COLUMNS)
 
 
 def refuse_missing(dataset: Dataset, listed_in: Path) -> None:

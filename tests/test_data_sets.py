@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import read_table
+from pipeline.params import read_section
 from pipeline.schemas import CASES, ITEMS
 from tests import raw_sets
 from tests.small_project import SMALL, SmallProject
 
 pytestmark = pytest.mark.slow
 
-SIZES = (*(text for text in SMALL if not text.startswith("dataset=")), "dataset.splits=[0.5,0.25,0.25]", "dataset.image_size=64")
+SIZES = (*(text for text in SMALL if not text.startswith("dataset=")), "dataset.image_size=64")
+SPLITS = "dataset.splits=[0.5,0.25,0.25]"
 MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
-    "folder": (raw_sets.make_folder, ("dataset.history_length=6",)),
+    "folder": (raw_sets.make_folder, ("dataset.history_length=6", SPLITS)),
+    "ml_latest": (raw_sets.make_ml_latest, ("dataset.history_length=6", SPLITS)),
+    "pog": (raw_sets.make_pog, ("dataset.history_length=6", "dataset.num_users=12", SPLITS)),
+    "ser30k": (raw_sets.make_ser30k, ("dataset.history_length=7", "dataset.stickers_per_theme=4", "dataset.num_users=12", SPLITS)),
+    "pigeon": (raw_sets.make_pigeon, ()),
 }
 
 
@@ -25,7 +31,7 @@ MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
 def test_the_whole_pipeline_ends_in_a_report(name: str, tmp_path: Path) -> None:
     make, overrides = MAKERS[name]
     project = SmallProject(tmp_path / "ragar", (f"dataset={name}", *SIZES, *overrides))
-    make(project.root / "data" / "raw" / name)
+    make(project.root / read_section(project.root / "params.yaml", "dataset.raw"))
     assert "can be used" in project.run("python", "-m", "stages.dataset", "--check")
     output = project.repro()
     assert "Running stage 'report'" in output

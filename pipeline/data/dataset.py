@@ -27,6 +27,14 @@ class MissingImage:
     reason: str
 
 
+class TooFewImagesError(ValueError):
+    """The readable images do not make a data set; `missing` lists the others, so that they can be fetched."""
+
+    def __init__(self, sentence: str, missing: list[MissingImage]) -> None:
+        super().__init__(sentence)
+        self.missing = missing
+
+
 @dataclass
 class Dataset:
     """Rows of the dataset stage's tables; `labels` only where every item's style and concept are known."""
@@ -46,7 +54,10 @@ def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
     adapters = list_adapters()
     if name not in adapters:
         raise ValueError(f"{params}: dataset.name is {name!r}, but it must be one of: {', '.join(sorted(adapters))}.")
-    return adapters[name](params, extra, seed)
+    try:
+        return adapters[name](params, extra, seed)
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
 
 
 def list_adapters() -> dict[str, Callable[[Path, Path, int], Dataset]]:

@@ -62,7 +62,11 @@ def build_ml_latest(config: MlLatestConfig, *, extra: Path, seed: int) -> Datase
     raw = require_folder(Path(config.raw))
     problems = Problems()
     raw_items = read_movies(raw, problems)
-    ratings = read_ratings(require_file(raw / "ratings.csv"), {item.item_id for item in raw_items}, config, problems, seed=seed)
+    path = require_file(raw / "ratings.csv")
+    try:
+        ratings = read_ratings(path, {item.item_id for item in raw_items}, config, problems, seed=seed)
+    except pl.exceptions.PolarsError as error:
+        raise DataError([f"{path}: the file is no readable CSV ({str(error).splitlines()[0]})."], 1) from error
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
     usable = ratings.filter(pl.col("movie").is_in([int(movie) for movie in catalogue.items]))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.dataset import SPLITS, Dataset
+from pipeline.data.dataset import SPLITS, Dataset, TooFewImagesError
 from pipeline.data.npy import read_npy
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_folder, resolve_inside
@@ -60,7 +60,8 @@ def build_pigeon(config: PigeonConfig, *, extra: Path, seed: int) -> Dataset:
     cases = [case for split, by_user in windows.items() for case in draw_cases(by_user, split, set(catalogue.items), seed=seed)]
     for split in SPLITS:
         if not any(case["split"] == split for case in cases):
-            raise ValueError(f"{folder / FILES[split]}: no window has a readable image of every item; {len(catalogue.missing):,} images are missing.")
+            missing = catalogue.missing
+            raise TooFewImagesError(f"{folder / FILES[split]}: no window has a readable image of every item; {len(missing):,} are missing.", missing)
     facts = {"windows": {split: sum(map(len, by_user.values())) for split, by_user in windows.items()}}
     return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
 

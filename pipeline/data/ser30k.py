@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset, TooFewImagesError
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder, resolve_inside
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
@@ -69,9 +69,10 @@ def build_ser30k(config: Ser30kConfig, *, extra: Path, seed: int) -> Dataset:
         themes.setdefault(item_id.split("/")[0], []).append(item_id)
     large = [theme for theme, stickers in themes.items() if len(stickers) >= config.stickers_per_theme]
     if len(large) < 2 or len(themes) < 3:
-        raise ValueError(
+        raise TooFewImagesError(
             f"{config.raw}: {len(large)} of {len(themes)} themes have {config.stickers_per_theme} readable stickers or more, but 2 such themes "
-            "and a third one are needed; lower dataset.stickers_per_theme and dataset.history_length, or add stickers."
+            "and a third one are needed; lower dataset.stickers_per_theme and dataset.history_length, or add stickers.",
+            catalogue.missing,
         )
     sequences = [draw_user(themes, large, index, config, seed=seed) for index in range(config.num_users)]
     facts = {"themes": len(themes), "themes_of_histories": len(large)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.dataset import Dataset, MissingImage, assign_splits, build_interactions, build_item, check_shares
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.stored_images import ImageFormat, store_images
 
@@ -99,10 +99,10 @@ def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalo
 def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
-        raise ValueError(
+        raise TooFewImagesError(
             f"{config.raw}: only {len(sequences)} users have a reference and enough history items with a readable image, but at least "
-            f"{MIN_USERS} are needed; {len(catalogue.missing):,} of {len(catalogue.missing) + len(catalogue.items):,} images are missing "
-            "(`python -m stages.dataset --check` counts why)."
+            f"{MIN_USERS} are needed; {len(catalogue.missing):,} images of items are missing.",
+            catalogue.missing,
         )
     splits = assign_splits([sequence.user_id for sequence in sequences], config.splits)
     cases = [build_case(sequence, split) for sequence, split in zip(sequences, splits, strict=True)]
