@@ -43,6 +43,7 @@ def test_the_whole_pipeline_ends_in_a_report(name: str, tmp_path: Path) -> None:
     assert counts["cases"]["test"] >= 3
     assert counts["missing_images"] >= 1
     assert "is missing: There is no such file." in page
+    assert f"{counts['missing_images']:,} of {counts['items'] + counts['missing_images']:,} (" in page
     cases, items = read_table(data / "dataset" / "cases.parquet", CASES).to_pylist(), read_table(data / "dataset" / "items.parquet", ITEMS)
     known = set(items["item_id"].to_pylist())
     assert all({*case["history"], case["reference_id"]} <= known and case["reference_id"] not in case["history"] for case in cases)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline.data import pog
 from pipeline.data.dataset import Dataset
 from pipeline.data.ml_latest import MlLatestConfig, build_ml_latest
 from pipeline.data.pigeon import PigeonConfig, build_pigeon
-from pipeline.data.pog import PogConfig, build_pog
+from pipeline.data.pog import PogConfig, UserSample, build_pog
 from pipeline.data.ser30k import Ser30kConfig, build_ser30k
 from tests.raw_sets import make_ml_latest, make_pigeon, make_pog, make_ser30k
 
@@ -91,6 +94,48 @@ def test_pog_users_are_drawn_by_the_seed_and_not_by_their_place_or_number_of_cli
     by_user = sorted(lines, key=lambda line: line.split(",")[0], reverse=True)  # a user's own lines keep their order
     (raw / "user_data.txt").write_text("\n".join(by_user) + "\n")
     assert sorted(case["user_id"] for case in build(POG, raw, seed=0).cases) == drawn[0] != drawn[1]
+
+
+def draw_by_definition(lines: list[tuple[bytes, list[bytes]]], sample: UserSample) -> list[tuple[str, list[bytes]]]:
+    """Draw what UserSample promises, with all clicks in memory."""
+    clicks: dict[bytes, list[bytes]] = {}
+    for user, items in lines:
+        clicks.setdefault(user, []).extend(items)
+    latest = {user: list(dict.fromkeys(reversed(items)))[: sample.max_items][::-1] for user, items in clicks.items()}
+    enough = [user for user, items in latest.items() if len(items) >= sample.min_items]
+    ranks = {user: hashlib.blake2b(user, digest_size=8, key=f"pog:{sample.seed}".encode()).digest() for user in enough}
+    return [(user.decode(), latest[user]) for user in sorted(enough, key=ranks.__getitem__)[: sample.size]]
+
+
+def make_clicks(num_users: int, num_lines: int) -> list[tuple[bytes, list[bytes]]]:
+    rng = random.Random(4)
+    return [
+        (b"u%d" % rng.randrange(num_users), [b"i%d" % rng.randrange(60) for _ in range(rng.choice((1, 3, 9)))]) for _ in range(num_lines)
+    ]
+
+
+def test_the_streamed_sample_is_the_one_that_its_definition_gives() -> None:
+    lines = make_clicks(num_users=3_000, num_lines=12_000)
+    sample = UserSample(size=20, min_items=8, max_items=10, seed=5)
+    for user, items in lines:
+        sample.add(user, items)
+    assert sample.list_users() == draw_by_definition(lines, sample)
+    assert len(sample.list_users()) == 20
+    assert len(sample.users) < 1_000  # of 3,000: those above the limit are forgotten
+
+
+def test_memory_is_bounded_where_hardly_anybody_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pog, "MAX_TRACKED", 1_500)
+    lines = make_clicks(num_users=20_000, num_lines=30_000)
+    sample = UserSample(size=20, min_items=8, max_items=10, seed=5)
+    most = 0
+    for user, items in lines:
+        sample.add(user, items)
+        most = max(most, len(sample.users))
+    assert most <= 2 * 1_500
+    drawn = sample.list_users()
+    assert drawn
+    assert drawn == [entry for entry in draw_by_definition(lines, replace(sample, users={}, enough=[], size=20_000)) if entry in drawn]
 
 
 @pytest.mark.parametrize("image_level", [False, True])
