@@ -168,6 +168,8 @@ def build_counts(dataset: dict[str, Any]) -> Markup:
     missing = dataset.get("missing_images", 0)
     named = dataset["items"] + missing
     pairs.append(("items left out for lack of a readable image", f"{missing:,} of {named:,}" + (f" ({missing / named:.1%})" if missing else "")))
+    others = sorted(set(dataset) - {"items", "users", "interactions", "cases", "missing_images"})
+    pairs += [(name.replace("_", " "), f"{dataset[name]:,}") for name in others if isinstance(dataset[name], int)]
     return build_pairs(pairs)
 
 
