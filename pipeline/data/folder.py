@@ -3,7 +3,7 @@
     <raw>/images/                        PNG, JPEG, GIF, WebP, BMP
     <raw>/items.csv|parquet              item_id; optional: image (file in images/; default: item_id and any known suffix), text,
                                          category, image_url (where `make fetch-images` may get the image)
-    <raw>/interactions.csv|parquet       user_id, item_id; optional: timestamp (a number, larger = later; default: the order of rows)
+    <raw>/interactions.csv|parquet       user_id, item_id; optional: timestamp (a number or an ISO date; default: the order of rows)
     <raw>/references.csv|parquet         optional: user_id, item_id; default: each user's last interaction
 
 A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.data.dataset import Dataset
@@ -38,7 +39,7 @@ class FolderConfig(SplitConfig):
             raise ValueError(f"min_history is {self.min_history}, but it must be between 1 and history_length, {self.history_length}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interaction:
     """One interaction of a user; `time` orders them, ties keep the order of rows."""
 
@@ -105,7 +106,7 @@ def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[st
         time = parse_time(row["timestamp"]) if "timestamp" in row else float(number)
         if check_pair(path, line, user_id, item_id, known, problems):
             if time is None:
-                problems.add(path, line, f"the timestamp {quote(row['timestamp'])} is no number, e.g. seconds since 1970.")
+                problems.add(path, line, f"the timestamp {quote(row['timestamp'])} is neither a number nor a date like 2026-01-31 or 2026-01-31T12:00:00.")
             else:
                 by_user.setdefault(user_id, []).append(Interaction(time, item_id))
     return by_user
@@ -134,11 +135,15 @@ def check_pair(path: Path, line: int, user_id: str, item_id: str, known: set[str
 
 
 def parse_time(text: str) -> float | None:
-    """Return a finite number, or None."""
+    """Return a finite number, or the seconds since 1970 of an ISO date (UTC where it names no zone), or None."""
     try:
         value = float(text)
     except ValueError:
-        return None
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return None
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return value if math.isfinite(value) else None
 
 

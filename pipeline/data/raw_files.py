@@ -162,6 +162,8 @@ def _check_header(path: Path, header: list[str], required: tuple[str, ...]) -> N
 def _check_type(path: Path, name: str, dtype: pa.DataType) -> None:
     if pa.types.is_dictionary(dtype):
         dtype = dtype.value_type
+    if name == "timestamp" and (pa.types.is_floating(dtype) or pa.types.is_temporal(dtype)):
+        return
     allowed = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_null)
     if not any(check(dtype) for check in allowed):
         raise DataError([f"{path}: column `{name}` is of type {dtype}, but it must hold texts or whole numbers."], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,6 +87,30 @@ def test_parquet_gives_what_csv_gives(config: FolderConfig) -> None:
     assert (again.items, again.cases, again.interactions) == (expected.items, expected.cases, expected.interactions)
 
 
+@pytest.mark.parametrize("kind", ["iso", "timestamp", "float"])
+def test_dates_and_fractions_order_interactions_in_csv_and_parquet(tmp_path: Path, kind: str) -> None:
+    raw = make_folder(tmp_path / "raw")
+    moments = [datetime(2026, 1, 31, 12, n, tzinfo=UTC) for n in range(5)]
+    rows = [(user, f"{n:03d}", moment) for user in "abc" for n, moment in enumerate(moments)][::-1]
+    if kind == "iso":
+        write_csv_rows(raw / "interactions.csv", ["user_id", "item_id", "timestamp"], [[*row[:2], row[2].isoformat()] for row in rows])
+    else:
+        times = pa.array([row[2] for row in rows]) if kind == "timestamp" else pa.array([row[2].timestamp() + 0.5 for row in rows])
+        table = pa.table({"user_id": [row[0] for row in rows], "item_id": [row[1] for row in rows], "timestamp": times})
+        (raw / "interactions.csv").unlink()
+        pq.write_table(table, raw / "interactions.parquet")
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert all(case["history"] == ["000", "001", "002", "003"] and case["reference_id"] == "004" for case in data.cases)
+
+
+def test_a_parquet_column_of_another_type_is_named(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    (raw / "interactions.csv").unlink()
+    pq.write_table(pa.table({"user_id": [1.0], "item_id": ["000"]}), raw / "interactions.parquet")
+    with pytest.raises(ValueError, match=r"interactions\.parquet: column `user_id` is of type double, but it must hold texts or whole numbers"):
+        build(replace(CONFIG, raw=str(raw)))
+
+
 def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path) -> None:
     raw = make_folder(tmp_path / "raw")
     write_csv_rows(raw / "items.csv", ["item_id"], [[f"{n:03d}"] for n in range(40)] + [["9999"]])
@@ -103,8 +128,8 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
         ("items", ["", "x.jpg", "t", "c"], r"line 43: `item_id` is empty"),
         ("items", ["x", "x.jpg", "t" * 100_000, "c"], r"line 43: `text` has 100,000 characters, more than the allowed 10,000"),
         ("interactions", ["u", "nowhere", "1"], r"interactions\.csv, line 112: the item_id 'nowhere' is not in the table of items"),
-        ("interactions", ["u", "001", "monday"], r"the timestamp 'monday' is no number"),
-        ("interactions", ["u", "001", "nan"], r"the timestamp 'nan' is no number"),
+        ("interactions", ["u", "001", "monday"], r"the timestamp 'monday' is neither a number nor a date"),
+        ("interactions", ["u", "001", "nan"], r"the timestamp 'nan' is neither"),
         ("interactions", ["", "001", "1"], r"`user_id` is empty"),
         ("interactions", ["u", "001"], r"the row has 2 comma-separated fields, but the header has 3"),
     ],
