@@ -166,5 +166,5 @@ def require_table(raw: Path, stem: str) -> Path:
     """Return the path of a table that must be there."""
     path = find_table(raw, stem)
     if path is None:
-        raise DataError([f"{raw} holds neither {stem}.csv nor {stem}.parquet; one of them must be there."], 1)
+        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet; one of them must be there.")
     return path

@@ -8,7 +8,8 @@
 The paper's "ML-latest" decodes as ml-latest-small: its 9,742 items are that set's movies, and its 610 people give 4,769 chunks of
 exactly 20 ratings, of which the paper's 4,689 are 98%. Departures: 1. movies without a readable poster are dropped first;
 2. a person's ratings are ordered by (timestamp, movieId), since the file is ordered by movie; 3. a chunk's last rating is the
-reference, the rest is the history, and what is left at a person's end is dropped; chunks of one person become different users.
+reference, the rest is the history, and what is left at a person's end is dropped; chunks of one person become different users; 4. of the full set, some people are
+drawn, and only the movies that they rated are items.
 """
 
 from __future__ import annotations
@@ -66,8 +67,11 @@ def build_ml_latest(config: MlLatestConfig, *, extra: Path, seed: int) -> Datase
     try:
         ratings = read_ratings(path, {item.item_id for item in raw_items}, config, problems, seed=seed)
     except pl.exceptions.PolarsError as error:
-        raise DataError([f"{path}: the file is no readable CSV ({str(error).splitlines()[0]})."], 1) from error
+        raise DataError(f"{path}: the file is no readable CSV ({str(error).splitlines()[0]}).") from error
     problems.raise_if_any()
+    if config.num_people is not None:
+        rated = set(ratings["movie"].to_list())
+        raw_items = [item for item in raw_items if int(item.item_id) in rated]
     catalogue = load_catalogue(raw_items, config)
     usable = ratings.filter(pl.col("movie").is_in([int(movie) for movie in catalogue.items]))
     facts = {"people": ratings["person"].n_unique(), "ratings": len(ratings), "ratings_without_poster": len(ratings) - len(usable)}
@@ -154,7 +158,7 @@ def check_ends(path: Path, problems: Problems) -> None:
     """Check the header, and that the last line is whole: a number that was cut off is a number still."""
     header = next((line for _, line in read_lines(path, problems)), b"").decode("utf-8", errors="replace")
     if header != ",".join(RATINGS_HEADER):
-        raise DataError([f"{path}, line 1: the header is {quote(header)}, but it must be {quote(','.join(RATINGS_HEADER))}."], 1)
+        raise DataError(f"{path}, line 1: the header is {quote(header)}, but it must be {quote(','.join(RATINGS_HEADER))}.")
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         if file.read(1) != b"\n":

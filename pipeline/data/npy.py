@@ -29,7 +29,7 @@ class ForbiddenObject(pickle.UnpicklingError):
 def read_npy(path: Path) -> Any:
     """Return an array, or the plain Python object that was saved as an array of one object; DataError says why a file is refused."""
     if require_file(path).stat().st_size > MAX_FILE_BYTES:
-        raise DataError([f"{path}: the file is larger than the allowed {MAX_FILE_BYTES:,} bytes."], 1)
+        raise DataError(f"{path}: the file is larger than the allowed {MAX_FILE_BYTES:,} bytes.")
     try:
         with path.open("rb") as file:
             shape, dtype = _read_header(file)
@@ -39,11 +39,11 @@ def read_npy(path: Path) -> Any:
                 file.seek(0)
                 value = np.lib.format.read_array(file, allow_pickle=False)
     except ForbiddenObject as error:
-        raise DataError([f"{path}: the file wants to load {error}, which is no plain data, so it was not loaded; it may be an attack."], 1) from error
+        raise DataError(f"{path}: the file wants to load {error}, which is no plain data, so it was not loaded; it may be an attack.") from error
     except MemoryError as error:
-        raise DataError([f"{path}: the file claims to be larger than the memory, so it is damaged or an attack."], 1) from error
+        raise DataError(f"{path}: the file claims to be larger than the memory, so it is damaged or an attack.") from error
     except Exception as error:  # pickle and NumPy raise many kinds on damaged data
-        raise DataError([f"{path}: the file is no readable .npy file ({_first_line(error)}); it may be cut off."], 1) from error
+        raise DataError(f"{path}: the file is no readable .npy file ({_first_line(error)}); it may be cut off.") from error
     return value.item() if isinstance(value, np.ndarray) and value.dtype.hasobject and value.shape == () else value
 
 

@@ -70,11 +70,11 @@ def read_items(raw: Path, folder: Path, problems: Problems) -> list[RawItem]:
     """Read the items that both the list of image paths and the table of texts have, in the order of their numbers."""
     images = next((raw / name for name in IMAGE_FOLDERS if (raw / name).is_dir()), None)
     if images is None:
-        raise DataError([f"{raw} holds none of the folders {', '.join(IMAGE_FOLDERS)}; the images belong into one of them."], 1)
+        raise DataError(f"{raw} holds none of the folders {', '.join(IMAGE_FOLDERS)}; the images belong into one of them.")
     path = folder / "all_image_paths.npy"
     paths = read_npy(path)
     if not isinstance(paths, np.ndarray | list | tuple):
-        raise DataError([f"{path}: the file holds a {type(paths).__name__}, but it must hold a list of paths."], 1)
+        raise DataError(f"{path}: the file holds a {type(paths).__name__}, but it must hold a list of paths.")
     info_path, info = read_info(folder)
     items = []
     for number, name in enumerate(paths):
@@ -96,7 +96,7 @@ def read_info(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Read the table of movies, or else that of stickers, by item number."""
     path = next((folder / name for name in INFO_FILES if (folder / name).exists()), None)
     if path is None:
-        raise DataError([f"{folder} holds neither {INFO_FILES[0]} nor {INFO_FILES[1]}; one of them must be there."], 1)
+        raise DataError(f"{folder} holds neither {INFO_FILES[0]} nor {INFO_FILES[1]}; one of them must be there.")
     return path, {str(key): value for key, value in require_dict(read_npy(path), path).items()}
 
 
@@ -130,14 +130,14 @@ def list_windows(table: dict, path: Path) -> Iterator[tuple[str, str, Any]]:
     for user, genres in table.items():
         for genre, windows in require_dict(genres, path).items():
             if not isinstance(windows, list | tuple | np.ndarray):
-                raise DataError([f"{path}: user {quote(user)} has a {type(windows).__name__} where a list of windows must be."], 1)
+                raise DataError(f"{path}: user {quote(user)} has a {type(windows).__name__} where a list of windows must be.")
             yield from ((str(user), str(genre), window) for window in windows)
 
 
 def require_dict(value: Any, path: Path) -> dict:
     """Return `value`; DataError if it is no dict."""
     if not isinstance(value, dict):
-        raise DataError([f"{path}: the file holds a {type(value).__name__} where a dict must be."], 1)
+        raise DataError(f"{path}: the file holds a {type(value).__name__} where a dict must be.")
     return value
 
 

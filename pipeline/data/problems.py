@@ -11,9 +11,9 @@ CHECK_COMMAND = "python -m stages.dataset --check"
 
 
 class DataError(ValueError):
-    """Raw files with problems; the message is the first sentence, `problems` holds up to MAX_KEPT of them."""
+    """Raw files with problems: the first in a sentence, up to MAX_KEPT of them in `problems`, and how many there are in `count`."""
 
-    def __init__(self, problems: list[str], count: int) -> None:
+    def __init__(self, *problems: str, count: int = 1) -> None:
         more = f" And {count - 1:,} more; `{CHECK_COMMAND}` lists them." if count > 1 else ""
         super().__init__(f"{problems[0]}{more}")
         self.problems, self.count = problems, count
@@ -35,7 +35,7 @@ class Problems:
     def raise_if_any(self) -> None:
         """Raise DataError if there was a problem."""
         if self.count:
-            raise DataError(self.found, self.count)
+            raise DataError(*self.found, count=self.count)
 
 
 def quote(value: object) -> str:

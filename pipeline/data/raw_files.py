@@ -21,18 +21,18 @@ BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff"
 def require_file(path: Path) -> Path:
     """Return `path`; DataError if it is absent or a folder."""
     if path.is_dir():
-        raise DataError([f"{path} is a folder, but a file must be there."], 1)
+        raise DataError(f"{path} is a folder, but a file must be there.")
     if not path.is_file():
-        raise DataError([f"{path} does not exist; the README's section on the data set says where it comes from."], 1)
+        raise DataError(f"{path} does not exist; the README's section on the data set says where it comes from.")
     return path
 
 
 def require_folder(path: Path) -> Path:
     """Return `path`; DataError if it is absent or a file."""
     if path.is_file():
-        raise DataError([f"{path} is a file, but a folder must be there."], 1)
+        raise DataError(f"{path} is a file, but a folder must be there.")
     if not path.is_dir():
-        raise DataError([f"{path} does not exist; the README's section on the data set says what belongs there."], 1)
+        raise DataError(f"{path} does not exist; the README's section on the data set says what belongs there.")
     return path
 
 
@@ -40,7 +40,7 @@ def find_table(folder: Path, stem: str) -> Path | None:
     """Return `<stem>.csv` or `<stem>.parquet`, None if there is neither; DataError if there are both."""
     found = [path for suffix in (".csv", ".parquet") if (path := folder / f"{stem}{suffix}").exists()]
     if len(found) == 2:
-        raise DataError([f"{folder} holds both {found[0].name} and {found[1].name}, but only one of them may be there."], 1)
+        raise DataError(f"{folder} holds both {found[0].name} and {found[1].name}, but only one of them may be there.")
     return found[0] if found else None
 
 
@@ -64,7 +64,7 @@ def read_lines(path: Path, problems: Problems, *, whole: bool = False) -> Iterat
             if line[-1:] == b"\n":
                 line = line[:-2] if line[-2:-1] == b"\r" else line[:-1]
             elif len(line) == MAX_LINE_BYTES:
-                raise DataError([f"{path}, line {number:,}: the line is longer than the allowed {MAX_LINE_BYTES:,} bytes."], 1)
+                raise DataError(f"{path}, line {number:,}: the line is longer than the allowed {MAX_LINE_BYTES:,} bytes.")
             elif whole:
                 problems.add(path, number, "the file ends in the middle of a line, so a part of it is missing.")
             if b"\0" in line:
@@ -129,7 +129,7 @@ def read_parquet(path: Path, required: tuple[str, ...], optional: tuple[str, ...
                         problems.add(path, number, "a text holds NUL characters.", unit="row")
                     yield number, _check_lengths(texts, path, number, problems, unit="row")
     except (pa.ArrowException, OSError) as error:
-        raise DataError([f"{path} is not a readable Parquet file ({str(error).splitlines()[0]})."], 1) from error
+        raise DataError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
 
 
 def resolve_inside(folder: Path, name: str) -> Path | None:
@@ -143,7 +143,7 @@ def resolve_inside(folder: Path, name: str) -> Path | None:
 def _refuse_byte_order_mark(path: Path, start: bytes) -> None:
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
-            raise DataError([f"{path}, line 1: the file starts with a {encoding} byte order mark; save it as UTF-8 without BOM."], 1)
+            raise DataError(f"{path}, line 1: the file starts with a {encoding} byte order mark; save it as UTF-8 without BOM.")
 
 
 def _check_header(path: Path, header: list[str], required: tuple[str, ...]) -> None:
@@ -151,12 +151,11 @@ def _check_header(path: Path, header: list[str], required: tuple[str, ...]) -> N
     if missing:
         found = quote(", ".join(header)) if header else "empty"
         raise DataError(
-            [f"{path}, line 1: the column `{missing[0]}` is missing; needed are {', '.join(required)}, separated by commas, but the header is {found}."],
-            1,
+            f"{path}, line 1: the column `{missing[0]}` is missing; needed are {', '.join(required)}, separated by commas, but the header is {found}."
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DataError([f"{path}, line 1: the column {quote(twice[0])} is there twice."], 1)
+        raise DataError(f"{path}, line 1: the column {quote(twice[0])} is there twice.")
 
 
 def _check_type(path: Path, name: str, dtype: pa.DataType) -> None:
@@ -166,7 +165,7 @@ def _check_type(path: Path, name: str, dtype: pa.DataType) -> None:
         return
     allowed = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_null)
     if not any(check(dtype) for check in allowed):
-        raise DataError([f"{path}: column `{name}` is of type {dtype}, but it must hold texts or whole numbers."], 1)
+        raise DataError(f"{path}: column `{name}` is of type {dtype}, but it must hold texts or whole numbers.")
 
 
 def _check_lengths(values: dict[str, Any], path: Path, number: int, problems: Problems, *, unit: str = "line") -> dict[str, str]:

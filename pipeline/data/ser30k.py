@@ -105,17 +105,17 @@ def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> lis
 def read_annotations(path: Path) -> list[Any]:
     """Read one file's list of annotations; DataError if the file is anything else."""
     if require_file(path).stat().st_size > MAX_JSON_BYTES:
-        raise DataError([f"{path}: the file is larger than the allowed {MAX_JSON_BYTES:,} bytes."], 1)
+        raise DataError(f"{path}: the file is larger than the allowed {MAX_JSON_BYTES:,} bytes.")
     try:
         document = json.loads(path.read_bytes().decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError([f"{path}: byte {error.start + 1:,} is not UTF-8; the file is damaged or in another encoding."], 1) from error
+        raise DataError(f"{path}: byte {error.start + 1:,} is not UTF-8; the file is damaged or in another encoding.") from error
     except json.JSONDecodeError as error:
-        raise DataError([f"{path}, line {error.lineno:,}: the file is no valid JSON ({error.msg}); it may be cut off."], 1) from error
+        raise DataError(f"{path}, line {error.lineno:,}: the file is no valid JSON ({error.msg}); it may be cut off.") from error
     except RecursionError as error:
-        raise DataError([f"{path}: the file is nested too deeply to be a list of annotations."], 1) from error
+        raise DataError(f"{path}: the file is nested too deeply to be a list of annotations.") from error
     if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
-        raise DataError([f"{path}: the file holds no object with a list under `annotations`."], 1)
+        raise DataError(f"{path}: the file holds no object with a list under `annotations`.")
     return document["annotations"]
 
 

@@ -59,6 +59,10 @@ def test_a_threshold_and_a_number_of_people_leave_ratings_out(tmp_path: Path) ->
     drawn = [{case["user_id"].split("_")[0] for case in build(replace(ML, num_people=4), raw, seed=seed).cases} for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(drawn[0]) <= 4
+    rows = [line.split(",") for line in (raw / "ratings.csv").read_text().split()[1:]]
+    few = build(replace(ML, num_people=2), raw)
+    people = {case["user_id"].split("_")[0] for case in few.cases}
+    assert set(get_items(few)) == {movie for person, movie, _, _ in rows if person in people and movie != "193609"}
 
 
 def test_poster_urls_of_the_user_are_listed_with_what_is_missing(tmp_path: Path) -> None:
