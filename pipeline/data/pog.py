@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import Problems, quote
-from pipeline.data.raw_files import MAX_TEXT_CHARS, decode_text, read_lines, require_folder, resolve_inside
+from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder, resolve_inside
 from pipeline.data.source import Catalogue, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
 from pipeline.params import load_params
@@ -95,10 +95,10 @@ class UserSample:
         if len(self.users) > self._prune_at:
             self._prune()
 
-    def list_users(self) -> list[tuple[str, list[bytes]]]:
+    def list_users(self) -> list[tuple[str, list[str]]]:
         """Return the drawn users in hash order with their items, oldest first."""
         drawn = sorted((self.users[user].rank, user) for _, user in self.enough)
-        return [(user.decode("utf-8", errors="replace"), list(self.users[user].items)) for _, user in drawn]
+        return [(user.decode(), [item.decode() for item in self.users[user].items]) for _, user in drawn]
 
     def _prune(self) -> None:
         if len(self.users) > MAX_TRACKED:
@@ -153,27 +153,31 @@ def sample_users(path: Path, sample: UserSample, problems: Problems) -> int:
         if len(fields) != 3 or not fields[0]:
             problems.add(path, number, f"the line has {len(fields)} comma-separated fields, but it must have 3: user_id,item_id;item_id;...,outfit_id.")
             continue
-        sample.add(fields[0], fields[1].split(b";"))
+        items = fields[1].split(b";")
+        if max(len(fields[0]), *map(len, items)) > MAX_NAME_BYTES:
+            problems.add(path, number, f"an id is longer than the allowed {MAX_NAME_BYTES} bytes.")
+        elif line.isascii() or is_utf8(line, path, number, problems):
+            sample.add(fields[0], items)
     return number
 
 
-def read_items(raw: Path, wanted: set[bytes], problems: Problems) -> list[RawItem]:
+def read_items(raw: Path, wanted: set[str], problems: Problems) -> list[RawItem]:
     """Stream the items and return the wanted ones in file order; the first line of an id counts."""
     path, images = raw / "item_data.txt", raw / "images"
-    items: dict[bytes, RawItem] = {}
+    items: dict[str, RawItem] = {}
     for number, line in read_lines(path, problems):
-        fields = line.split(b",", 3)
+        fields = decode_text(line, path, number, problems).split(",", 3)
         if len(fields) != 4:
             problems.add(path, number, f"the line has {len(fields)} comma-separated fields, but it must have 4: item_id,cate_id,pic_url,title.")
         elif fields[0] in wanted and fields[0] not in items:
-            item_id, category, url, title = (decode_text(part, path, number, problems) for part in fields)
+            item_id, category, url, title = fields
             if len(title) > MAX_TEXT_CHARS:
                 problems.add(path, number, f"the title has {len(title):,} characters, more than the allowed {MAX_TEXT_CHARS:,}.")
             image = find_image(images, item_id) or resolve_inside(images, f"{item_id}.jpg")
             if image is None:
                 problems.add(path, number, f"the item_id {quote(item_id)} cannot be the name of an image file.")
                 continue
-            items[fields[0]] = RawItem(item_id, title.strip(), category.strip(), image, complete_url(url.strip()))
+            items[item_id] = RawItem(item_id, title.strip(), category.strip(), image, complete_url(url.strip()))
     return list(items.values())
 
 
@@ -182,11 +186,11 @@ def complete_url(url: str) -> str:
     return f"http:{url}" if url.startswith("//") else url
 
 
-def choose_sequences(users: Iterable[tuple[str, list[bytes]]], catalogue: Catalogue, config: PogConfig) -> list[UserSequence]:
+def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: Catalogue, config: PogConfig) -> list[UserSequence]:
     """Return the first `num_users` users whose latest items have images, in hash order."""
     sequences: list[UserSequence] = []
     for user_id, items in users:
-        available = [item_id for item in items if (item_id := item.decode("utf-8", errors="replace")) in catalogue.items]
+        available = [item_id for item_id in items if item_id in catalogue.items]
         if len(sequences) < config.num_users and len(available) > config.history_length:
             *history, reference = available[-config.history_length - 1 :]
             sequences.append(UserSequence(user_id, tuple(history), reference))

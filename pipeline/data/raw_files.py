@@ -85,6 +85,13 @@ def decode_text(line: bytes, path: Path, number: int, problems: Problems) -> str
         return line.decode("utf-8", errors="replace")
 
 
+def is_utf8(line: bytes, path: Path, number: int, problems: Problems) -> bool:
+    """Say whether a line is UTF-8; if not, that is a problem."""
+    before = problems.count
+    decode_text(line, path, number, problems)
+    return problems.count == before
+
+
 def read_csv(
     path: Path, required: tuple[str, ...], optional: tuple[str, ...], problems: Problems, *, whole: bool = False
 ) -> Iterator[tuple[int, dict[str, str]]]:

@@ -100,7 +100,7 @@ def test_pog_users_are_drawn_by_the_seed_and_not_by_their_place_or_number_of_cli
     assert sorted(case["user_id"] for case in build(POG, raw, seed=0).cases) == drawn[0] != drawn[1]
 
 
-def draw_by_definition(lines: list[tuple[bytes, list[bytes]]], sample: UserSample) -> list[tuple[str, list[bytes]]]:
+def draw_by_definition(lines: list[tuple[bytes, list[bytes]]], sample: UserSample) -> list[tuple[str, list[str]]]:
     """Draw what UserSample promises, with all clicks in memory."""
     clicks: dict[bytes, list[bytes]] = {}
     for user, items in lines:
@@ -108,7 +108,7 @@ def draw_by_definition(lines: list[tuple[bytes, list[bytes]]], sample: UserSampl
     latest = {user: list(dict.fromkeys(reversed(items)))[: sample.max_items][::-1] for user, items in clicks.items()}
     enough = [user for user, items in latest.items() if len(items) >= sample.min_items]
     ranks = {user: hashlib.blake2b(user, digest_size=8, key=f"pog:{sample.seed}".encode()).digest() for user in enough}
-    return [(user.decode(), latest[user]) for user in sorted(enough, key=ranks.__getitem__)[: sample.size]]
+    return [(user.decode(), [item.decode() for item in latest[user]]) for user in sorted(enough, key=ranks.__getitem__)[: sample.size]]
 
 
 def make_clicks(num_users: int, num_lines: int) -> list[tuple[bytes, list[bytes]]]:
@@ -140,6 +140,15 @@ def test_memory_is_bounded_where_hardly_anybody_has_enough(monkeypatch: pytest.M
     drawn = sample.list_users()
     assert drawn
     assert drawn == [entry for entry in draw_by_definition(lines, replace(sample, users={}, enough=[], size=20_000)) if entry in drawn]
+
+
+@pytest.mark.parametrize(("line", "sentence"), [(b"u" * 300 + b",a;b,o", "longer than the allowed 250"), (b"u,a;" + b"b" * 300 + b",o", "longer"), (b"u\xff,a,o", "UTF-8")])
+def test_odd_ids_are_named_whoever_is_drawn(line: bytes, sentence: str, tmp_path: Path) -> None:
+    raw = make_pog(tmp_path / "raw")
+    with (raw / "user_data.txt").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(ValueError, match=rf"user_data\.txt, line 34: .*{sentence}"):
+        build(POG, raw)
 
 
 @pytest.mark.parametrize("image_level", [False, True])
