@@ -56,8 +56,11 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles plain data, arrays as PickledArray; every global name that is not on its list raises ForbiddenObject."""
+class RestrictedUnpickler(pickle._Unpickler):
+    """Unpickles plain data, arrays as PickledArray; every global name that is not on its list raises ForbiddenObject.
+
+    It is the unpickler written in Python: the one in C fills gigabytes when a file numbers an object high enough.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the checked stand-in of an allowed name, in a wrapper that the file cannot change for others."""

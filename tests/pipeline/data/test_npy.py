@@ -6,6 +6,7 @@ import collections
 import io
 import os
 import pickle
+import resource
 import zlib
 from pathlib import Path
 
@@ -108,6 +109,17 @@ def test_a_truncated_file_gets_one_sentence(tmp_path: Path) -> None:
         (tmp_path / "x.npy").write_bytes(data[:end])
         with pytest.raises(ValueError, match=r"it may be cut off"):
             read_npy(tmp_path / "x.npy")
+
+
+def test_a_high_object_number_takes_no_memory(tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_npy(save_pickle(tmp_path / "x.npy", b"\x80\x02K\x01r\xff\xff\xff\x03.")) == 1  # the unpickler in C takes 1 GiB for it
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_a_claimed_length_beyond_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"x\.npy: the file"):
+        read_npy(save_pickle(tmp_path / "x.npy", b"\x80\x04\x8e\x00\x00\x00\x00\x00\x10\x00\x00abc."))
 
 
 def test_a_nesting_that_never_ends_is_refused(tmp_path: Path) -> None:
