@@ -30,7 +30,7 @@ class Problems:
         """Note one problem; `line` counts from 1, and `unit` is `row` in files without lines."""
         self.count += 1
         if len(self.found) < MAX_KEPT:
-            self.found.append(f"{path}{f', {unit} {line:,}' if line else ''}: {sentence}")
+            self.found.append(f"{path}{f', {unit} {line:,}' if line is not None else ''}: {sentence}")
 
     def raise_if_any(self) -> None:
         """Raise DataError if there was a problem."""
