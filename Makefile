@@ -7,7 +7,7 @@ STAGES := dataset captioning embedding retrieval keywords preference ranker rank
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
+.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work check-data fetch-images $(STAGES)
 .PHONY: experiments fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -60,6 +60,13 @@ experiments: setup  ## all of the experiments, then the claims (hours; what is f
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
 	@python -m experiments.claims
+
+check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
+	@python -m stages.dataset --check
+
+fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
+	-@python -m stages.dataset --check
+	@python -m pipeline.data.fetch data/dataset/missing.csv
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@python -m pipeline.compose $(ARGS)

@@ -70,6 +70,8 @@ def main(
         seen = {item_id for history in read_table(cases, CASES)["history"].to_pylist() for item_id in history}
         chosen = write_prompts(choose_captions(caption_of, sorted(seen), config, seed=seed), config)
 
+    # a small catalogue has fewer captions than the params ask for: half of them are trained on all the same
+    config = replace(config, held_out_captions=min(config.held_out_captions, max(1, len(chosen) // 2)))
     diffusion = load_diffusion(resolve_model(reference), device=device)
     caption_set = build_captions(chosen, diffusion, config)
     state = fit_mapper(caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every)

@@ -52,9 +52,11 @@ class StyleRules:
     glow: tuple[str, float, float] | None = None  # colour, stroke width, opacity
 
 
-def read_concepts(limit: int | None = None) -> list[Concept]:
+def read_concepts(limit: int | None = None, path: Path = CONCEPTS_PATH) -> list[Concept]:
     """Read the concepts in their fixed order, only the first `limit` of them if given."""
-    with CONCEPTS_PATH.open(encoding="utf-8", newline="") as file:
+    if not path.is_file():
+        raise ValueError(f"{path}, the table of concepts, does not exist.")
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if limit is not None and not 1 <= limit <= len(rows):
         raise ValueError(f"number of concepts {limit} is not between 1 and {len(rows)}")
