@@ -1,26 +1,28 @@
 """Stage `generation@<method>`: draw one image a case with one method."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 import typer
 
-from pipeline.artifacts import build_provenance, read_table
+from pipeline.artifacts import build_provenance, get_matrix, read_provenance, read_table, write_json
 from pipeline.conditioning.conditioner import Conditioner, load_conditioner
 from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation import build_method
-from pipeline.generation.config import GenerationConfig
-from pipeline.generation.drawing import build_generated, draw_cases
-from pipeline.generation.studio import Studio
+from pipeline.generation.config import GenerationConfig, StableDiffusionConfig
+from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
+from pipeline.generation.studio import Baselines, Studio
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, load_seed, read_section
 from pipeline.runtime import load_runtime, resolve_device
-from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PREFERENCES
+from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PREFERENCES, PSEUDO_WORDS
 from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -35,9 +37,10 @@ def main(
     captions: Path | None = None,
     preferences: Path | None = None,
     calibrator: Path | None = None,
+    vectors: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write the images of `method` and the cases that it cannot draw; a method is given only the files that it depends on."""
+    """Write the images of `method`, the cases that it cannot draw, its figures and its cost; a method is given only the files that it depends on."""
     config, seed, device = load_params(params, "generation", GenerationConfig), load_seed(params), resolve_device(load_runtime(params))
     reference, dtype_name, llm = read_reference(params, "diffusion"), read_section(params, "models.dtype"), prepare_language_model(params, device)
     options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
@@ -58,9 +61,12 @@ def main(
             "language_model": f"{llm.revision} {llm.dtype} {states_batch}",
             "conditioner": hash_params(calibrator.read_bytes()) if calibrator else "",
         },
+        baselines=load_baselines(params, vectors),
     )
     stage, chosen = f"generation@{method}", build_method(method, studio)
-    result = draw_cases(chosen, method, studio.cases, batch_size=config.batch_size)
+    result = draw_cases(chosen, method, studio.cases, batch_size=config.batch_size, device=device)
+    write_json(out / "metrics.json", summarise_drawn(result))
+    write_json(out / "cost.json", summarise_rows(result.values.values(), device))
     # a data set need not know any truth; one that knows some must know nearly all
     max_fraction = 1.0 if method == "truth" and not any(case.truth_id for case in studio.cases) else config.max_rejected_fraction
     write_outcome(
@@ -73,6 +79,16 @@ def main(
         max_fraction=max_fraction,
         provenance=build_provenance(stage, method=method, identity=chosen.identity),
     )
+
+
+def load_baselines(params: Path, vectors: Path | None) -> Baselines:
+    """Read what the baselines were trained to."""
+    baselines = Baselines(negative_prompt=load_params(params, "sd", StableDiffusionConfig).negative_prompt)
+    if vectors is None:
+        return baselines
+    table, facts = read_table(vectors, PSEUDO_WORDS), read_provenance(vectors)
+    rows = zip(table["user_id"].to_pylist(), get_matrix(table, "vectors"), strict=True)
+    return replace(baselines, template=facts["template"], vectors={user_id: vector.reshape(facts["num_vectors"], -1) for user_id, vector in rows})
 
 
 def load_trained(calibrator: Path | None, device: torch.device) -> Conditioner:

@@ -1,5 +1,14 @@
-"""Method `sd`: Stable Diffusion, zero-shot, from the reference's own text alone (paper: the baseline SD-v1.5).
+"""Method `sd`: Stable Diffusion with a plain prompt, the reference's own text or, without one, its caption (paper: the baseline SD-v1.5).
 
+Its variants, which say more in the same prompt, are the methods `keywords` and `retrieved` (`keyword_prompt.py`):
+
+| method | prompt | e.g. |
+|---|---|---|
+| `sd` | text | `hammer` |
+| `keywords` | text, then w' of the whole history, comma separated | `hammer, sticker, neon, tool` |
+| `retrieved` | text, then w' of the retrieved items | `hammer, neon, sticker` |
+
+All three are guided away from `sd.negative_prompt`.
 Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; here nothing is tuned.
 """
 
@@ -11,4 +20,5 @@ from pipeline.generation.texts import TextMethod
 
 def build_method(studio: Studio) -> Method:
     """Build the method."""
-    return TextMethod(studio, lambda case: studio.read_text(case.reference_id), "The reference has neither a text nor a caption.")
+    reason = "The reference has neither a text nor a caption."
+    return TextMethod(studio, lambda case: studio.read_text(case.reference_id), reason, studio.baselines.negative_prompt)

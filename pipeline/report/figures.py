@@ -15,6 +15,7 @@ EXPLANATIONS = {
     "sd": "the reference's text alone",
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",
+    "ti": "reference and a word learned from the history's images",
     "global": "the global preference alone",
     "ragar": "retrieval, calibration, reflection",
 }

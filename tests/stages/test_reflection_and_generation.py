@@ -89,6 +89,7 @@ class Project:
             "mapper": {"states_batch_size": 4},
             "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
             "reflection": dict(REFLECTION),
+            "sd": {"negative_prompt": ""},
             "generation": {
                 "splits": ["test"],
                 "steps": 2,
@@ -308,7 +309,7 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "original, truth, sd, keywords, global, ragar" in project.generate("dall-e", fails=True)
+    assert "original, truth, sd, keywords, retrieved, ti, global, ragar" in project.generate("dall-e", fails=True)
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.data.cases import Case, select_cases
@@ -20,6 +21,7 @@ from pipeline.generation import METHODS, build_method
 from pipeline.generation.config import GenerationConfig
 from pipeline.generation.drawing import build_generated, draw_cases
 from pipeline.generation.studio import Studio
+from pipeline.ledger import MapResult
 from pipeline.models.fake import FakeDiffusion
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 
@@ -71,8 +73,12 @@ def make_studio(cases: list[Case], *, images: list[bytes] | None = None, texts: 
     )
 
 
-def draw(name: str, studio: Studio, *, batch_size: int = 3) -> object:
-    return draw_cases(build_method(name, studio), name, studio.cases, batch_size=batch_size)
+def draw(name: str, studio: Studio, *, batch_size: int = 3, stored_as: str = "") -> MapResult:
+    result = draw_cases(build_method(name, studio), stored_as or name, studio.cases, batch_size=batch_size, device=torch.device("cpu"))
+    for value in result.values.values():
+        assert value.pop("seconds") >= 0
+        assert value.pop("peak_memory_mb") > 0
+    return result
 
 
 def read_pixels(data: bytes) -> np.ndarray:
@@ -118,7 +124,7 @@ def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
 def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
     alone = draw("global", make_studio([make_case(3)]), batch_size=1)
     studio = make_studio([make_case(i) for i in range(7)])
-    together = draw_cases(build_method("global", studio), "again", studio.cases, batch_size=4)
+    together = draw("global", studio, batch_size=4, stored_as="again")
     assert alone.values["case03"] == together.values["case03"]
     assert len({value["image"] for value in together.values.values()}) == 7
 
@@ -179,8 +185,8 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "global", "ragar"]
-    with pytest.raises(ValueError, match="original, truth, sd, keywords, global, ragar"):
+    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "ti", "global", "ragar"]
+    with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, ti, global, ragar"):
         build_method("dall-e", make_studio([]))
 
 

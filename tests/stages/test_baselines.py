@@ -1,0 +1,91 @@
+"""The baselines' own stages and their drawing from the command line, with tiny models. Run: `python -m pytest tests/stages/test_baselines.py`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.artifacts import read_json, read_provenance, read_table, write_table
+from pipeline.schemas import CASES, GENERATED, PSEUDO_WORDS, REJECTED
+from stages import ti
+from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
+from tests.stages.test_reflection_and_generation import CASE_IDS, Project, save_models
+
+TEST_CASES = CASE_IDS[6:]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, str]) -> Project:
+    torch.set_num_threads(1)
+    made = Project(tmp_path, models)
+    made.params["ti"] = asdict(TI)
+    return made
+
+
+def invert(project: Project, **options: Any) -> str:
+    return project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", **options)
+
+
+def hash_stable(project: Project, folder: str) -> dict[str, str]:
+    """Return the digests of all outs but the measured cost."""
+    return {name: digest for name, digest in project.hash_outs(folder).items() if name != "cost.json"}
+
+
+def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: Project) -> None:
+    assert "4 rows in, 4 computed" in invert(project)
+    table = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
+    assert table["user_id"].to_pylist() == [f"u{case_id}" for case_id in TEST_CASES]
+    metrics, cost = (read_json(project.root / "ti" / f"{name}.json") for name in ("metrics", "cost"))
+    assert metrics["num_users"] == 4
+    assert metrics["held_out_loss"] != metrics["held_out_loss_before"] > 0
+    assert cost["num_rows"] == 4
+    assert cost["seconds"] > 0
+    assert cost["peak_memory_mb"] > 10
+    assert len((project.root / "ti" / "curves.csv").read_text().splitlines()) == 4  # header, start, middle, end
+
+
+def test_ti_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
+    invert(project)
+    first, cost = hash_stable(project, "ti"), read_json(project.root / "ti" / "cost.json")
+    assert "0 computed, 4 reused" in invert(project)
+    assert hash_stable(project, "ti") == first
+    assert read_json(project.root / "ti" / "cost.json") == cost
+    shutil.rmtree(project.root / ".work")
+    invert(project)
+    assert hash_stable(project, "ti") == first
+
+
+def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
+    invert(project)
+    project.generate("ti", vectors="ti/vectors.parquet")
+    drawn = read_table(project.root / "ti" / "generated.parquet", GENERATED)
+    assert drawn["case_id"].to_pylist() == TEST_CASES
+    assert read_provenance(project.root / "ti" / "generated.parquet")["identity"]["template"] == TI.template
+    assert read_json(project.root / "ti" / "cost.json")["seconds_per_row"] > 0
+    first = [image["bytes"] for image in drawn["image"].to_pylist()]
+    rows = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS).to_pylist()
+    facts = read_provenance(project.root / "ti" / "vectors.parquet")
+    rows[0]["vectors"] = [-value for value in rows[0]["vectors"]]
+    write_table(project.root / "other.parquet", rows[:3], PSEUDO_WORDS, provenance=facts)
+    assert "4 rows in, 2 computed" in project.generate("ti", vectors="other.parquet")
+    again = read_table(project.root / "ti" / "generated.parquet", GENERATED)
+    assert [image["bytes"] for image in again["image"].to_pylist()][1:] == first[1:3]
+    assert again["image"].to_pylist()[0]["bytes"] != first[0]
+    assert read_table(project.root / "ti" / "rejected.parquet", REJECTED)["row_key"].to_pylist() == ["c09"]
+
+
+def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
+    cases = read_table(project.root / "cases.parquet", CASES).to_pylist()
+    write_table(project.root / "cases.parquet", [case for case in cases if case["split"] == "train"], CASES, provenance={})
+    message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
+    assert "no case is of the splits test" in message
