@@ -117,6 +117,16 @@ PSEUDO_WORDS = Table(
     key=("user_id",),
     nullable=("held_out_loss_before", "held_out_loss"),
 )
+PMG_PREFERENCES = Table(
+    "pmg_preferences",
+    {
+        "case_id": pa.string(),
+        "preference_keywords": STRINGS,  # of the user's taste, by the language model
+        "target_keywords": STRINGS,  # of the reference
+        "soft": VECTOR,  # soft preference embeddings, one behind the other; a single zero where none are used
+    },
+    key=("case_id",),
+)
 GENERATED = Table(
     "generated",
     {"method": pa.string(), "case_id": pa.string(), "image": IMAGE},

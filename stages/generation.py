@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 import typer
 
@@ -15,14 +17,16 @@ from pipeline.data.cases import select_cases
 from pipeline.generation import build_method
 from pipeline.generation.config import GenerationConfig, StableDiffusionConfig
 from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
-from pipeline.generation.studio import Baselines, Studio
+from pipeline.generation.studio import Baselines, Studio, Taste
 from pipeline.models.diffusion import load_diffusion
+from pipeline.models.encoders import load_clip
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, load_seed, read_section
+from pipeline.pmg.config import SelectionConfig
 from pipeline.runtime import load_runtime, resolve_device
-from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PREFERENCES, PSEUDO_WORDS
+from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PMG_PREFERENCES, PREFERENCES, PSEUDO_WORDS
 from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -38,11 +42,13 @@ def main(
     preferences: Path | None = None,
     calibrator: Path | None = None,
     vectors: Path | None = None,
+    tastes: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
     """Write the images of `method`, the cases that it cannot draw, its figures and its cost; a method is given only the files that it depends on."""
     config, seed, device = load_params(params, "generation", GenerationConfig), load_seed(params), resolve_device(load_runtime(params))
     reference, dtype_name, llm = read_reference(params, "diffusion"), read_section(params, "models.dtype"), prepare_language_model(params, device)
+    clip = read_reference(params, "selection_clip")
     options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
     states_batch = read_section(params, "mapper.states_batch_size")
     studio = Studio(
@@ -56,12 +62,14 @@ def main(
         compute_inputs=lambda chosen, module, diffusion: compute_condition_inputs(
             [vars(case) for case in chosen], llm=llm, diffusion=diffusion, conditioner=module, batch_size=states_batch
         ),
+        load_clip=lambda: load_clip(resolve_model(clip), device=device, dtype=options["dtype"]),
         revisions={
+            "selection_clip": f"{compute_model_revision(clip)} {dtype_name}",
             "diffusion": f"{compute_model_revision(reference)} {dtype_name}",
             "language_model": f"{llm.revision} {llm.dtype} {states_batch}",
             "conditioner": hash_params(calibrator.read_bytes()) if calibrator else "",
         },
-        baselines=load_baselines(params, vectors),
+        baselines=load_baselines(params, vectors, tastes),
     )
     stage, chosen = f"generation@{method}", build_method(method, studio)
     result = draw_cases(chosen, method, studio.cases, batch_size=config.batch_size, device=device)
@@ -81,14 +89,29 @@ def main(
     )
 
 
-def load_baselines(params: Path, vectors: Path | None) -> Baselines:
+def load_baselines(params: Path, vectors: Path | None, tastes: Path | None) -> Baselines:
     """Read what the baselines were trained to."""
-    baselines = Baselines(negative_prompt=load_params(params, "sd", StableDiffusionConfig).negative_prompt)
-    if vectors is None:
-        return baselines
-    table, facts = read_table(vectors, PSEUDO_WORDS), read_provenance(vectors)
-    rows = zip(table["user_id"].to_pylist(), get_matrix(table, "vectors"), strict=True)
-    return replace(baselines, template=facts["template"], vectors={user_id: vector.reshape(facts["num_vectors"], -1) for user_id, vector in rows})
+    selection = load_params(params, "pmg.selection", SelectionConfig)
+    baselines = Baselines(negative_prompt=load_params(params, "sd", StableDiffusionConfig).negative_prompt, selection=selection)
+    if vectors is not None:
+        table, facts = read_table(vectors, PSEUDO_WORDS), read_provenance(vectors)
+        rows = zip(table["user_id"].to_pylist(), get_matrix(table, "vectors"), strict=True)
+        words = {user_id: vector_VE.reshape(facts["num_vectors"], -1) for user_id, vector_VE in rows}
+        baselines = replace(baselines, template=facts["template"], vectors=words)
+    if tastes is not None:
+        table, num_soft = read_table(tastes, PMG_PREFERENCES), read_provenance(tastes)["num_soft"]
+        baselines = replace(baselines, tastes=read_tastes(table, num_soft))
+    return baselines
+
+
+def read_tastes(table: pa.Table, num_soft: int) -> dict[str, Taste]:
+    """Return what PMG knows of every case; without soft embeddings their place is empty."""
+    columns = (table[name].to_pylist() for name in ("case_id", "preference_keywords", "target_keywords"))
+    matrix = get_matrix(table, "soft")
+    return {
+        case_id: Taste(tuple(preference), tuple(target), soft.reshape(num_soft, -1) if num_soft else np.zeros((0, 0), dtype=np.float32))
+        for case_id, preference, target, soft in zip(*columns, matrix, strict=True)
+    }
 
 
 def load_trained(calibrator: Path | None, device: torch.device) -> Conditioner:

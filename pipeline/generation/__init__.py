@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.generation import copies, global_preference, keyword_prompt, ragar, sd, ti
+from pipeline.generation import copies, global_preference, keyword_prompt, pmg, ragar, sd, ti
 from pipeline.generation.studio import Method, Studio
 
 METHODS: dict[str, Callable[[Studio], Method]] = {
@@ -14,6 +14,7 @@ METHODS: dict[str, Callable[[Studio], Method]] = {
     "keywords": keyword_prompt.build_keywords,  # variants of sd
     "retrieved": keyword_prompt.build_retrieved,
     "ti": ti.build_method,
+    "pmg": pmg.build_method,
     "global": global_preference.build_method,
     "ragar": ragar.build_method,
 }

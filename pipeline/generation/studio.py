@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 from torch import Tensor
 
 from pipeline.data.cases import Case
 from pipeline.data.texts import read_item_texts
 from pipeline.generation.config import GenerationConfig
 from pipeline.ledger import Rejection
+from pipeline.pmg.config import SelectionConfig
 from pipeline.runtime import make_generator
 
 if TYPE_CHECKING:
@@ -53,6 +55,22 @@ class Method(Protocol):
         ...
 
 
+class ClipModel(Protocol):
+    """The part of a CLIP encoder that the choice among images uses; vectors are L2-normalised, on the CPU."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor: ...
+    def encode_texts(self, texts: Sequence[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What PMG knows of a case."""
+
+    preference: tuple[str, ...]  # keywords
+    target: tuple[str, ...]  # keywords
+    soft_Md: np.ndarray  # soft embeddings, none (0, d) where the stage made none
+
+
 @dataclass(frozen=True)
 class Baselines:
     """What only the methods that RAGAR is compared with need; their trained parts come from the stages `ti` and `pmg`."""
@@ -60,6 +78,8 @@ class Baselines:
     negative_prompt: str = ""  # of sd, its variants and ti
     template: str = ""  # of ti, the one that its vectors were trained with
     vectors: dict[str, np.ndarray] = field(default_factory=dict)  # of ti: user_id -> (V, E)
+    tastes: dict[str, Taste] = field(default_factory=dict)  # of pmg, by case_id
+    selection: SelectionConfig | None = None  # of pmg
 
 
 @dataclass
@@ -74,6 +94,7 @@ class Studio:
     load_diffusion: Callable[[], Diffusion]
     load_conditioner: Callable[[], Conditioner]
     compute_inputs: Callable[[Sequence[Case], Conditioner, Diffusion], ConditionInputs]
+    load_clip: Callable[[], ClipModel]
     revisions: dict[str, str] = field(default_factory=dict)
     baselines: Baselines = field(default_factory=Baselines)
 
@@ -81,6 +102,11 @@ class Studio:
     def diffusion(self) -> Diffusion:
         """The diffusion model, loaded on first use."""
         return self.load_diffusion()
+
+    @cached_property
+    def clip(self) -> ClipModel:
+        """The CLIP that PMG chooses by, loaded on first use."""
+        return self.load_clip()
 
     @cached_property
     def conditioner(self) -> Conditioner:

@@ -16,6 +16,7 @@ EXPLANATIONS = {
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",
     "ti": "reference and a word learned from the history's images",
+    "pmg": "keywords of the taste, soft embeddings, best of several",
     "global": "the global preference alone",
     "ragar": "retrieval, calibration, reflection",
 }

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.artifacts import read_json, read_provenance, read_table, write_table
-from pipeline.schemas import CASES, GENERATED, PSEUDO_WORDS, REJECTED
-from stages import ti
+from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
+from pipeline.pmg import keywords
+from pipeline.schemas import CASES, GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
+from stages import pmg, ti
 from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
-from tests.stages.test_reflection_and_generation import CASE_IDS, Project, save_models
+from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
 TEST_CASES = CASE_IDS[6:]
 
@@ -29,11 +30,24 @@ def project(tmp_path: Path, models: dict[str, str]) -> Project:
     torch.set_num_threads(1)
     made = Project(tmp_path, models)
     made.params["ti"] = asdict(TI)
+    rows = [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS]
+    write_table(tmp_path / "keywords.parquet", rows, KEYWORDS, provenance={})
     return made
 
 
 def invert(project: Project, **options: Any) -> str:
     return project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", **options)
+
+
+@pytest.fixture
+def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tiny language model, whose words are random bytes, name keywords."""
+    monkeypatch.setattr(keywords, "generate", lambda _, questions, config: ["red, loud" for _ in questions])
+
+
+def prepare_pmg(project: Project, **options: Any) -> str:
+    names = ("cases", "items", "captions", "keywords")
+    return project.run(pmg, **{name: f"{name}.parquet" for name in names}, out="pmg", **options)
 
 
 def hash_stable(project: Project, folder: str) -> dict[str, str]:
@@ -89,3 +103,46 @@ def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
     write_table(project.root / "cases.parquet", [case for case in cases if case["split"] == "train"], CASES, provenance={})
     message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
     assert "no case is of the splits test" in message
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_pmg_writes_keywords_and_soft_embeddings_of_every_drawn_case(project: Project) -> None:
+    assert "4 rows in" in prepare_pmg(project)
+    table = read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES)
+    rejected = read_table(project.root / "pmg" / "rejected.parquet", REJECTED)["row_key"].to_pylist()
+    assert sorted(table["case_id"].to_pylist() + rejected) == TEST_CASES
+    assert [words[0] for words in table["target_keywords"].to_pylist()] == [f"thing i{case_id[1:]}" for case_id in table["case_id"].to_pylist()]
+    metrics = read_json(project.root / "pmg" / "metrics.json")
+    assert (metrics["num_steps"], metrics["train_cases"], metrics["validation_cases"]) == (4, 3, 2)
+    assert metrics["validation_loss"] != metrics["validation_loss_before"]
+    assert len((project.root / "pmg" / "curves.csv").read_text().splitlines()) == 6  # header, start, four steps
+    assert read_json(project.root / "pmg" / "cost.json")["seconds"] > 0
+    tensors, facts = read_tensors(project.root / "pmg" / "soft.safetensors")
+    assert set(tensors) == {"prefix", "vectors", "linear.weight", "linear.bias"}
+    assert {"language_model", "diffusion", "params", "seed"} == set(facts)
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_pmg_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
+    prepare_pmg(project)
+    first = hash_stable(project, "pmg")
+    prepare_pmg(project)
+    assert hash_stable(project, "pmg") == first
+    shutil.rmtree(project.root / ".work")
+    prepare_pmg(project)
+    assert hash_stable(project, "pmg") == first
+
+
+@pytest.mark.usefixtures("_talkative")
+@pytest.mark.parametrize("use_soft", [True, False])
+def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Project, use_soft: bool) -> None:
+    project.params["pmg"]["use_soft"] = use_soft
+    prepare_pmg(project)
+    named = read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES)["case_id"].to_pylist()
+    shutil.move(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
+    project.generate("pmg", tastes="tastes.parquet")
+    assert read_table(project.root / "pmg" / "generated.parquet", GENERATED)["case_id"].to_pylist() == named
+    metrics = read_json(project.root / "pmg" / "metrics.json")
+    assert metrics["num_images"] == len(named) > 0
+    assert metrics["selection_score"] >= metrics["selection_score_first"]
+    assert "0 computed" in project.generate("pmg", tastes="tastes.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
 from stages import generation, reflection
+from tests.pipeline.pmg.test_keywords import CONFIG as PMG
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
@@ -72,6 +74,7 @@ def save_models(folder: Path) -> dict[str, str]:
         "language_model_dtype": "float32",
         "clip": clip,
         "visual": clip,
+        "selection_clip": clip,
         "diffusion": str(save_tiny_stable_diffusion(folder / "sd")),
         "language_model": str(save_tiny_qwen2(folder / "qwen2")),
     }
@@ -90,6 +93,7 @@ class Project:
             "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
             "reflection": dict(REFLECTION),
             "sd": {"negative_prompt": ""},
+            "pmg": asdict(PMG),
             "generation": {
                 "splits": ["test"],
                 "steps": 2,
@@ -309,7 +313,7 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "original, truth, sd, keywords, retrieved, ti, global, ragar" in project.generate("dall-e", fails=True)
+    assert "original, truth, sd, keywords, retrieved, ti, pmg, global, ragar" in project.generate("dall-e", fails=True)
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:
