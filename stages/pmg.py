@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json, write_tensors
-from pipeline.cost import describe_machine, read_peak_memory
+from pipeline.cost import describe_training
 from pipeline.data.texts import read_item_texts
 from pipeline.latents import compute_latents
 from pipeline.ledger import Summary
@@ -66,11 +66,11 @@ def main(
         )
         drawn = {case["case_id"]: case["history"] for case in splits.drawn if case["case_id"] in named}
         soft_of = compute_soft(drawn, words, config, state.soft, tools, identity=facts["language_model"])
-        curves, seconds, tensors = state.curves, state.seconds, state.soft.state_dict()
+        curves, seconds, tensors = state.curves, state.clock.seconds, state.soft.state_dict()
     write_tensors(out / "soft.safetensors", tensors, facts)
     write_json(out / "metrics.json", {**metrics, "seed": seed})
     write_csv(out / "curves.csv", curves, CURVE_COLUMNS)
-    write_json(out / "cost.json", {"seconds": seconds, "peak_memory_mb": read_peak_memory(device), **describe_machine(device)})
+    write_json(out / "cost.json", describe_training(seconds, device))
     drawn_rejected = {case["case_id"]: rejected[case["case_id"]] for case in splits.drawn if case["case_id"] in rejected}
     num = len(splits.drawn)
     write_outcome(

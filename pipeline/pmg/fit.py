@@ -12,13 +12,13 @@ Legend: B cases of a step, I images a case, R noises an image, M soft embeddings
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.cost import Clock
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.soft_prompt import SoftPreference, read_shape
@@ -74,13 +74,13 @@ class PmgState:
     soft: SoftPreference
     optimizer: torch.optim.Optimizer
     step: int = 0
-    seconds: float = 0.0  # of training so far, interrupted runs included
+    clock: Clock = field(default_factory=Clock)
     curves: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, fingerprint: str) -> None:
         """Write the checkpoint."""
         tensors = {f"soft.{name}": value for name, value in self.soft.state_dict().items()} | flatten_optimizer(self.optimizer)
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.seconds})
+        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.clock.stop()})
 
     def restore(self, fingerprint: str) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -90,7 +90,8 @@ class PmgState:
         self.step, tensors, facts = saved
         self.soft.load_state_dict({name.removeprefix("soft."): value for name, value in tensors.items() if name.startswith("soft.")})
         restore_optimizer(self.optimizer, tensors)
-        self.curves, self.seconds = facts["curves"], facts["seconds"]
+        self.curves = facts["curves"]
+        self.clock.resume(facts["seconds"])
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,10 @@ def train_soft(
     if not state.curves:
         state.curves.append({"step": 0, "validation_loss": measure(validation, tools, state.soft)})
     for _ in progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step):
-        started = time.monotonic()
         row = take_step(state, studies, config, tools, seed=seed)
         if state.step == config.num_steps or state.step % config.validation_every == 0:
             row["validation_loss"] = measure(validation, tools, state.soft)
         state.curves.append(row)
-        state.seconds += time.monotonic() - started
         if state.step == config.num_steps or state.step % checkpoint_every == 0:
             state.save(fingerprint)
     return state

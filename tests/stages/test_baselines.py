@@ -50,11 +50,6 @@ def prepare_pmg(project: Project, **options: Any) -> str:
     return project.run(pmg, **{name: f"{name}.parquet" for name in names}, out="pmg", **options)
 
 
-def hash_stable(project: Project, folder: str) -> dict[str, str]:
-    """Return the digests of all outs but the measured cost."""
-    return {name: digest for name, digest in project.hash_outs(folder).items() if name != "cost.json"}
-
-
 def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: Project) -> None:
     assert "4 rows in, 4 computed" in invert(project)
     table = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
@@ -70,13 +65,13 @@ def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: 
 
 def test_ti_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
     invert(project)
-    first, cost = hash_stable(project, "ti"), read_json(project.root / "ti" / "cost.json")
+    first, cost = project.hash_outs("ti"), read_json(project.root / "ti" / "cost.json")
     assert "0 computed, 4 reused" in invert(project)
-    assert hash_stable(project, "ti") == first
+    assert project.hash_outs("ti") == first
     assert read_json(project.root / "ti" / "cost.json") == cost
     shutil.rmtree(project.root / ".work")
     invert(project)
-    assert hash_stable(project, "ti") == first
+    assert project.hash_outs("ti") == first
 
 
 def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
@@ -125,12 +120,12 @@ def test_pmg_writes_keywords_and_soft_embeddings_of_every_drawn_case(project: Pr
 @pytest.mark.usefixtures("_talkative")
 def test_pmg_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
     prepare_pmg(project)
-    first = hash_stable(project, "pmg")
+    first = project.hash_outs("pmg")
     prepare_pmg(project)
-    assert hash_stable(project, "pmg") == first
+    assert project.hash_outs("pmg") == first
     shutil.rmtree(project.root / ".work")
     prepare_pmg(project)
-    assert hash_stable(project, "pmg") == first
+    assert project.hash_outs("pmg") == first
 
 
 @pytest.mark.usefixtures("_talkative")

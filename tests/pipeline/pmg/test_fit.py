@@ -140,14 +140,14 @@ def test_a_training_that_breaks_off_goes_on_to_the_same_weights(tools: PmgTools,
     assert resumed.curves == expected.curves
     for name, value in expected.soft.state_dict().items():
         assert torch.equal(resumed.soft.state_dict()[name], value)
-    assert resumed.seconds > 0
+    assert resumed.clock.seconds > 0
 
 
 def test_a_finished_training_is_read_back_with_its_seconds(tools: PmgTools, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _, _ = train(tools)
     monkeypatch.setattr(fit, "take_step", lambda *_, **__: pytest.fail("it is finished"))
     second, _, _ = train(tools)
-    assert second.seconds == first.seconds
+    assert second.clock.seconds == first.clock.seconds
 
 
 def test_soft_embeddings_of_cases_are_stored_by_weights_and_history(tools: PmgTools, monkeypatch: pytest.MonkeyPatch) -> None:
