@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
-.PHONY: experiments fig2 fig5 table4 ablation seeds reflection-effect claims
+.PHONY: experiments table1 fig2 fig5 table4 ablation seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ $(STAGES): setup params  ## (each of the stages) run that stage and what it need
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	dvc exp run $(ARGS)
+
+table1: setup  ## Table 1: RAGAR beside SD, TI and PMG (another setting: make table1 ARGS='--set dataset=... --set models=paper')
+	@python -m experiments $@ $(ARGS)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
 	@python -m experiments $@

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.catalogue import DISTANCE
+from experiments.catalogue import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
 from experiments.store import Fetch
 from pipeline.artifacts import read_json, read_table
 from pipeline.evaluation.summary import group_by_user
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.params import read_section
 from pipeline.schemas import SCORES
 
-SCORES_FILE, SUMMARY_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json"
+SCORES_FILE, SUMMARY_FILE, PARAMS_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json", "params.yaml"
+TRAINED_BY = {"ti": ("ti",), "pmg": ("pmg",), "ragar": ("mapper", "reflection")}  # a method's own trained stages
+DISTANCES = (DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC)
 ByUser = dict[Hashable, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method cost; None where the run did not record it."""
+
+    is_trained: bool
+    training_seconds: float | None  # of all users together
+    seconds_per_image: float | None
+    peak_memory_mb: float | None  # of training or drawing
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -30,10 +44,12 @@ class RunResult:
     level: float
     metrics: dict[str, Metric]
     by_user: dict[str, dict[str, ByUser]]
+    dataset: str = ""
+    costs: dict[str, Cost] = field(default_factory=dict)  # by method
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
-        column = f"{self.perceptual}_truth" if name == DISTANCE else name
+        column = name.replace("distance_", f"{self.perceptual}_") if name in DISTANCES else name
         if column not in self.metrics:
             raise ValueError(f"{self.experiment}: the evaluation defines no metric {column!r} (pipeline/metrics/definitions.py).")
         return self.metrics[column]
@@ -65,6 +81,23 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         level=summary["interval"]["level"],
         metrics={metric.name: metric for metric in metrics},
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
+        dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
+        costs={method: read_cost(method, fetch) for method in summary["methods"]},
+    )
+
+
+def read_cost(method: str, fetch: Fetch) -> Cost:
+    """Read what a method's drawing and its own training cost."""
+    drawing = read_json(fetch(f"data/generation/{method}/cost.json"))
+    training = [read_json(fetch(f"data/{stage}/cost.json")) for stage in TRAINED_BY.get(method, ())]
+    seconds = [cost["seconds"] for cost in training]
+    peaks = [cost["peak_memory_mb"] for cost in (drawing, *training) if cost["peak_memory_mb"] is not None]
+    return Cost(
+        is_trained=bool(training),
+        training_seconds=None if None in seconds else sum(seconds),
+        seconds_per_image=drawing["seconds_per_row"],
+        peak_memory_mb=max(peaks, default=None),
+        machine=f"{drawing['num_threads']} threads" if drawing["device"] == "cpu" else drawing["device"],
     )
 
 

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
+from pipeline.generation import METHODS
+from pipeline.models.diffusion import Diffusion
 from pipeline.pmg import keywords
-from pipeline.schemas import CASES, GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
+from pipeline.report.figures import BOUNDS
+from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
 from stages import pmg, ti
+from tests.import_closure import DVC_YAML
 from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
@@ -30,8 +35,7 @@ def project(tmp_path: Path, models: dict[str, str]) -> Project:
     torch.set_num_threads(1)
     made = Project(tmp_path, models)
     made.params["ti"] = asdict(TI)
-    rows = [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS]
-    write_table(tmp_path / "keywords.parquet", rows, KEYWORDS, provenance={})
+    made.write_table(KEYWORDS, [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS])
     return made
 
 
@@ -94,8 +98,7 @@ def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
 
 
 def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
-    cases = read_table(project.root / "cases.parquet", CASES).to_pylist()
-    write_table(project.root / "cases.parquet", [case for case in cases if case["split"] == "train"], CASES, provenance={})
+    project.limit_cases({"c00", "c01"})  # of the split train
     message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
     assert "no case is of the splits test" in message
 
@@ -141,3 +144,47 @@ def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Projec
     assert metrics["num_images"] == len(named) > 0
     assert metrics["selection_score"] >= metrics["selection_score_first"]
     assert "0 computed" in project.generate("pmg", tastes="tastes.parquet")
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sampler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.reflect()
+    invert(project)
+    prepare_pmg(project)
+    needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}, "ti": {"vectors": "vectors.parquet"}, "pmg": {"tastes": "tastes.parquet"}}
+    shutil.copy(project.root / "ti" / "vectors.parquet", project.root / "vectors.parquet")
+    shutil.copy(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
+    whole = Diffusion.draw
+    calls: list[tuple[list[int], tuple[Any, ...]]] = []
+
+    def draw(self: Diffusion, prompt_BTD: torch.Tensor, **options: Any) -> Any:
+        seeds = [generator.initial_seed() for generator in options["generators"]]
+        images = whole(self, prompt_BTD, **options)
+        calls.append((seeds, (options["steps"], options["guidance_scale"], type(self.pipeline.scheduler).__name__, images.shape[1:])))
+        return images
+
+    monkeypatch.setattr(Diffusion, "draw", draw)
+    samplers, noises, cases = set(), {}, set()
+    for method in (name for name in METHODS if name not in BOUNDS):
+        calls.clear()
+        project.generate(method, **needs.get(method, {}))
+        samplers |= {sampler for _, sampler in calls}
+        noises[method] = {seed for seeds, _ in calls for seed in seeds}
+        cases.add(tuple(read_table(project.root / method / "generated.parquet", GENERATED)["case_id"].to_pylist()))
+    assert cases == {tuple(TEST_CASES)}
+    assert len(samplers) == 1  # steps, guidance, scheduler, size
+    assert len(noises["sd"]) == len(TEST_CASES)
+    assert all(noises["sd"] == noises[method] for method in noises if method != "pmg")
+    assert noises["sd"] < noises["pmg"]  # the first noise of its candidates; it draws more, which is the method
+
+
+def test_all_methods_are_drawn_from_one_table_of_cases_and_scored_in_one_run_by_one_clip() -> None:
+    stages = yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
+    assert set(stages["generation"]["foreach"]) == set(METHODS)
+    assert "--cases data/dataset/cases.parquet" in stages["generation"]["do"]["cmd"]
+    assert "generation" in stages["generation"]["do"]["params"]
+    tables = {f"data/generation/{method}/generated.parquet" for method in METHODS}
+    for name in ("evaluation", "report"):
+        assert tables <= set(stages[name]["deps"])
+        assert all(f"--generated {path}" in stages[name]["cmd"] for path in tables)
+    assert "models.metric_clip" in stages["evaluation"]["params"]

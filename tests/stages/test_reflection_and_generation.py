@@ -176,6 +176,15 @@ class Project:
             write_table(self.root / f"{table.name}.parquet", build_table(table_rows, table, dims=dims), table, provenance={})
         self.features = {"image": torch.from_numpy(vectors), "text": torch.from_numpy(vectors)}
 
+    def write_table(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Write another table."""
+        write_table(self.root / f"{table.name}.parquet", rows, table, provenance={})
+
+    def limit_cases(self, case_ids: set[str]) -> None:
+        """Keep these cases only."""
+        kept = [case for case in read_table(self.root / "cases.parquet", CASES).to_pylist() if case["case_id"] in case_ids]
+        self.write_table(CASES, kept)
+
     def write_checkpoints(self) -> None:
         """Write an untrained ranker and mapper."""
         generator = torch.Generator().manual_seed(1)
