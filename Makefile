@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
-STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection ti pmg generation evaluation report
+STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -16,7 +16,14 @@ from pipeline.params import read_section
 from pipeline.schemas import SCORES
 
 SCORES_FILE, SUMMARY_FILE, PARAMS_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json", "params.yaml"
-TRAINED_BY = {"ti": ("ti",), "pmg": ("pmg",), "ragar": ("mapper", "reflection")}  # a method's own trained stages
+TRAINED_BY = {  # a method's own trained stages
+    "sd": ("sd",),
+    "keywords": ("sd",),
+    "retrieved": ("sd",),
+    "ti": ("ti",),
+    "pmg": ("pmg",),
+    "ragar": ("mapper", "reflection"),
+}
 DISTANCES = (DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC)
 ByUser = dict[Hashable, float]
 
@@ -91,9 +98,11 @@ def read_cost(method: str, fetch: Fetch) -> Cost:
     drawing = read_json(fetch(f"data/generation/{method}/cost.json"))
     training = [read_json(fetch(f"data/{stage}/cost.json")) for stage in TRAINED_BY.get(method, ())]
     seconds = [cost["seconds"] for cost in training]
-    peaks = [cost["peak_memory_mb"] for cost in (drawing, *training) if cost["peak_memory_mb"] is not None]
+    is_trained = any(value != 0 for value in seconds)  # sd is not tuned by default
+    measured = (drawing, *training) if is_trained else (drawing,)
+    peaks = [cost["peak_memory_mb"] for cost in measured if cost["peak_memory_mb"] is not None]
     return Cost(
-        is_trained=bool(training),
+        is_trained=is_trained,
         training_seconds=None if None in seconds else sum(seconds),
         seconds_per_image=drawing["seconds_per_row"],
         peak_memory_mb=max(peaks, default=None),

@@ -3,30 +3,33 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 import typer
 
-from pipeline.artifacts import build_provenance, get_matrix, read_provenance, read_table, write_json
+from pipeline.artifacts import build_provenance, get_matrix, read_provenance, read_table, read_tensors, write_json
 from pipeline.conditioning.conditioner import Conditioner, load_conditioner
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation import build_method
-from pipeline.generation.config import GenerationConfig, StableDiffusionConfig
+from pipeline.generation.config import GenerationConfig
 from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
 from pipeline.generation.studio import Baselines, Studio, Taste
-from pipeline.models.diffusion import load_diffusion
+from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.encoders import load_clip
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
+from pipeline.models.lora import load_lora
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import hash_params, load_params, load_seed, read_section
 from pipeline.pmg.config import SelectionConfig
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, PMG_PREFERENCES, PREFERENCES, PSEUDO_WORDS
+from pipeline.tuning.fit import StableDiffusionConfig
 from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -41,6 +44,7 @@ def main(
     captions: Path | None = None,
     preferences: Path | None = None,
     calibrator: Path | None = None,
+    lora: Path | None = None,
     vectors: Path | None = None,
     tastes: Path | None = None,
     params: Path = Path("params.yaml"),
@@ -49,6 +53,7 @@ def main(
     config, seed, device = load_params(params, "generation", GenerationConfig), load_seed(params), resolve_device(load_runtime(params))
     reference, dtype_name, llm = read_reference(params, "diffusion"), read_section(params, "models.dtype"), prepare_language_model(params, device)
     clip = read_reference(params, "selection_clip")
+    tuned = read_tensors(lora)[0] if lora else {}
     options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
     states_batch = read_section(params, "mapper.states_batch_size")
     studio = Studio(
@@ -57,7 +62,7 @@ def main(
         cases=select_cases(read_table(cases, CASES), read_table(preferences, PREFERENCES) if preferences else None, config.splits),
         items=read_table(items, ITEMS),
         captions=read_table(captions, CAPTIONS) if captions else None,
-        load_diffusion=lambda: load_diffusion(resolve_model(reference), **options),
+        load_diffusion=lambda: load_tuned(reference, tuned, **options),
         load_conditioner=partial(load_trained, calibrator, device),
         compute_inputs=lambda chosen, module, diffusion: compute_condition_inputs(
             [vars(case) for case in chosen], llm=llm, diffusion=diffusion, conditioner=module, batch_size=states_batch
@@ -65,7 +70,7 @@ def main(
         load_clip=lambda: load_clip(resolve_model(clip), device=device, dtype=options["dtype"]),
         revisions={
             "selection_clip": f"{compute_model_revision(clip)} {dtype_name}",
-            "diffusion": f"{compute_model_revision(reference)} {dtype_name}",
+            "diffusion": f"{compute_model_revision(reference)} {dtype_name}{f' lora {hash_params(lora.read_bytes())}' if tuned else ''}",
             "language_model": f"{llm.revision} {llm.dtype} {states_batch}",
             "conditioner": hash_params(calibrator.read_bytes()) if calibrator else "",
         },
@@ -87,6 +92,13 @@ def main(
         max_fraction=max_fraction,
         provenance=build_provenance(stage, method=method, identity=chosen.identity),
     )
+
+
+def load_tuned(reference: str, tuned: dict[str, torch.Tensor], **options: Any) -> Diffusion:
+    """Load the diffusion model, with the adapters that the stage sd has trained, if any."""
+    diffusion = load_diffusion(resolve_model(reference), **options)
+    load_lora(diffusion, tuned)
+    return diffusion
 
 
 def load_baselines(params: Path, vectors: Path | None, tastes: Path | None) -> Baselines:

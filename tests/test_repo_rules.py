@@ -16,7 +16,7 @@ LAYERS = (
     {"params", "schemas", "artifacts", "ledger", "cost", "runtime", "compose", "doctor"},
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker"},
-    {"conditioning", "textual_inversion", "pmg"},
+    {"conditioning", "tuning", "textual_inversion", "pmg"},
     {"reflection"},
     {"generation"},
     {"evaluation", "report"},

@@ -30,10 +30,3 @@ class GenerationConfig:
             raise ValueError(f"guidance_scale is {self.guidance_scale}, but it must be >= 0 (1: no guidance).")
         if not 0 <= self.max_rejected_fraction <= 1:
             raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
-
-
-@dataclass(frozen=True)
-class StableDiffusionConfig:
-    """Params `sd`, of the methods that draw from one plain prompt."""
-
-    negative_prompt: str

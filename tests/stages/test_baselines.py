@@ -17,7 +17,7 @@ from pipeline.models.diffusion import Diffusion
 from pipeline.pmg import keywords
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
-from stages import pmg, ti
+from stages import pmg, sd, ti
 from tests.import_closure import DVC_YAML
 from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
@@ -101,6 +101,36 @@ def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
     project.limit_cases({"c00", "c01"})  # of the split train
     message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
     assert "no case is of the splits test" in message
+
+
+def tune(project: Project) -> str:
+    return project.run(sd, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="tuned")
+
+
+def test_sd_is_not_tuned_by_default_and_draws_as_without_the_stage(project: Project) -> None:
+    project.generate("sd")
+    plain = read_table(project.root / "sd" / "generated.parquet", GENERATED)
+    assert "sd: 0 rows in" in tune(project)
+    assert read_tensors(project.root / "tuned" / "lora.safetensors")[0] == {}
+    assert "0 computed" in project.generate("sd", lora="tuned/lora.safetensors")
+    assert read_table(project.root / "sd" / "generated.parquet", GENERATED).equals(plain)
+
+
+def test_sd_is_tuned_to_the_same_bytes_again_and_draws_with_its_adapters(project: Project) -> None:
+    pytest.importorskip("peft")
+    project.generate("sd")
+    plain = read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+    project.params["sd"] |= {"lora_rank": 2, "learning_rate": 0.1}
+    assert "3 rows in" in tune(project)
+    metrics = read_json(project.root / "tuned" / "metrics.json")
+    assert metrics["validation_loss"] < metrics["validation_loss_before"]
+    first = project.hash_outs("tuned")
+    shutil.rmtree(project.root / ".work")
+    tune(project)
+    assert project.hash_outs("tuned") == first
+    project.generate("sd", lora="tuned/lora.safetensors")
+    tuned = read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+    assert all(before["bytes"] != after["bytes"] for before, after in zip(plain, tuned, strict=True))
 
 
 @pytest.mark.usefixtures("_talkative")

@@ -60,6 +60,18 @@ REFLECTION = {
     "keep": "last",
 }
 
+SD = {
+    "negative_prompt": "",
+    "lora_rank": 0,
+    "num_steps": 4,
+    "batch_size": 2,
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "validation_images": 2,
+    "validation_every": 2,
+}
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -92,7 +104,7 @@ class Project:
             "mapper": {"states_batch_size": 4},
             "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
             "reflection": dict(REFLECTION),
-            "sd": {"negative_prompt": ""},
+            "sd": dict(SD),
             "pmg": asdict(PMG),
             "generation": {
                 "splits": ["test"],
