@@ -43,7 +43,8 @@ def build_page(experiment: Experiment, result: RunResult) -> str:
         f"|---|{'---:|' * len(metrics)}",
     ]
     lines += [f"| {describe_row(method)} | {' | '.join(format_cell(cells.get((method, name))) for name in metrics)} |" for method in methods]
-    lines += ["", *build_methods(methods), *build_differences(cells, methods, metrics), *build_costs(methods, result.costs)]
+    lines += ["", *build_methods(methods), *build_differences(cells, methods, metrics)]
+    lines += [*build_costs(methods, result.costs), *build_own_checks(result.trainings)]
     lines += ["## Run", "", f"`{result.experiment}`", "", *build_legend_lines(metrics.values())]
     return "\n".join(lines) + "\n"
 
@@ -123,6 +124,40 @@ def build_costs(methods: Sequence[str], costs: Mapping[str, Cost]) -> list[str]:
         "included; memory is the process's peak in training or drawing."
     )
     return [*lines, "", note, ""]
+
+
+def build_own_checks(trainings: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Say whether each trained baseline does what it is trained to do, by its own measure."""
+    lines = []
+    if ti := trainings.get("ti"):
+        before, after = (format_number(ti[name]) for name in ("held_out_loss_before", "held_out_loss"))
+        lines.append(
+            f"- TI: denoising loss on held-out history images of {ti['num_users']} users {before} with the initial word, {after} with the "
+            f"learned one; it falls by {format_fall(ti, 'held_out')}, for {100 * (ti['share_of_users_improved'] or 0):.0f}% of the users."
+        )
+    if (pmg := trainings.get("pmg")) and "validation_loss" in pmg:
+        plain, before, after = (format_number(pmg[f"validation_loss{suffix}"]) for suffix in ("_keywords", "_before", ""))
+        lines.append(
+            f"- PMG: denoising loss on images of {pmg['validation_cases']} validation users {plain} with keywords alone, {before} with untrained "
+            f"soft embeddings, {after} with trained ones; against keywords alone it falls by {format_fall(pmg, 'validation')}."
+        )
+    if pmg and "selection_score" in pmg:
+        lines.append(
+            f"- PMG: mean balance score of the chosen images {format_number(pmg['selection_score'])}, of the first candidates, "
+            f"which are what it would draw without a choice, {format_number(pmg['selection_score_first'])}."
+        )
+    return ["## Each baseline by its own measure", "", *lines, ""] if lines else []
+
+
+def format_number(value: float | None) -> str:
+    """Write a loss or score with four digits behind the point."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def format_fall(metrics: Mapping[str, Any], name: str) -> str:
+    """Write a paired difference with its interval."""
+    value, low, high = (metrics[f"{name}_fall{suffix}"] for suffix in ("", "_low", "_high"))
+    return f"{format_number(value)} ({format_number(low)} … {format_number(high)})"
 
 
 def build_latex(experiment: Experiment, result: RunResult) -> str:

@@ -53,6 +53,7 @@ class RunResult:
     by_user: dict[str, dict[str, ByUser]]
     dataset: str = ""
     costs: dict[str, Cost] = field(default_factory=dict)  # by method
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  # a method's own metrics: of its training and of its drawing
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
@@ -90,6 +91,7 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
         dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
         costs={method: read_cost(method, fetch) for method in summary["methods"]},
+        trainings={method: read_own_metrics(method, fetch) for method in ("ti", "pmg") if method in summary["methods"]},
     )
 
 
@@ -108,6 +110,11 @@ def read_cost(method: str, fetch: Fetch) -> Cost:
         peak_memory_mb=max(peaks, default=None),
         machine=f"{drawing['num_threads']} threads" if drawing["device"] == "cpu" else drawing["device"],
     )
+
+
+def read_own_metrics(method: str, fetch: Fetch) -> dict[str, Any]:
+    """Read what a baseline's own training and drawing say of themselves."""
+    return {**read_json(fetch(f"data/{method}/metrics.json")), **read_json(fetch(f"data/generation/{method}/metrics.json"))}
 
 
 def compare(first: tuple[RunResult, str], second: tuple[RunResult, str], metric: str) -> Interval | None:

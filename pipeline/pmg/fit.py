@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -124,11 +125,11 @@ def train_soft(
     state.restore(fingerprint)
     validation = [draw_batch([case], studies, config, tools, name="validation", seed=seed) for case in studies.validation]
     if not state.curves:
-        state.curves.append({"step": 0, "validation_loss": measure(validation, tools, state.soft)})
+        state.curves.append({"step": 0, "validation_loss": fmean(measure(validation, tools, state.soft))})
     for _ in progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step):
         row = take_step(state, studies, config, tools, seed=seed)
         if state.step == config.num_steps or state.step % config.validation_every == 0:
-            row["validation_loss"] = measure(validation, tools, state.soft)
+            row["validation_loss"] = fmean(measure(validation, tools, state.soft))
         state.curves.append(row)
         if state.step == config.num_steps or state.step % checkpoint_every == 0:
             state.save(fingerprint)
@@ -187,6 +188,6 @@ def compute_losses(batch: Batch, tools: PmgTools, soft: SoftPreference | None) -
 
 
 @torch.no_grad()
-def measure(batches: Sequence[Batch], tools: PmgTools, soft: SoftPreference | None) -> float:
-    """Measure the mean error over validation cases, always with the same images, timesteps and noises."""
-    return sum(compute_losses(batch, tools, soft).mean().item() for batch in batches) / len(batches)
+def measure(batches: Sequence[Batch], tools: PmgTools, soft: SoftPreference | None) -> list[float]:
+    """Measure the mean error of every validation case, always with the same images, timesteps and noises."""
+    return [compute_losses(batch, tools, soft).mean().item() for batch in batches]

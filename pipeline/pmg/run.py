@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.ledger import Row, map_rows, open_ledger
+from pipeline.metrics.intervals import compute_paired_interval
 from pipeline.models.denoising import Denoiser
 from pipeline.params import hash_params
 from pipeline.pmg.config import PmgConfig
@@ -88,14 +90,18 @@ def fit_soft(
     state = build_state(studies, config, tools, seed=seed)
     train_soft(state, studies, config, tools, fingerprint=fingerprint, seed=seed, checkpoint_every=checkpoint_every)
     validation = [draw_batch([case], studies, config, tools, name="validation", seed=seed) for case in studies.validation]
-    losses = [row["validation_loss"] for row in state.curves if "validation_loss" in row]
+    plain, trained = (dict(enumerate(measure(validation, tools, soft))) for soft in (None, state.soft))
+    fall = compute_paired_interval(plain, trained, seed=seed)
     metrics = {
         "num_steps": state.step,
         "train_cases": len(studies.train),
         "validation_cases": len(studies.validation),
-        "validation_loss_keywords": measure(validation, tools, None),
-        "validation_loss_before": losses[0],
-        "validation_loss": losses[-1],
+        "validation_loss_keywords": fmean(plain.values()),
+        "validation_loss_before": next(row["validation_loss"] for row in state.curves if "validation_loss" in row),
+        "validation_loss": fmean(trained.values()),
+        "validation_fall": fall.value,
+        "validation_fall_low": fall.low,
+        "validation_fall_high": fall.high,
     }
     return state, tools, metrics
 

@@ -5,10 +5,11 @@ Paper: Gal et al. 2023, eq. 2, and diffusers' `textual_inversion` example. Depar
 2. Latents are computed once, without flips (see `pipeline/models/denoising.py`).
 3. A prompt holds the item's own text beside the pseudo-word, as it will at generation, instead of one of 27 neutral templates: a history's
    images show different things, and what they have in common is what the pseudo-word is to learn.
-4. Some images of every user are held out, to see whether the vectors say anything about images that they were not fitted to.
-5. The learning rate is far above the 1e-5 that RAGAR's paper names for all baselines, by which some hundred steps would not move a vector.
+4. An image is noised R times a step, so that one pass of the text encoder serves R of the U-Net.
+5. Some images of every user are held out, to see whether the vectors say anything about images that they were not fitted to.
+6. The learning rate is far above the 1e-5 that RAGAR's paper names for all baselines, by which some hundred steps would not move a vector.
 
-Legend: U users of a batch, I images a step, V vectors of a pseudo-word, E width of the embedding table, C, h, w latent shape.
+Legend: U users of a batch, I images a step, R noises an image, V vectors of a pseudo-word, E width of the embedding table, C, h, w latent shape.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class TextualInversionConfig:
     template: str
     num_steps: int
     images_per_step: int
+    noises_per_image: int
     users_per_batch: int
     learning_rate: float
     weight_decay: float
@@ -44,7 +46,8 @@ class TextualInversionConfig:
 
     def __post_init__(self) -> None:
         check_template(self.template)
-        for name in ("num_vectors", "num_steps", "images_per_step", "users_per_batch", "held_out_images", "held_out_draws", "held_out_every"):
+        counts = ("num_vectors", "num_steps", "images_per_step", "noises_per_image", "users_per_batch")
+        for name in (*counts, "held_out_images", "held_out_draws", "held_out_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
         if self.learning_rate <= 0 or self.weight_decay < 0:
@@ -135,20 +138,22 @@ def compute_step_loss(
     denoiser: Denoiser,
     seed: int,
 ) -> torch.Tensor:
-    """Compute the sum over users of the mean loss over I of each user's images; what is drawn depends on (seed, user, step) alone -> ()."""
+    """Compute the sum over users of the mean loss over I·R draws of each user; what is drawn depends on (seed, user, step) alone -> ()."""
     chosen, timesteps, noises = [], [], []
     for user in users:
         generator = make_generator(seed, STAGE, user.user_id, str(state.step))
         for index in torch.randint(len(user.train), (config.images_per_step,), generator=generator).tolist():
-            timestep, noise_Chw = draw_noise(user.train[index].latent_Chw.shape, denoiser.num_timesteps, generator=generator)
             chosen.append(user.train[index])
-            timesteps.append(timestep)
-            noises.append(noise_Chw)
+            for _ in range(config.noises_per_image):
+                timestep, noise_Chw = draw_noise(user.train[index].latent_Chw.shape, denoiser.num_timesteps, generator=generator)
+                timesteps.append(timestep)
+                noises.append(noise_Chw)
     prompts = [encoder.write_prompt(config.template, picture.text) for picture in chosen]
     prompt_BKD = encoder.encode(prompts, state.vectors_UVE.repeat_interleave(config.images_per_step, dim=0))
     latent_BChw = torch.stack([picture.latent_Chw for picture in chosen])
-    loss_B = denoiser.compute_loss(latent_BChw, prompt_BKD, torch.tensor(timesteps), torch.stack(noises))
-    return loss_B.view(len(users), config.images_per_step).mean(dim=1).sum()
+    repeated = [tensor.repeat_interleave(config.noises_per_image, dim=0) for tensor in (latent_BChw, prompt_BKD)]
+    loss_B = denoiser.compute_loss(*repeated, torch.tensor(timesteps), torch.stack(noises))
+    return loss_B.view(len(users), -1).mean(dim=1).sum()
 
 
 @torch.no_grad()

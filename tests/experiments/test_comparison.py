@@ -24,7 +24,19 @@ def make_table(quality=good, **options) -> RunResult:
         "ti": Cost(True, 61.5, 0.2, 1234.5, "2 threads"),
         MAIN: Cost(True, None, None, None, "GPU"),
     }
-    return replace(make_result(DEFAULT, quality, **options), dataset="stylemoji", costs=costs)
+    own = {
+        "ti": {
+            "num_users": 200,
+            "held_out_loss_before": 0.5,
+            "held_out_loss": 0.4,
+            "held_out_fall": 0.1,
+            "held_out_fall_low": 0.05,
+            "held_out_fall_high": None,
+            "share_of_users_improved": 0.93,
+        },
+        "pmg": {"selection_score": 3.25, "selection_score_first": 3.125},
+    }
+    return replace(make_result(DEFAULT, quality, **options), dataset="stylemoji", costs=costs, trainings=own)
 
 
 def only(experiment: Experiment, *metrics: str) -> Experiment:
@@ -104,6 +116,9 @@ def test_the_page_marks_best_second_and_tests_and_says_how_it_was_made() -> None
     assert "| TI | 61.5 | 0.200 | 1,234 | 2 threads |" in page
     assert "| SD | none | 0.100 | 900 | 2 threads |" in page
     assert "| RAGAR | – | – | – | GPU |" in page
+    assert "it falls by 0.1000 (0.0500 … –), for 93% of the users." in page
+    assert "chosen images 3.2500" in page
+    assert "untrained soft" not in page  # this run used none
     assert page == build_page(TABLE1, make_table())
 
 

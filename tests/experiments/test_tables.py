@@ -143,6 +143,7 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
     assert result.list_knobs() == {"seed": 3, "num_resamples": 70, "level": 0.9}
     assert result.get_users("ragar", "cpis") == {}
     assert result.dataset == "small"
+    assert result.trainings == {}
     assert result.costs == {"ragar": Cost(True, 5.0, 0.5, 7.0, "2 threads")}
     unknown = {"seconds": None, "peak_memory_mb": 9.0, "device": "cpu", "num_threads": 2}
     write_json(tmp_path / "data" / "reflection" / "cost.json", unknown)

@@ -46,7 +46,7 @@ def test_each_method_runs_on_a_full_stable_diffusion(device: str, tmp_path: Path
     project = Project(tmp_path, models)
     project.params["runtime"] |= {"device": device, "num_threads": 0}
     project.params["generation"] |= {"steps": 1, "batch_size": 1}
-    project.params["ti"] = asdict(replace(TI, num_steps=1, users_per_batch=1, images_per_step=1, held_out_draws=1))
+    project.params["ti"] = asdict(replace(TI, num_steps=1, users_per_batch=1, images_per_step=1, noises_per_image=1, held_out_draws=1))
     single = replace(PMG.selection, style_weights=(1,), num_images=1)
     small = {"num_steps": 1, "batch_cases": 1, "images_per_case": 1, "noises_per_image": 1, "validation_cases": 1, "train_cases": 1}
     project.params["pmg"] = asdict(replace(PMG, selection=single, **small))

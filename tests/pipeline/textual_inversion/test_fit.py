@@ -26,6 +26,7 @@ CONFIG = TextualInversionConfig(
     template="{text} {style}",
     num_steps=6,
     images_per_step=2,
+    noises_per_image=2,
     users_per_batch=2,
     learning_rate=0.05,
     weight_decay=0.01,
