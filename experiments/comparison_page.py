@@ -19,7 +19,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 MARKS = {"better": "▲", "worse": "▼", "": ""}
 LATEX_MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$", "": ""}
-SHORT_GROUPS = {"right answer": "truth", "personalisation": "pers.", "semantic alignment": "sem.", "recommender": ""}
+SHORT_GROUPS = {"personalisation": "pers.", "semantic alignment": "sem."}
 
 
 def build_page(experiment: Experiment, result: RunResult) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.models.denoising import Denoiser, draw_noise, encode_images
 from pipeline.models.diffusion import Diffusion, load_diffusion
+from pipeline.models.folders import resolve_model
 from pipeline.models.pseudo_words import PseudoWordEncoder, check_template
 from pipeline.runtime import make_generator
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
@@ -31,6 +32,16 @@ def test_a_pseudo_word_with_a_real_words_vector_encodes_like_that_word(diffusion
     expected_BKD, _ = diffusion.encode_prompts(["a b in x", "a b in y"])
     torch.testing.assert_close(states_BKD, expected_BKD)
     assert not torch.equal(states_BKD[0], states_BKD[1])
+
+
+@pytest.mark.slow
+def test_a_pseudo_word_encodes_like_a_word_in_the_embedded_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_ROOT")  # the assembled model is the repository's
+    embedded = load_diffusion(resolve_model("embedded/diffusion"))
+    encoder = PseudoWordEncoder(embedded, num_vectors=1)
+    states_BKD = encoder.encode([encoder.write_prompt("{text}, {style}", "telephone booth")], encoder.init_vectors("neon")[None])
+    expected_BKD, _ = embedded.encode_prompts(["telephone booth, neon"])
+    torch.testing.assert_close(states_BKD, expected_BKD, rtol=1e-4, atol=1e-5)
 
 
 def test_several_vectors_stand_one_behind_the_other(diffusion: Diffusion) -> None:
