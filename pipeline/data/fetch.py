@@ -111,7 +111,7 @@ def parse_wait(text: str | None) -> float:
 
 
 def read_wanted(path: Path, raw: Path, dead: Iterable[str]) -> list[Wanted]:
-    """Read the list of missing images: those that have a URL, are still missing and are not known to be dead; ValueError on paths outside of `raw`."""
+    """Read the list of missing images: those with a URL, still missing and not known to be dead; ValueError on paths outside of `raw`."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; `python -m stages.dataset --check` writes it.")
     known, base = set(dead), raw.resolve()

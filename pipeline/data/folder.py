@@ -106,7 +106,9 @@ def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[st
         time = parse_time(row["timestamp"]) if "timestamp" in row else float(number)
         if check_pair(path, line, user_id, item_id, known, problems):
             if time is None:
-                problems.add(path, line, f"the timestamp {quote(row['timestamp'])} is neither a number nor a date like 2026-01-31 or 2026-01-31T12:00:00.")
+                problems.add(
+                    path, line, f"the timestamp {quote(row['timestamp'])} is neither a number nor a date like 2026-01-31 or 2026-01-31T12:00:00."
+                )
             else:
                 by_user.setdefault(user_id, []).append(Interaction(time, item_id))
     return by_user

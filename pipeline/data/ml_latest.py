@@ -8,8 +8,8 @@
 The paper's "ML-latest" decodes as ml-latest-small: its 9,742 items are that set's movies, and its 610 people give 4,769 chunks of
 exactly 20 ratings, of which the paper's 4,689 are 98%. Departures: 1. movies without a readable poster are dropped first;
 2. a person's ratings are ordered by (timestamp, movieId), since the file is ordered by movie; 3. a chunk's last rating is the
-reference, the rest is the history, and what is left at a person's end is dropped; chunks of one person become different users; 4. of the full set, some people are
-drawn, and only the movies that they rated are items.
+reference, the rest is the history, and what is left at a person's end is dropped; chunks of one person become different users;
+4. of the full set, some people are drawn, and only the movies that they rated are items.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def read_npy(path: Path) -> Any:
         raise DataError(f"{path}: the file is larger than the allowed {MAX_FILE_BYTES:,} bytes.")
     try:
         with path.open("rb") as file:
-            shape, dtype = _read_header(file)
+            dtype = _read_dtype(file)
             if dtype.hasobject:
                 value = resolve_plain(RestrictedUnpickler(file).load())
             else:
@@ -47,13 +47,12 @@ def read_npy(path: Path) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.dtype.hasobject and value.shape == () else value
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+def _read_dtype(file: BinaryIO) -> np.dtype:
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
         raise ValueError(f"version {version} is not known")
-    shape, _, dtype = read(file)
-    return shape, dtype
+    return read(file)[2]
 
 
 class RestrictedUnpickler(pickle._Unpickler):

@@ -140,7 +140,12 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
     catalogue = load_catalogue(raw_items, config)
     sequences = choose_sequences(users, catalogue, config)
     used = {item_id for sequence in sequences for item_id in (*sequence.history, sequence.reference_id)}
-    facts = {"lines": num_lines, "users_looked_at": len(users), "items_looked_at": len(wanted), "items_not_in_item_data": len(wanted) - len(raw_items)}
+    facts = {
+        "lines": num_lines,
+        "users_looked_at": len(users),
+        "items_looked_at": len(wanted),
+        "items_not_in_item_data": len(wanted) - len(raw_items),
+    }
     kept = Catalogue({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
     return build_tables(kept, sequences, config, extra=extra, facts=facts)
 
@@ -151,7 +156,9 @@ def sample_users(path: Path, sample: UserSample, problems: Problems) -> int:
     for number, line in read_lines(path, problems):
         fields = line.split(b",")
         if len(fields) != 3 or not fields[0]:
-            problems.add(path, number, f"the line has {len(fields)} comma-separated fields, but it must have 3: user_id,item_id;item_id;...,outfit_id.")
+            problems.add(
+                path, number, f"the line has {len(fields)} comma-separated fields, but it must have 3: user_id,item_id;item_id;...,outfit_id."
+            )
             continue
         items = fields[1].split(b";")
         if max(len(fields[0]), *map(len, items)) > MAX_NAME_BYTES:

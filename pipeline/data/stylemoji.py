@@ -160,7 +160,7 @@ def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, 
 def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
     """Draw a shuffled history: shares of liked items from each group in turn, and noise of any group and style; None if there are too few."""
     config = catalogue.config
-    num_noise = int(round(config.noise * config.history_length))
+    num_noise = round(config.noise * config.history_length)
     pools = {group: [str(x) for x in rng.permutation(catalogue.list_shown(group, style))] for group, style in liked.items()}
     for pool in pools.values():
         pool[:] = [item_id for item_id in pool if not item_id.startswith(f"{exclude.hexcode}-")]

@@ -40,7 +40,8 @@ def test_plain_objects_come_back_as_they_were(tmp_path: Path, protocol: int) -> 
 
 
 def test_arrays_come_back_in_every_order_and_type(tmp_path: Path) -> None:
-    for n, array in enumerate([np.arange(6.0).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.array(["a/b.jpg", "c.png"]), np.arange(3, dtype=">i4")]):
+    table, words = np.arange(6.0).reshape(2, 3), np.array(["a/b.jpg", "c.png"])
+    for n, array in enumerate([table, np.asfortranarray(table), words, np.arange(3, dtype=">i4")]):
         np.testing.assert_array_equal(read_npy(save(tmp_path / f"{n}.npy", array)), array)
     objects = np.array(["a/b.jpg", "c.png", None], dtype=object)
     assert read_npy(save(tmp_path / "o.npy", objects)).tolist() == objects.tolist()
