@@ -113,6 +113,19 @@ def test_a_training_that_breaks_off_goes_on_to_the_same_vectors(diffusion: Diffu
         assert resumed.values[user_id]["losses"] == value["losses"]
 
 
+def test_the_learning_rate_falls_linearly_to_zero(diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def record(self: torch.optim.AdamW, *names: object) -> object:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *names)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", record)
+    learn(make_inputs(1), diffusion, replace(CONFIG, num_steps=4, learning_rate=0.04, users_per_batch=1))
+    assert rates == pytest.approx([0.04, 0.03, 0.02, 0.01])
+
+
 def test_a_checkpoint_of_other_users_is_not_taken(diffusion: Diffusion) -> None:
     inputs = make_inputs(2)
     learn(inputs, diffusion)  # leaves the checkpoint of u0 and u1 at the last step
