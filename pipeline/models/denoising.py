@@ -5,6 +5,7 @@ Paper: Rombach et al. 2022, eq. 3, as Textual Inversion (eq. 2) and PMG use it. 
 1. An image's latent is the mean of its posterior, computed once; the training scripts sample it anew each step.
 2. The target is what the model was trained to predict (noise for Stable Diffusion 1.5, velocity for our small model).
 3. On a GPU gradients pass through bfloat16 weights: in float16, the number format of drawing, small ones would vanish.
+4. At large image sizes what the backward pass needs is computed again instead of kept: a row of a full model would hold some gigabytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
+
+MIN_CHECKPOINTED_SIZE = 256  # px
 
 
 def choose_training_dtype(device: torch.device) -> torch.dtype:
@@ -47,6 +50,8 @@ class Denoiser:
     def __init__(self, diffusion: Diffusion) -> None:
         from diffusers import DDPMScheduler
 
+        if diffusion.image_size >= MIN_CHECKPOINTED_SIZE:
+            diffusion.pipeline.unet.enable_gradient_checkpointing()
         self.diffusion = diffusion
         self.schedule: Any = DDPMScheduler.from_config(diffusion.pipeline.scheduler.config)
         self.num_timesteps: int = self.schedule.config.num_train_timesteps

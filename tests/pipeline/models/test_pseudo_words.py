@@ -11,6 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from PIL import Image
 
+from pipeline.models import denoising
 from pipeline.models.denoising import Denoiser, draw_noise, encode_images
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.folders import resolve_model
@@ -110,6 +111,24 @@ def test_an_unknown_kind_of_prediction_is_named(diffusion: Diffusion) -> None:
     denoiser.schedule.register_to_config(prediction_type="score")
     with pytest.raises(ValueError, match="'score'.*epsilon, v_prediction"):
         denoiser.compute_loss(*make_batch(1))
+
+
+def test_large_images_recompute_their_activations_to_the_same_gradient(diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differentiate() -> tuple[torch.Tensor, torch.Tensor]:
+        latent, prompt, timestep, noise = make_batch(2)
+        prompt.requires_grad_()
+        loss_B = Denoiser(diffusion).compute_loss(latent, prompt, timestep, noise)
+        loss_B.sum().backward()
+        return loss_B.detach(), prompt.grad
+
+    unet = diffusion.pipeline.unet
+    kept = differentiate()
+    assert not unet.is_gradient_checkpointing
+    monkeypatch.setattr(denoising, "MIN_CHECKPOINTED_SIZE", diffusion.image_size)
+    recomputed = differentiate()
+    assert unet.is_gradient_checkpointing
+    unet.disable_gradient_checkpointing()
+    torch.testing.assert_close(recomputed, kept)
 
 
 def test_latents_are_scaled_means_that_decode_to_the_image_size(diffusion: Diffusion) -> None:
