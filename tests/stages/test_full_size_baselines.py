@@ -1,6 +1,6 @@
 """SD, TI and PMG on a Stable Diffusion 1.5 of full size with random weights: shapes, number format, memory. No download.
 
-Run: `python -m pytest tests/stages/test_full_size_baselines.py -m slow`, or `-m gpu` on a GPU. A CPU needs some minutes and 12 GB of memory.
+Run: `python -m pytest tests/stages/test_full_size_baselines.py -m slow`, or `-m gpu` on a GPU. A CPU needs some minutes and 10 GB of memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.pipeline.pmg.test_keywords import CONFIG as PMG
 from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
 from tests.stages.test_reflection_and_generation import ITEM_IDS, Project, save_models
 
-MAX_MEMORY_MB = {"cpu": 12_000, "cuda": 12_000}
+MAX_MEMORY_MB = {"cpu": 10_000, "cuda": 10_000}
 DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
