@@ -84,6 +84,14 @@ def test_files_come_from_the_experiment_and_not_from_the_workspace(root: Path) -
     assert (root / "data" / "scores.txt").read_text() == "in the workspace"
 
 
+def test_a_file_that_is_read_twice_stays_in_the_cache(root: Path) -> None:
+    run(root, sys.executable, "-m", "dvc", "config", "cache.type", "hardlink")
+    with open_experiment(Stored(NAME, add_ref(root, NAME)), root=root) as fetch:
+        assert [fetch("data/scores.txt").read_text() for _ in range(3)] == ["in the experiment"] * 3
+    cached = [path for path in (root / ".dvc" / "cache" / "files").rglob("*") if path.is_file()]
+    assert [path.read_text() for path in cached] == ["in the experiment"]
+
+
 def test_a_file_that_is_gone_names_the_experiment_and_the_way_out(root: Path) -> None:
     stored = Stored(NAME, add_ref(root, NAME))
     with open_experiment(stored, root=root) as fetch, pytest.raises(ValueError, match=rf"{NAME}.*data/summary\.json.*dvc exp remove {NAME}"):
