@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
-STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection generation evaluation report
+STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work $(STAGES)
-.PHONY: experiments fig2 fig5 table4 ablation choices seeds reflection-effect claims
+.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work check-data fetch-images $(STAGES)
+.PHONY: experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ $(STAGES): setup params  ## (each of the stages) run that stage and what it need
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	dvc exp run $(ARGS)
+
+table1: setup  ## Table 1: RAGAR beside SD, TI and PMG (another setting: make table1 ARGS='--set dataset=... --set models=paper')
+	@python -m experiments $@ $(ARGS)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
 	@python -m experiments $@
@@ -60,6 +63,13 @@ experiments: setup  ## all of the experiments, then the claims (hours; what is f
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
 	@python -m experiments.claims
+
+check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
+	@python -m stages.dataset --check
+
+fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
+	-@python -m stages.dataset --check
+	@python -m pipeline.data.fetch data/dataset/missing.csv
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@python -m pipeline.compose $(ARGS)

@@ -6,10 +6,12 @@ Every option only leaves something out: `--collect` reads what is finished and r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from experiments import comparison_page
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
 from experiments.collect import read_results
 from experiments.entry import OUT, find_root, run_app
@@ -26,19 +28,25 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def main(names: list[str] = typer.Argument(None), collect: bool = False, dry_run: bool = False) -> None:
-    """Run what is missing of the named experiments, one run after the other, and write docs/results/."""
+def main(
+    names: list[str] = typer.Argument(None), settings: list[str] = typer.Option([], "--set"), collect: bool = False, dry_run: bool = False
+) -> None:
+    """Run what is missing of the named experiments, one run after the other, and write docs/results/.
+
+    `--set dataset=pog --set models=paper` adds overrides to every run, for another data set or profile than the default.
+    """
     root = find_root()
     chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
     inputs = read_inputs(root)
-    plans = plan_runs(list_runs(chosen), inputs, root=root)
+    runs = [replace(run, overrides=(*run.overrides, *settings)) for run in list_runs(chosen)]
+    plans = plan_runs(runs, inputs, root=root)
     if dry_run:
         print_missing(plans, root=root)
         return
     outcomes = [] if collect else run_missing(list_unique(plans), inputs, root=root)
     results = read_results(plans, list_stored(root), root=root)
     for experiment in chosen:
-        write_experiment(experiment, results, root / OUT)
+        write_experiment(experiment, results, root / OUT / "_".join(setting.replace("=", "-") for setting in settings))
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
@@ -78,6 +86,9 @@ def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
 def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], out: Path) -> None:
     """Write the page, the CSV and the plot of an experiment from the results by run name; nothing if no run is finished."""
     own = {run.name: results[run.name] for run in experiment.list_runs() if run.name in results}
+    if experiment.is_comparison and DEFAULT.name in own:
+        write_comparison(experiment, own[DEFAULT.name], out)
+        return
     rows = build_rows(experiment, own)
     if not rows:
         print(f"{experiment.name}: no run is finished, nothing to write", flush=True)
@@ -87,6 +98,15 @@ def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], o
     write_bytes(out / f"{experiment.name}.svg", draw_experiment(experiment, rows, default=default).encode())
     write_bytes(out / f"{experiment.name}.md", build_page(experiment, rows, own).encode())
     print(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md", flush=True)
+
+
+def write_comparison(experiment: Experiment, result: RunResult, out: Path) -> None:
+    """Print the table of a comparison, and write its page, CSV and LaTeX."""
+    page = comparison_page.build_page(experiment, result)
+    write_csv(out / f"{experiment.name}.csv", comparison_page.list_csv_rows(experiment, result), comparison_page.CSV_COLUMNS)
+    write_bytes(out / f"{experiment.name}.tex", comparison_page.build_latex(experiment, result).encode())
+    write_bytes(out / f"{experiment.name}.md", page.encode())
+    print(page, flush=True)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,16 @@ TEXT_ONLY = "sd"  # the image of the reference's text alone
 KEYWORD_ONLY = "keywords"  # the image of the reference's text and the whole history's keywords
 RETRIEVED = "retrieved"  # the image of the reference's text and the retrieved items' keywords as a plain prompt
 GLOBAL = "global"  # the image of the global preference E^g
+INVERSION = "ti"
+PMG = "pmg"
 TRUTH = "truth"
 ORIGINAL = "original"
 
 STYLE = "style_accuracy"
 CONCEPT = "concept_accuracy"
 CONCEPT_TOP5 = "concept_top5"
-DISTANCE = "distance_truth"  # stands for the column of the perceptual model at hand, e.g. effnet_truth
+DISTANCE = "distance_truth"  # this and the next two stand for columns of the perceptual model at hand, e.g. effnet_truth
+DISTANCE_PERSONAL, DISTANCE_SEMANTIC = "distance_pers", "distance_sem"
 DELTA_R = "delta_r"
 DELTA_R_CHECK = "delta_r_check"  # of the second ranker, which no reward has seen
 RECALL, NDCG = "hit_at_10", "ndcg_at_10"
@@ -74,6 +77,7 @@ class Experiment:
     metrics: tuple[str, ...]
     methods: tuple[str, ...] | None = (MAIN,)  # None: every method that was drawn
     compared_with: str | None = None  # a method of the same run; None: the same method of the default run
+    is_comparison: bool = False  # one table of methods with tests against RAGAR, instead of a table a group
 
     def list_runs(self) -> tuple[Run, ...]:
         """Return the runs without repetition, the default run first."""
@@ -128,6 +132,16 @@ WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
 BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
 
 EXPERIMENTS = (
+    Experiment(
+        "table1",
+        "Table 1: RAGAR beside the methods whose generator is Stable Diffusion",
+        "The same users, noise, sampler, steps, size and metrics for every method; `original` is the reference as it is.",
+        (Group("methods", (Point("default", DEFAULT),)),),
+        (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
+        methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, PMG, MAIN, TRUTH),
+        compared_with=MAIN,
+        is_comparison=True,
+    ),
     Experiment(
         "fig2",
         "Figure 2: which part of the history",

@@ -6,6 +6,7 @@ ends in a hash of content: an experiment with that hash is up to date on whateve
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import subprocess
@@ -19,7 +20,7 @@ import yaml
 
 from experiments.catalogue import Run
 from pipeline.compose import compose_params
-from pipeline.params import dump_canonical, hash_params
+from pipeline.params import dump_canonical, hash_params, read_section
 
 TARGET = "evaluation"  # the stage whose outputs are read
 HASH_LENGTH = 10  # hex digits in an experiment's name
@@ -124,13 +125,22 @@ def list_input_paths(needed: dict[str, Any], stages: Sequence[str], root: Path) 
     made = re.compile(rf"data/({'|'.join(map(re.escape, stages))})(/|$)")
     paths: set[str] = set()
     for name, definition in needed.items():
-        deps = [dep for dep in definition.get("do", definition).get("deps", []) if "${" not in dep and not made.match(dep)]
+        named = (fill_param(dep, root) for dep in definition.get("do", definition).get("deps", []))
+        deps = [dep for dep in named if "${" not in dep and not made.match(dep)]
         for dep in deps:
             if not (root / dep).exists():
                 raise ValueError(f"{dep}, a dep of stage {name}, does not exist; `make deps` brings dvc.yaml up to date.")
         items = [text for text in list_texts(definition.get("foreach", definition.get("matrix"))) if "/" in text and not made.match(text)]
         paths |= {*deps, *(text for text in items if (root / text).exists())}
     return sorted(paths)
+
+
+def fill_param(dep: str, root: Path) -> str:
+    """Return a dep that names a param, as `${dataset.raw}`, with the param's value; others, as `${item.text}`, as they are."""
+    name = re.fullmatch(r"\$\{([a-z_]+\.[a-z_]+)\}", dep)
+    with contextlib.suppress(ValueError):
+        return str(read_section(root / "params.yaml", name[1])) if name else dep
+    return dep
 
 
 def list_texts(value: Any) -> Iterator[str]:

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.catalogue import DISTANCE
+from experiments.catalogue import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
 from experiments.store import Fetch
 from pipeline.artifacts import read_json, read_table
 from pipeline.evaluation.summary import group_by_user
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.params import read_section
 from pipeline.schemas import SCORES
 
-SCORES_FILE, SUMMARY_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json"
+SCORES_FILE, SUMMARY_FILE, PARAMS_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json", "params.yaml"
+TRAINED_BY = {  # a method's own trained stages
+    "sd": ("sd",),
+    "keywords": ("sd",),
+    "retrieved": ("sd",),
+    "ti": ("ti",),
+    "pmg": ("pmg",),
+    "ragar": ("mapper", "reflection"),
+}
+DISTANCES = (DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC)
 ByUser = dict[Hashable, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method cost; None where the run did not record it."""
+
+    is_trained: bool
+    training_seconds: float | None  # of all users together
+    seconds_per_image: float | None
+    peak_memory_mb: float | None  # of training or drawing
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -30,10 +51,13 @@ class RunResult:
     level: float
     metrics: dict[str, Metric]
     by_user: dict[str, dict[str, ByUser]]
+    dataset: str = ""
+    costs: dict[str, Cost] = field(default_factory=dict)  # by method
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  # a method's own metrics: of its training and of its drawing
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
-        column = f"{self.perceptual}_truth" if name == DISTANCE else name
+        column = name.replace("distance_", f"{self.perceptual}_") if name in DISTANCES else name
         if column not in self.metrics:
             raise ValueError(f"{self.experiment}: the evaluation defines no metric {column!r} (pipeline/metrics/definitions.py).")
         return self.metrics[column]
@@ -65,7 +89,32 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         level=summary["interval"]["level"],
         metrics={metric.name: metric for metric in metrics},
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
+        dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
+        costs={method: read_cost(method, fetch) for method in summary["methods"]},
+        trainings={method: read_own_metrics(method, fetch) for method in ("ti", "pmg") if method in summary["methods"]},
     )
+
+
+def read_cost(method: str, fetch: Fetch) -> Cost:
+    """Read what a method's drawing and its own training cost."""
+    drawing = read_json(fetch(f"data/generation/{method}/cost.json"))
+    training = [read_json(fetch(f"data/{stage}/cost.json")) for stage in TRAINED_BY.get(method, ())]
+    seconds = [cost["seconds"] for cost in training]
+    is_trained = any(value != 0 for value in seconds)  # sd is not tuned by default
+    measured = (drawing, *training) if is_trained else (drawing,)
+    peaks = [cost["peak_memory_mb"] for cost in measured if cost["peak_memory_mb"] is not None]
+    return Cost(
+        is_trained=is_trained,
+        training_seconds=None if None in seconds else sum(seconds),
+        seconds_per_image=drawing["seconds_per_row"],
+        peak_memory_mb=max(peaks, default=None),
+        machine=f"{drawing['num_threads']} threads" if drawing["device"] == "cpu" else drawing["device"],
+    )
+
+
+def read_own_metrics(method: str, fetch: Fetch) -> dict[str, Any]:
+    """Read what a baseline's own training and drawing say of themselves."""
+    return {**read_json(fetch(f"data/{method}/metrics.json")), **read_json(fetch(f"data/generation/{method}/metrics.json"))}
 
 
 def compare(first: tuple[RunResult, str], second: tuple[RunResult, str], metric: str) -> Interval | None:

@@ -39,7 +39,10 @@ def list_stored(root: Path) -> dict[str, Stored]:
 
 @contextlib.contextmanager
 def open_experiment(stored: Stored, *, root: Path) -> Iterator[Fetch]:
-    """Yield a function that copies a file of the experiment to a temporary folder; ValueError if its data is gone."""
+    """Yield a function that copies a file of the experiment to a temporary folder, once; ValueError if its data is gone.
+
+    DVC may link the copy to its cache: written a second time, it would take the cached file with it.
+    """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
 
@@ -48,6 +51,8 @@ def open_experiment(stored: Stored, *, root: Path) -> Iterator[Fetch]:
 
         def fetch(path: str) -> Path:
             target = Path(folder) / path
+            if target.exists():
+                return target
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 files.get_file(f"/{path}", str(target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -195,5 +195,9 @@ def build_runs(experiment: Experiment, results: Mapping[str, RunResult]) -> list
 
 def build_legend(rows: Sequence[Row]) -> list[str]:
     """Say what each column means."""
-    metrics = dict.fromkeys(row.metric for row in rows)
+    return build_legend_lines(dict.fromkeys(row.metric for row in rows))
+
+
+def build_legend_lines(metrics: Iterable[Metric]) -> list[str]:
+    """Return a line about every metric."""
     return ["## Columns", "", *(f"- {metric.title}: {metric.sentence}" for metric in metrics)]

@@ -106,6 +106,27 @@ PREFERENCES = Table(
     },
     key=("case_id",),
 )
+PSEUDO_WORDS = Table(
+    "pseudo_words",
+    {
+        "user_id": pa.string(),
+        "vectors": VECTOR,  # rows of the text encoder's embedding table, one behind the other
+        "held_out_loss_before": pa.float64(),  # on images that were not trained on, at the initial word
+        "held_out_loss": pa.float64(),
+    },
+    key=("user_id",),
+    nullable=("held_out_loss_before", "held_out_loss"),
+)
+PMG_PREFERENCES = Table(
+    "pmg_preferences",
+    {
+        "case_id": pa.string(),
+        "preference_keywords": STRINGS,  # of the user's taste, by the language model
+        "target_keywords": STRINGS,  # of the reference
+        "soft": VECTOR,  # soft preference embeddings, one behind the other; a single zero where none are used
+    },
+    key=("case_id",),
+)
 GENERATED = Table(
     "generated",
     {"method": pa.string(), "case_id": pa.string(), "image": IMAGE},

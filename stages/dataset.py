@@ -1,35 +1,99 @@
-"""Stage `dataset`: one adapter a data set makes the same tables of items, interactions and cases."""
+"""Stage `dataset`: one adapter a data set makes the same tables of items, interactions and cases; `--check` only explains problems."""
 
+import dataclasses
+import sys
 import time
 from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, write_json, write_table
-from pipeline.data.dataset import build_dataset, summarise
-from pipeline.ledger import Summary
+from pipeline.artifacts import build_provenance, write_csv, write_json, write_table
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, build_dataset, explain_missing, summarise
+from pipeline.data.problems import DataError
+from pipeline.ledger import Summary, write_rejected
 from pipeline.params import hash_params, load_seed, read_section
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
 from stages.entry import run_stage
 
+STAGE = "dataset"
+MISSING = "missing.csv"
+MISSING_COLUMNS = [field.name for field in dataclasses.fields(MissingImage)]
+
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def main(extra: Path = typer.Option(...), out: Path = typer.Option(...), params: Path = Path("params.yaml")) -> None:
-    """Write items, interactions, cases and (where known) labels; `extra` is a folder of further item images."""
+def main(
+    out: Path = Path("data/dataset"),
+    extra: Path = Path("data/extra"),
+    check: bool = False,
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write items, interactions, cases, (where known) labels and the list of missing images; `extra` is a folder of further item images.
+
+    `--check` writes no table: it reads everything that the stage would read, and ends with exit code 2 if there is a problem.
+    """
     started = time.monotonic()
     seed = load_seed(params)
-    dataset = build_dataset(params, extra, seed=seed)
-    provenance = build_provenance("dataset", params=hash_params(read_section(params, "dataset")), seed=seed)
+    try:
+        dataset = build_dataset(params, extra, seed=seed)
+    except DataError as error:
+        if not check:
+            raise
+        print(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), sep="\n", file=sys.stderr)
+        raise ValueError(f"the data set has {error.count:,} problems.") from error
+    except TooFewImagesError as error:
+        write_missing(error.missing, out)
+        raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
+    write_missing(dataset.missing, out)
+    for line in describe(dataset):
+        print(line)
+    refuse_missing(dataset, out / MISSING)
+    if check:
+        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
+    else:
+        write_tables(dataset, out, provenance=build_provenance(STAGE, params=hash_params(read_section(params, STAGE)), seed=seed))
+        num_items, num_missing = len(dataset.items), len(dataset.missing)
+        print_summary(STAGE, Summary(num_items + num_missing, num_items, 0, num_missing, time.monotonic() - started))
+
+
+def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) -> None:
+    """Write the tables and the counts."""
+    rejected = explain_missing(dataset.missing)
+    write_rejected(out / "rejected.parquet", STAGE, rejected, rows_in=len(rejected), max_fraction=1.0, provenance=provenance)
     write_table(out / "items.parquet", dataset.items, ITEMS, provenance=provenance)
     write_table(out / "interactions.parquet", dataset.interactions, INTERACTIONS, provenance=provenance)
     write_table(out / "cases.parquet", dataset.cases, CASES, provenance=provenance)
     write_table(out / "labels.parquet", dataset.labels, LABELS, provenance=provenance)
     write_json(out / "summary.json", summarise(dataset))
-    num_items = len(dataset.items)
-    print_summary("dataset", Summary(num_items, num_items, 0, 0, time.monotonic() - started))
+
+
+def write_missing(missing: list[MissingImage], out: Path) -> None:
+    """Write the list of missing images, one row an item: for people, and for `make fetch-images`."""
+    write_csv(out / MISSING, map(dataclasses.asdict, missing), MISSING_COLUMNS)
+
+
+def refuse_missing(dataset: Dataset, listed_in: Path) -> None:
+    """Raise ValueError if more images are missing than dataset.max_rejected_fraction allows."""
+    num_missing, total = len(dataset.missing), len(dataset.items) + len(dataset.missing)
+    if num_missing > dataset.max_missing_fraction * total:
+        raise ValueError(
+            f"{num_missing:,} of {total:,} images are missing, more than dataset.max_rejected_fraction, {dataset.max_missing_fraction}; "
+            f"they are listed in {listed_in}, and `make fetch-images` downloads those that have a URL."
+        )
+
+
+def describe(dataset: Dataset) -> list[str]:
+    """Return the lines that a person should read: counts beside the paper's, and how many images are missing."""
+    lines = [
+        f"{name}: {entry['found']:,}, the paper's Table 2 has {entry['paper']:,} ({entry['deviation']:+.1%})"
+        for name, entry in dataset.facts.get("table_2", {}).items()
+    ]
+    if dataset.missing:
+        total = len(dataset.items) + len(dataset.missing)
+        lines.append(f"images: {len(dataset.missing):,} of {total:,} are missing, e.g. {dataset.missing[0].path}: {dataset.missing[0].reason}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ Rows = pa.Table | Sequence[dict[str, Any]]
 
 
 def run_stage(app: typer.Typer) -> None:
-    """Run the typer app; a ValueError (bad params or data) ends the process with one line on stderr and exit code 1."""
+    """Run the typer app; a ValueError (bad params or data) ends the process with one line on stderr and exit code 2."""
     setup_logging()
     try:
         app()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2)
 
 
 def write_outcome(

@@ -22,6 +22,7 @@ from pipeline.conditioning.fit import (
 from pipeline.conditioning.mapper import save_mapper
 from pipeline.conditioning.pointing import teach_pointing
 from pipeline.conditioning.rehearsal import build_rehearsals
+from pipeline.cost import Clock, describe_training
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.ledger import Summary
 from pipeline.models.diffusion import load_diffusion
@@ -47,7 +48,7 @@ def main(
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write mapper.safetensors (weights and [IMG] vectors), its metrics and its curves."""
+    """Write mapper.safetensors (weights and [IMG] vectors), its metrics, its curves and its cost."""
     started = time.monotonic()
     config, seed, runtime = load_params(params, "mapper", MapperConfig), load_seed(params), load_runtime(params)
     device = resolve_device(runtime)
@@ -70,18 +71,22 @@ def main(
         seen = {item_id for history in read_table(cases, CASES)["history"].to_pylist() for item_id in history}
         chosen = write_prompts(choose_captions(caption_of, sorted(seen), config, seed=seed), config)
 
+    # a small catalogue has fewer captions than the params ask for: half of them are trained on all the same
+    config = replace(config, held_out_captions=min(config.held_out_captions, max(1, len(chosen) // 2)))
     diffusion = load_diffusion(resolve_model(reference), device=device)
     caption_set = build_captions(chosen, diffusion, config)
     state = fit_mapper(caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every)
-    metrics, calibrator = {**summarise_fit(state, caption_set), "seed": seed}, None
+    metrics, calibrator, pointing = {**summarise_fit(state, caption_set), "seed": seed}, None, Clock()
     if rehearsals and config.pointing_steps:
         conditioner = build_untrained(state, load_params(params, "calibrator", CalibratorConfig), config, seed=seed).to(device)
         metrics |= teach_pointing(conditioner, rehearsals, config, llm=llm, diffusion=diffusion, seed=seed)
         calibrator = conditioner.calibrator.state_dict()
+        pointing.stop()
     facts = {"language_model": llm.revision, "diffusion": revision, "params": hash_params(config), "seed": seed}
     facts["prompt_format"] = asdict(config.prompt_format)
     save_mapper(out / "mapper.safetensors", state.mapper, state.img_vectors_LD, facts, calibrator=calibrator)
     write_json(out / "metrics.json", metrics)
+    write_json(out / "cost.json", describe_training(state.clock.seconds and state.clock.seconds + pointing.seconds, device))
     write_csv(out / "curves.csv", state.curves, CURVE_COLUMNS)
     print_summary("mapper", Summary(len(chosen), len(chosen), 0, 0, time.monotonic() - started))
 

@@ -9,6 +9,7 @@ from pipeline.artifacts import read_table, write_csv, write_json
 from pipeline.conditioning.calibrator import CalibratorConfig
 from pipeline.conditioning.conditioner import build_conditioner, save_conditioner
 from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.cost import describe_training
 from pipeline.data.cases import select_cases
 from pipeline.ledger import Summary
 from pipeline.models.llm import prepare_language_model
@@ -38,7 +39,7 @@ def main(
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write calibrator.safetensors (calibrator, mapper and [IMG] vectors after reflection), its metrics, its curves and DVCLive's log."""
+    """Write calibrator.safetensors (calibrator, mapper and [IMG] vectors after reflection), its metrics, its curves, its cost and DVCLive's log."""
     started = time.monotonic()
     config, seed, runtime = load_params(params, "reflection", ReflectionConfig), load_seed(params), load_runtime(params)
     calibrator, states_batch = load_params(params, "calibrator", CalibratorConfig), read_section(params, "mapper.states_batch_size")
@@ -75,6 +76,7 @@ def main(
     facts = {**identity, "language_model": llm.revision, "params": hash_params(config), "seed": seed}
     save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_json(out / "metrics.json", metrics)
+    write_json(out / "cost.json", describe_training(state.clock.seconds, device))
     write_csv(out / "curves.csv", state.curves, CURVE_COLUMNS)
     before, kept = metrics["before"]["score"], metrics["kept"]["score"]
     print(f"reflection: validation score {before:+.3f} before, {kept:+.3f} at the kept step {metrics['kept_step']}", flush=True)

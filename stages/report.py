@@ -31,9 +31,10 @@ def main(
     rejected: list[Path] = typer.Option([]),
     curves: list[Path] = typer.Option([]),
     labels: Path | None = None,
+    dataset: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write index.html; the title of a CSV of curves is the name of its folder."""
+    """Write index.html; `dataset` is the dataset stage's summary, and the title of a CSV of curves is the name of its folder."""
     started = time.monotonic()
     config, seed = load_params(params, "report", ReportConfig), load_seed(params)
     item_table, preference_table = read_table(items, ITEMS), read_table(preferences, PREFERENCES)
@@ -52,6 +53,7 @@ def main(
         curves={path.parent.name: read_curves(path) for path in curves},
         params=read_params(params),
         provenance=read_provenance(scores),
+        dataset=read_json(dataset) if dataset else {},
     )
     page = build_page(inputs, config, seed=seed).encode()
     write_bytes(out / "index.html", page)

@@ -28,6 +28,14 @@ SMALL = (
     "reflection.reward_steps=2",
     "reflection.validation_cases=4",
     "reflection.validation_every=3",
+    "ti.num_steps=4",
+    "ti.users_per_batch=4",
+    "ti.held_out_every=2",
+    "pmg.train_cases=4",
+    "pmg.num_steps=2",
+    "pmg.validation_cases=2",
+    "pmg.validation_every=2",
+    "pmg.batch_cases=2",
     "generation.steps=4",
     "generation.batch_size=2",
     "evaluation.num_resamples=200",
@@ -76,9 +84,10 @@ class SmallProject:
         process.wait()
 
     def hash_outs(self, folder: str) -> dict[str, str]:
-        """Return the sha256 of every file under data/<folder>."""
+        """Return the sha256 of every file under data/<folder> but the measured cost."""
         base = self.root / "data" / folder
-        return {p.relative_to(base).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(base.rglob("*")) if p.is_file()}
+        paths = [path for path in sorted(base.rglob("*")) if path.is_file() and path.name != "cost.json"]
+        return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     def clear_work(self, stage: str) -> None:
         """Empty one stage's ledger and checkpoints."""

@@ -52,7 +52,7 @@ def test_a_second_run_has_nothing_to_do(project: SmallProject) -> None:
 
 def test_every_case_has_an_image_of_every_method_and_every_number_an_interval(project: SmallProject) -> None:
     summary = json.loads((project.root / "data" / "evaluation" / "summary.json").read_text())
-    for method in ("original", "truth", "sd", "keywords", "global", "ragar"):
+    for method in ("original", "truth", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar"):
         table = pq.read_table(project.root / "data" / "generation" / method / "generated.parquet")
         assert table.num_rows == 8  # 0.4 of 20 users
         for metric, cell in summary["methods"][method].items():
@@ -70,12 +70,13 @@ def test_an_experiment_reruns_only_what_depends_on_it(project: SmallProject) -> 
     ran = count_ran(output)
     assert {"retrieval", "preference", "generation@ragar", "evaluation", "report"} <= set(ran)
     untouched = {"dataset", "captioning", "embedding", "keywords", "ranker", "mapper", "generation@sd", "generation@original", "generation@truth"}
+    untouched |= {"sd", "ti", "pmg", "generation@ti", "generation@pmg"}
     assert not untouched & set(ran)
     project.run("git", "checkout", "--", ".")
     project.run("dvc", "checkout")
 
 
-@pytest.mark.parametrize("stage", [*MAP_STAGES, "generation@ragar", "reflection", "ranker", "mapper"])
+@pytest.mark.parametrize("stage", [*MAP_STAGES, "generation@ragar", "generation@pmg", "reflection", "ranker", "mapper", "ti", "pmg"])
 def test_kill_9_in_a_stage_then_repro_gives_the_same_bytes(project: SmallProject, stage: str) -> None:
     noun, _, method = stage.partition("@")
     folder = f"generation/{method}" if method else noun

@@ -24,6 +24,7 @@ from pipeline.conditioning.conditioner import PromptFormat
 from pipeline.conditioning.img_tokens import init_img_vectors, rescale_rows
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_loss, take_prefix
 from pipeline.conditioning.states import compute_prompt_states, run_prompts
+from pipeline.cost import Clock
 from pipeline.keywords.prompts import PromptStyle, build_detailed_prompt, flatten_text
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.params import hash_params
@@ -106,12 +107,13 @@ class MapperState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     curves: list[dict[str, Any]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
 
     def save(self, fingerprint: str) -> None:
         """Write the checkpoint."""
         tensors = {f"mapper.{name}": value for name, value in self.mapper.state_dict().items()}
         tensors |= {"img_vectors": self.img_vectors_LD, **flatten_optimizer(self.optimizer)}
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves})
+        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.clock.stop()})
 
     def restore(self, fingerprint: str) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -124,6 +126,7 @@ class MapperState:
             self.img_vectors_LD.copy_(tensors["img_vectors"])
         restore_optimizer(self.optimizer, tensors)
         self.curves = facts["curves"]
+        self.clock.resume(facts.get("seconds"))  # unknown to checkpoints of before
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.params import read_section
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class MissingImage:
+    """An item that was left out because it has no readable image: where the image belongs, and where it may be had."""
+
+    item_id: str
+    text: str
+    path: str
+    url: str
+    hint: str
+    reason: str
+
+
+class TooFewImagesError(ValueError):
+    """The readable images do not make a data set; `missing` lists the others, so that they can be fetched."""
+
+    def __init__(self, sentence: str, missing: list[MissingImage]) -> None:
+        super().__init__(sentence)
+        self.missing = missing
 
 
 @dataclass
@@ -20,6 +44,8 @@ class Dataset:
     cases: list[dict[str, Any]]
     labels: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
+    missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
+    max_missing_fraction: float = 1.0  # share of the named items; more is an error
 
 
 def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
@@ -28,14 +54,18 @@ def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
     adapters = list_adapters()
     if name not in adapters:
         raise ValueError(f"{params}: dataset.name is {name!r}, but it must be one of: {', '.join(sorted(adapters))}.")
-    return adapters[name](params, extra, seed)
+    try:
+        return adapters[name](params, extra, seed)
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
 
 
 def list_adapters() -> dict[str, Callable[[Path, Path, int], Dataset]]:
     """Return the adapters by data set name; a new data set is one module and one line here."""
-    from pipeline.data import stylemoji
+    from pipeline.data import folder, ml_latest, pigeon, pog, ser30k, stylemoji
 
-    return {"stylemoji": stylemoji.build_from_params}
+    modules = {"folder": folder, "ml_latest": ml_latest, "pigeon": pigeon, "pog": pog, "ser30k": ser30k, "stylemoji": stylemoji}
+    return {name: module.build_from_params for name, module in modules.items()}
 
 
 def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
@@ -50,12 +80,41 @@ def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[
 
 
 def build_interactions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Build the interactions table's rows: every user's history, oldest first; references and truths are not in it."""
+    """Build the interactions table's rows: every user's histories, oldest first, each item once; references and truths are not in it.
+
+    A user with several cases has the items of all their histories, but for the references of the validation and test cases.
+    """
+    hidden = {(case["user_id"], case["reference_id"]) for case in cases if case["split"] != "train"}
+    histories: dict[str, dict[str, None]] = {}
+    for case in cases:
+        items = [item_id for item_id in case["history"] if (case["user_id"], item_id) not in hidden]
+        histories.setdefault(case["user_id"], {}).update(dict.fromkeys(items))
     return [
-        {"user_id": case["user_id"], "item_id": item_id, "position": position}
-        for case in cases
-        for position, item_id in enumerate(case["history"])
+        {"user_id": user_id, "item_id": item_id, "position": position}
+        for user_id, items in histories.items()
+        for position, item_id in enumerate(items)
     ]
+
+
+def assign_splits(users: Sequence[object], shares: Sequence[float]) -> list[str]:
+    """Give every user a split: users are ordered by a hash and cut at the shares, so every split has its exact size."""
+    order = sorted(range(len(users)), key=lambda index: hashlib.sha256(f"split:{users[index]}".encode()).digest())
+    ends = np.rint(np.cumsum(shares) * len(users)).astype(int)
+    splits = [""] * len(users)
+    for place, index in enumerate(order):
+        splits[index] = SPLITS[int(np.searchsorted(ends, place, side="right"))]
+    return splits
+
+
+def check_shares(splits: Sequence[float]) -> None:
+    """Raise ValueError unless there are three shares that sum to 1."""
+    if len(splits) != len(SPLITS) or abs(sum(splits) - 1) > 1e-9 or min(splits) < 0:
+        raise ValueError(f"splits is {list(splits)}, but it must be 3 shares (train, val, test) that sum to 1.")
+
+
+def explain_missing(missing: Sequence[MissingImage]) -> dict[str, str]:
+    """Return one sentence a missing image by item id."""
+    return {row.item_id: f"The image {row.path} is missing: {row.reason}" for row in missing}
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
@@ -65,6 +124,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "items": len(dataset.items),
         "interactions": len(dataset.interactions),
         "users": len({case["user_id"] for case in dataset.cases}),
-        "cases": {split: splits.count(split) for split in ("train", "val", "test")},
+        "cases": {split: splits.count(split) for split in SPLITS},
+        "missing_images": len(dataset.missing),
         **dataset.facts,
     }

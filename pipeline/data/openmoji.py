@@ -52,9 +52,11 @@ class StyleRules:
     glow: tuple[str, float, float] | None = None  # colour, stroke width, opacity
 
 
-def read_concepts(limit: int | None = None) -> list[Concept]:
+def read_concepts(limit: int | None = None, path: Path = CONCEPTS_PATH) -> list[Concept]:
     """Read the concepts in their fixed order, only the first `limit` of them if given."""
-    with CONCEPTS_PATH.open(encoding="utf-8", newline="") as file:
+    if not path.is_file():
+        raise ValueError(f"{path}, the table of concepts, does not exist.")
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if limit is not None and not 1 <= limit <= len(rows):
         raise ValueError(f"number of concepts {limit} is not between 1 and {len(rows)}")
@@ -80,9 +82,7 @@ def render_sticker(concept: Concept | str, style: str, *, size: int) -> np.ndarr
     recolour_tree(tree, rules)
     tree.set("viewBox", VIEW_BOX)
     markup = ElementTree.tostring(tree, encoding="unicode")
-    png = resvg_py.svg_to_bytes(
-        svg_string=markup, width=size, height=size, background=rules.background, skip_system_fonts=True
-    )
+    png = resvg_py.svg_to_bytes(svg_string=markup, width=size, height=size, background=rules.background, skip_system_fonts=True)
     with Image.open(io.BytesIO(bytes(png))) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -221,12 +221,8 @@ def build_style_rules() -> dict[str, StyleRules]:
     """Define the six styles."""
     return {
         "classic": StyleRules("#ffffff", format_colour, format_colour),
-        "outline": StyleRules(
-            "#ffffff", None, lambda rgb: "#ffffff" if compute_luma(rgb) > 0.9 else "#000000", line_scale=1.25
-        ),
-        "pastel": StyleRules(
-            "#fdf1f6", paint_pastel, lambda rgb: "#fffafc" if compute_luma(rgb) > 0.9 else "#a288ba"
-        ),
+        "outline": StyleRules("#ffffff", None, lambda rgb: "#ffffff" if compute_luma(rgb) > 0.9 else "#000000", line_scale=1.25),
+        "pastel": StyleRules("#fdf1f6", paint_pastel, lambda rgb: "#fffafc" if compute_luma(rgb) > 0.9 else "#a288ba"),
         "neon": StyleRules(
             "#0d0a24",
             paint_neon_fill,

@@ -20,13 +20,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.data.dataset import Dataset, build_interactions, build_item
+from pipeline.data.dataset import Dataset, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
 from pipeline.params import load_params
 from pipeline.runtime import progress
 
-SPLITS = ("train", "val", "test")
 MAX_TRIES = 200  # draws of a user's groups and styles before the sizes are called impossible
 
 
@@ -35,6 +34,7 @@ class StyleMojiConfig:
     """Sizes and protocol of StyleMoji; every field is explained in conf/dataset/stylemoji.yaml."""
 
     name: str
+    raw: str
     protocol: Literal["preference", "themes"]
     num_users: int
     num_concepts: int
@@ -61,8 +61,7 @@ class StyleMojiConfig:
             raise ValueError(f"image_size is {self.image_size}, but it must be <= 512 px.")
         if not 0 <= self.noise < 1:
             raise ValueError(f"noise is {self.noise}, but it must be in [0, 1).")
-        if len(self.splits) != 3 or abs(sum(self.splits) - 1) > 1e-9 or min(self.splits) < 0:
-            raise ValueError(f"splits is {list(self.splits)}, but it must be 3 shares (train, val, test) that sum to 1.")
+        check_shares(self.splits)
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], se
     catalogue = build_catalogue(config)
     items, labels = build_items(catalogue)
     build_case = build_preference_case if config.protocol == "preference" else build_themes_case
-    splits = assign_splits(config)
+    splits = assign_splits(range(config.num_users), config.splits)
     cases = [build_case(catalogue, index, splits[index], seed=seed) for index in range(config.num_users)]
     place_in_histories(cases, extras)
     held_out = sum(is_held_out(label["item_id"].rsplit("-", 1)[0], label["style"]) for label in labels)
@@ -99,7 +98,7 @@ def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], se
 
 def build_catalogue(config: StyleMojiConfig) -> Catalogue:
     """Read the first `num_concepts` concepts and sort them into their groups."""
-    concepts = tuple(read_concepts(limit=config.num_concepts))
+    concepts = tuple(read_concepts(config.num_concepts, Path(config.raw)))
     if len(concepts) < config.num_concepts:
         raise ValueError(f"num_concepts is {config.num_concepts}, but there are only {len(concepts)} concepts.")
     groups: dict[str, list[Concept]] = defaultdict(list)
@@ -126,16 +125,6 @@ def build_items(catalogue: Catalogue) -> tuple[list[dict[str, Any]], list[dict[s
             items.append(build_item(item_id, image, text=concept.name, category=concept.group))
             labels.append({"item_id": item_id, "style": style, "concept": concept.name})
     return items, labels
-
-
-def assign_splits(config: StyleMojiConfig) -> list[str]:
-    """Give every user a split: users are ordered by a hash and cut at the shares, so every split has its exact size."""
-    order = sorted(range(config.num_users), key=lambda index: hashlib.sha256(f"split:{index}".encode()).digest())
-    ends = np.rint(np.cumsum(config.splits) * config.num_users).astype(int)
-    splits = [""] * config.num_users
-    for place, index in enumerate(order):
-        splits[index] = SPLITS[int(np.searchsorted(ends, place, side="right"))]
-    return splits
 
 
 def make_user_rng(seed: int, user_index: int) -> np.random.Generator:
@@ -171,7 +160,7 @@ def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, 
 def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
     """Draw a shuffled history: shares of liked items from each group in turn, and noise of any group and style; None if there are too few."""
     config = catalogue.config
-    num_noise = int(round(config.noise * config.history_length))
+    num_noise = round(config.noise * config.history_length)
     pools = {group: [str(x) for x in rng.permutation(catalogue.list_shown(group, style))] for group, style in liked.items()}
     for pool in pools.values():
         pool[:] = [item_id for item_id in pool if not item_id.startswith(f"{exclude.hexcode}-")]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.generation import copies, global_preference, keyword_prompt, ragar, sd
+from pipeline.generation import copies, global_preference, keyword_prompt, pmg, ragar, sd, ti
 from pipeline.generation.studio import Method, Studio
 
 METHODS: dict[str, Callable[[Studio], Method]] = {
     "original": copies.build_original,  # the reference as it is: the floor of every table
     "truth": copies.build_truth,  # what the user really wanted to see: the ceiling
     "sd": sd.build_method,
-    "keywords": keyword_prompt.build_keywords,
+    "keywords": keyword_prompt.build_keywords,  # variants of sd
     "retrieved": keyword_prompt.build_retrieved,
+    "ti": ti.build_method,
+    "pmg": pmg.build_method,
     "global": global_preference.build_method,
     "ragar": ragar.build_method,
 }

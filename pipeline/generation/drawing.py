@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from PIL import Image
 
+from pipeline import cost
+from pipeline.cost import measure_rows
 from pipeline.data.cases import Case
 from pipeline.data.images import encode_png
-from pipeline.generation.studio import Drawing, Method
+from pipeline.generation.studio import Drawing, Method, Noted
 from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
 from pipeline.params import hash_params
 
-COLUMNS = pa.schema([pa.field("image", pa.binary())])
+if TYPE_CHECKING:
+    import torch
+
+FACTS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
+COLUMNS = pa.schema([pa.field("image", pa.binary()), pa.field("facts", FACTS), *cost.COLUMNS])
 VERSION = 1  # raise it when the same description would give another image
 
 
-def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: int) -> MapResult:
-    """Draw every case that the ledger lacks; the values hold PNG bytes under `image`."""
+def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: int, device: torch.device) -> MapResult:
+    """Draw every case that the ledger lacks; a value holds PNG bytes under `image`, the method's own figures under `facts`, and the cost."""
     rows = [Row(key=case.case_id, inputs=describe_row(method, case), payload=case) for case in cases]
-    fingerprint = hash_params("generation", VERSION, name, method.identity)
+    fingerprint = hash_params("generation", VERSION, COLUMNS.names, name, method.identity)
+    compute = measure_rows(lambda batch: compute_rows(method, batch), device)
     with open_ledger(f"generation@{name}", fingerprint, COLUMNS) as ledger:
-        return map_rows(ledger, rows, lambda batch: compute_rows(method, batch), batch_size=batch_size, label=f"generation@{name}")
+        return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}")
 
 
 def describe_row(method: Method, case: Case) -> object:
@@ -31,7 +40,7 @@ def describe_row(method: Method, case: Case) -> object:
     return {"rejected": description.reason, "case_id": case.case_id} if isinstance(description, Rejection) else description
 
 
-def compute_rows(method: Method, rows: Sequence[Row]) -> list[dict[str, bytes] | Rejection]:
+def compute_rows(method: Method, rows: Sequence[Row]) -> list[dict[str, Any] | Rejection]:
     """Draw a batch; the place of a case that cannot be drawn is taken by another, so that the batch keeps its size."""
     described = [method.describe(row.payload) for row in rows]
     drawable = [row.payload for row, description in zip(rows, described, strict=True) if not isinstance(description, Rejection)]
@@ -46,11 +55,23 @@ def compute_rows(method: Method, rows: Sequence[Row]) -> list[dict[str, bytes] |
     ]
 
 
-def encode_drawing(drawing: Drawing) -> dict[str, bytes] | Rejection:
-    """Return the image as PNG bytes, or the reason why there is none."""
-    return drawing if isinstance(drawing, Rejection) else {"image": encode_png(Image.fromarray(drawing))}
+def encode_drawing(drawing: Drawing) -> dict[str, Any] | Rejection:
+    """Return the image as PNG bytes and the figures about it, or the reason why there is none."""
+    if isinstance(drawing, Rejection):
+        return drawing
+    image, facts = (drawing.image, drawing.facts) if isinstance(drawing, Noted) else (drawing, {})
+    return {"image": encode_png(Image.fromarray(image)), "facts": [{"name": name, "value": value} for name, value in facts.items()]}
 
 
 def build_generated(name: str, result: MapResult) -> list[dict[str, object]]:
     """Return the rows of the generated table."""
     return [{"method": name, "case_id": case_id, "image": {"bytes": value["image"], "path": None}} for case_id, value in result.values.items()]
+
+
+def summarise_drawn(result: MapResult) -> dict[str, float]:
+    """Return the number of images and the mean of every figure that the method gives of them."""
+    figures: dict[str, list[float]] = {}
+    for value in result.values.values():
+        for fact in value["facts"]:
+            figures.setdefault(fact["name"], []).append(fact["value"])
+    return {"num_images": len(result.values), **{name: math.fsum(values) / len(values) for name, values in figures.items()}}

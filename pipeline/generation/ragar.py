@@ -32,7 +32,7 @@ class RagarMethod:
         """Compute P^gen and draw."""
         with torch.inference_mode():
             prompt_BTD = self.studio.conditioner(self.studio.select_inputs(cases)).prompt_BTD
-        return self.studio.draw_prompts(prompt_BTD, cases)
+        return list(self.studio.draw_prompts(prompt_BTD, cases))
 
 
 def build_method(studio: Studio) -> Method:

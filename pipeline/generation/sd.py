@@ -1,6 +1,15 @@
-"""Method `sd`: Stable Diffusion, zero-shot, from the reference's own text alone (paper: the baseline SD-v1.5).
+"""Method `sd`: Stable Diffusion with a plain prompt, the reference's own text or, without one, its caption (paper: the baseline SD-v1.5).
 
-Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; here nothing is tuned.
+Its variants, which say more in the same prompt, are the methods `keywords` and `retrieved` (`keyword_prompt.py`):
+
+| method | prompt | e.g. |
+|---|---|---|
+| `sd` | text | `hammer` |
+| `keywords` | text, then w' of the whole history, comma separated | `hammer, sticker, neon, tool` |
+| `retrieved` | text, then w' of the retrieved items | `hammer, neon, sticker` |
+
+All three are guided away from `sd.negative_prompt`, and drawn with the adapters of the stage `sd` where `sd.lora_rank` is not 0.
+Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; see `pipeline/tuning/fit.py`.
 """
 
 from __future__ import annotations
@@ -11,4 +20,5 @@ from pipeline.generation.texts import TextMethod
 
 def build_method(studio: Studio) -> Method:
     """Build the method."""
-    return TextMethod(studio, lambda case: studio.read_text(case.reference_id), "The reference has neither a text nor a caption.")
+    reason = "The reference has neither a text nor a caption."
+    return TextMethod(studio, lambda case: studio.read_text(case.reference_id), reason, studio.baselines.negative_prompt)

@@ -15,18 +15,30 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 from torch import Tensor
 
 from pipeline.data.cases import Case
+from pipeline.data.texts import read_item_texts
 from pipeline.generation.config import GenerationConfig
 from pipeline.ledger import Rejection
+from pipeline.pmg.config import SelectionConfig
 from pipeline.runtime import make_generator
 
 if TYPE_CHECKING:
     from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
     from pipeline.models.diffusion import Diffusion
 
-Drawing = np.ndarray | Rejection  # uint8 (H, W, 3), or why there is none
+
+@dataclass(frozen=True)
+class Noted:
+    """An image with figures about how it was made, such as the scores of the candidates that it was chosen from."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    facts: dict[str, float]
+
+
+Drawing = np.ndarray | Noted | Rejection  # uint8 (H, W, 3), with figures about it, or why there is none
 
 
 class Method(Protocol):
@@ -43,6 +55,33 @@ class Method(Protocol):
         ...
 
 
+class ClipModel(Protocol):
+    """The part of a CLIP encoder that the choice among images uses; vectors are L2-normalised, on the CPU."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor: ...
+    def encode_texts(self, texts: Sequence[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What PMG knows of a case."""
+
+    preference: tuple[str, ...]  # keywords
+    target: tuple[str, ...]  # keywords
+    soft_Md: np.ndarray  # soft embeddings, none (0, d) where the stage made none
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What only the methods that RAGAR is compared with need; their trained parts come from the stages `ti` and `pmg`."""
+
+    negative_prompt: str = ""  # of sd, its variants and ti
+    template: str = ""  # of ti, the one that its vectors were trained with
+    vectors: dict[str, np.ndarray] = field(default_factory=dict)  # of ti: user_id -> (V, E)
+    tastes: dict[str, Taste] = field(default_factory=dict)  # of pmg, by case_id
+    selection: SelectionConfig | None = None  # of pmg
+
+
 @dataclass
 class Studio:
     """Tables, params and lazily loaded models; `revisions` names the exact weights behind the loaders."""
@@ -55,12 +94,19 @@ class Studio:
     load_diffusion: Callable[[], Diffusion]
     load_conditioner: Callable[[], Conditioner]
     compute_inputs: Callable[[Sequence[Case], Conditioner, Diffusion], ConditionInputs]
+    load_clip: Callable[[], ClipModel]
     revisions: dict[str, str] = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=Baselines)
 
     @cached_property
     def diffusion(self) -> Diffusion:
         """The diffusion model, loaded on first use."""
         return self.load_diffusion()
+
+    @cached_property
+    def clip(self) -> ClipModel:
+        """The CLIP that PMG chooses by, loaded on first use."""
+        return self.load_clip()
 
     @cached_property
     def conditioner(self) -> Conditioner:
@@ -84,10 +130,8 @@ class Studio:
         return {item_id: row for row, item_id in enumerate(self.items["item_id"].to_pylist())}
 
     @cached_property
-    def _caption_of(self) -> dict[str, str]:
-        if self.captions is None:
-            return {}
-        return dict(zip(self.captions["item_id"].to_pylist(), self.captions["caption"].to_pylist(), strict=True))
+    def _texts(self) -> dict[str, str]:
+        return read_item_texts(self.items, self.captions)
 
     def read_item(self, item_id: str, column: str) -> str | None:
         """Return a text column of an item; None if the item is unknown."""
@@ -100,15 +144,17 @@ class Studio:
 
     def read_text(self, item_id: str) -> str:
         """Return the item's own text, or its caption where it has none; empty if it has neither."""
-        return (self.read_item(item_id, "text") or "").strip() or self._caption_of.get(item_id, "").strip()
+        return self._texts.get(item_id, "")
 
-    def draw_prompts(self, prompt_BTD: Tensor, cases: Sequence[Case]) -> list[Drawing]:
-        """Draw token states with the final sampler; a case starts from the same noise in every method."""
+    def draw_prompts(self, prompt_BTD: Tensor, cases: Sequence[Case], *, negative_prompt: str = "", image_index: int = 0) -> list[np.ndarray]:
+        """Draw token states with the final sampler; the n-th image of a case starts from the same noise in every method."""
+        names = ("generation",) if image_index == 0 else ("generation", str(image_index))
         images = self.diffusion.draw(
             prompt_BTD,
-            generators=[make_generator(self.seed, "generation", case.case_id) for case in cases],
+            generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
             steps=self.config.steps,
             guidance_scale=self.config.guidance_scale,
+            negative_prompt=negative_prompt,
         )
         return list(images)
 

@@ -17,11 +17,12 @@ class TextMethod:
     studio: Studio
     write_prompt: Callable[[Case], str]
     reason: str  # why a case with an empty prompt is rejected
+    negative_prompt: str = ""
 
     @property
     def identity(self) -> object:
-        """The diffusion model and the sampler."""
-        return self.studio.describe_drawing()
+        """The diffusion model, the sampler and what guidance leads away from."""
+        return {**self.studio.describe_drawing(), "negative_prompt": self.negative_prompt}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on its prompt and, through the noise, on the case."""
@@ -31,4 +32,4 @@ class TextMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Encode and draw."""
         states_BTD, _ = self.studio.diffusion.encode_prompts([self.write_prompt(case) for case in cases])
-        return self.studio.draw_prompts(states_BTD, cases)
+        return list(self.studio.draw_prompts(states_BTD, cases, negative_prompt=self.negative_prompt))

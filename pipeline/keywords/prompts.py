@@ -41,7 +41,8 @@ def build_keyword_prompt(caption: str, text: str, *, prompt_style: PromptStyle, 
     """Build p_k(cap_i, txt_i), without its prefix."""
     caption, text = flatten_text(caption), flatten_text(text)
     if prompt_style == "few_shot":
-        return f"Picture: {caption}, text: {text}\nKeywords:"
+        language = "" if text.isascii() else " in English"  # said where it is needed: the titles of shops may be Chinese
+        return f"Picture: {caption}, text: {text}\nKeywords{language}:"
     return (
         f"An image model describes a picture as: {caption}\nThe item in it is called: {text}\n"
         f"Give {num_keywords} short visual keywords of at most three words: first its style or material, then what it shows, then its theme."

@@ -36,7 +36,7 @@ class Diffusion:
         self.token_dim: int = pipeline.unet.config.cross_attention_dim
         self.latent_shape = (pipeline.unet.config.in_channels, *_pair(pipeline.unet.config.sample_size))
         self.image_size: int = self.latent_shape[1] * pipeline.vae_scale_factor
-        self._empty_KD: torch.Tensor | None = None
+        self._negatives: dict[str, torch.Tensor] = {}  # encoded negative prompts (K, d)
 
     @torch.no_grad()  # not inference_mode: the states take part in the losses of reflection
     def encode_prompts(self, prompts: Sequence[str], *, batch_size: int = ENCODE_BATCH) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,12 +54,17 @@ class Diffusion:
         return torch.cat(states), torch.cat(masks)
 
     @torch.inference_mode()
-    def draw(self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float) -> np.ndarray:
+    def draw(
+        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
+    ) -> np.ndarray:
         """Draw one image a row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits)."""
-        return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, steps=steps, guidance_scale=guidance_scale))
+        sampler = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+        return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, **sampler))
 
     @torch.inference_mode()
-    def draw_latents(self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float) -> torch.Tensor:
+    def draw_latents(
+        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
+    ) -> torch.Tensor:
         """Run the denoising loop with classifier-free guidance (none if guidance_scale <= 1) to latents (B, C, h, w)."""
         size, num_rows, _ = prompt_BTD.shape
         if len(generators) != size:
@@ -71,7 +76,7 @@ class Diffusion:
         prompt_BTD = prompt_BTD.to(self.device, self.dtype)
         guided = guidance_scale > 1
         if guided:
-            prompt_BTD = torch.cat([self.build_negative(num_rows).expand(size, -1, -1), prompt_BTD])
+            prompt_BTD = torch.cat([self.build_negative(num_rows, negative_prompt).expand(size, -1, -1), prompt_BTD])
         for timestep in scheduler.timesteps:
             model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * 2) if guided else latents_BChw, timestep)
             output = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_BTD, return_dict=False)[0]
@@ -89,13 +94,13 @@ class Diffusion:
         image_BHWC = (image_BCHW.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
         return (image_BHWC * 255).round().to(torch.uint8).numpy()
 
-    def build_negative(self, num_rows: int) -> torch.Tensor:
-        """Build the unconditional prompt (num_rows, d): the encoded empty text, cut or repeated to length."""
-        if self._empty_KD is None:
-            self._empty_KD = self.encode_prompts([""], batch_size=1)[0][0]
-        empty_KD = self._empty_KD
-        repeats = -(-num_rows // len(empty_KD))
-        return empty_KD.repeat(repeats, 1)[:num_rows].to(self.device, self.dtype)
+    def build_negative(self, num_rows: int, text: str = "") -> torch.Tensor:
+        """Build the prompt (num_rows, d) that guidance leads away from: an encoded text, the empty one by default, cut or repeated to length."""
+        if text not in self._negatives:
+            self._negatives[text] = self.encode_prompts([text], batch_size=1)[0][0]
+        states_KD = self._negatives[text]
+        repeats = -(-num_rows // len(states_KD))
+        return states_KD.repeat(repeats, 1)[:num_rows].to(self.device, self.dtype)
 
 
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:

@@ -48,13 +48,17 @@ class FakeDiffusion:
         encoded = [encode_words(prompt, num_tokens=self.num_tokens, width=self.token_dim) for prompt in prompts]
         return torch.stack([states for states, _ in encoded]), torch.stack([mask for _, mask in encoded])
 
-    def draw(self, prompt_BTD: Tensor, *, generators: list[torch.Generator], steps: int, guidance_scale: float) -> np.ndarray:
+    def draw(
+        self, prompt_BTD: Tensor, *, generators: list[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
+    ) -> np.ndarray:
         """Draw (B, H, W, 3): the prompt's colour plus the generator's noise, which shrinks with the number of steps."""
         if len(generators) != len(prompt_BTD):
             raise ValueError(f"{len(prompt_BTD)} prompts need as many generators, but there are {len(generators)}.")
         self.num_drawn += len(prompt_BTD)
         size = self.image_size
         mean_BD = torch.stack([prompt_TD.mean(dim=0) for prompt_TD in prompt_BTD.detach()])
+        if negative_prompt:
+            mean_BD = mean_BD - self.encode_prompts([negative_prompt])[0][0].mean(dim=0)
         colour_B3 = torch.sigmoid(guidance_scale * mean_BD @ self.colour_D3)
         noise_BHWC = torch.stack([torch.randn(size, size, 3, generator=generator) for generator in generators])
         image_BHWC = 255.0 * colour_B3[:, None, None, :] + 4.0 / steps * noise_BHWC

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.conditioning.conditioner import Conditioner
+from pipeline.cost import Clock
 from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.reflection.config import ReflectionConfig, Trainable
 from pipeline.reflection.live import RowLogger
@@ -57,13 +58,15 @@ class FitState:
     best_step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     curves: list[dict[str, Any]] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
 
     def save(self, fingerprint: str) -> None:
         """Commit everything that the next step needs."""
         tensors = {f"module.{name}": value for name, value in copy_weights(self.conditioner).items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= flatten_optimizer(self.optimizer)
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"best_step": self.best_step, "curves": self.curves})
+        facts = {"best_step": self.best_step, "curves": self.curves, "seconds": self.clock.stop()}
+        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts=facts)
 
     def restore(self, fingerprint: str) -> bool:
         """Go back to the last checkpoint; False if there is none."""
@@ -74,6 +77,7 @@ class FitState:
         self.conditioner.load_state_dict(strip_prefix(tensors, "module."), strict=True)
         self.best = strip_prefix(tensors, "best.")
         self.best_step, self.curves = facts["best_step"], facts["curves"]
+        self.clock.resume(facts.get("seconds"))  # unknown to checkpoints of before
         restore_optimizer(self.optimizer, tensors)
         return True
 

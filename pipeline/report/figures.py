@@ -8,15 +8,27 @@ from typing import Any
 from pipeline.metrics.definitions import Metric
 
 BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
-ORDER = ("original", "sd", "ti", "glide", "lavit", "pmg", "keywords", "retrieved", "global", "ragar", "truth")
+ORDER = ("original", "sd", "keywords", "retrieved", "ti", "glide", "lavit", "pmg", "global", "ragar", "truth")
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
     "sd": "the reference's text alone",
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",
+    "ti": "reference and a word learned from the history's images",
+    "pmg": "keywords of the taste, soft embeddings, best of several",
     "global": "the global preference alone",
     "ragar": "retrieval, calibration, reflection",
+}
+TITLES = {
+    "sd": "SD",
+    "keywords": "SD + keywords",
+    "retrieved": "SD + retrieved",
+    "ti": "TI",
+    "glide": "GLIDE",
+    "lavit": "LaVIT",
+    "pmg": "PMG",
+    "ragar": "RAGAR",
 }
 Entry = Mapping[str, Any]  # value, low, high, n
 
@@ -34,7 +46,7 @@ def get_role(method: str, main_method: str) -> str:
 
 def get_title(method: str) -> str:
     """Return how a method is written."""
-    return {"ragar": "RAGAR", "sd": "SD", "ti": "TI", "glide": "GLIDE", "lavit": "LaVIT", "pmg": "PMG"}.get(method, method)
+    return TITLES.get(method, method)
 
 
 def format_value(value: float | None, metric: Metric, *, signed: bool = False) -> str:

@@ -54,6 +54,7 @@ class ReportInputs:
     curves: dict[str, Curves]  # by stage
     params: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)  # counts of the dataset stage
 
 
 def index_images(table: pa.Table, key: str) -> Images:

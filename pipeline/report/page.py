@@ -10,6 +10,7 @@ from pipeline.report.inputs import ReportInputs
 from pipeline.report.markup import Markup, element, join
 from pipeline.report.sections import (
     build_charts,
+    build_counts,
     build_curves,
     build_differences,
     build_facts,
@@ -86,6 +87,7 @@ def build_sections(inputs: ReportInputs, config: ReportConfig, *, seed: int) -> 
         ("gallery", "Gallery", build_titled("Gallery", gallery_note, build_gallery(inputs, config.num_users, seed=seed))),
         ("styles", "Styles", build_titled("Styles", "The same things in every style of the data set, drawn from OpenMoji.", sheet)),
         ("training", "Training", build_titled("Training curves", "First and last value beside each name.", curves)),
+        ("data", "Data", build_titled("The data set", "What the dataset stage made of the raw files.", build_counts(inputs.dataset))),
         (
             "rejected",
             "Rejected rows",

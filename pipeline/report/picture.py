@@ -14,7 +14,7 @@ from pipeline.artifacts import read_table
 from pipeline.data.images import ImageError, decode_image
 from pipeline.schemas import CASES, GENERATED, ITEMS, RETRIEVED
 
-METHODS = ("sd", "keywords", "retrieved", "ragar")
+METHODS = ("sd", "keywords", "ti", "pmg", "retrieved", "ragar")
 NUM_USERS = 8
 NUM_HISTORY = 10
 TILE, GAP, HEAD = 64, 6, 18  # pixels

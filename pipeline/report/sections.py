@@ -157,6 +157,22 @@ def build_curves(inputs: ReportInputs) -> Markup:
     return join(*blocks)
 
 
+def build_counts(dataset: dict[str, Any]) -> Markup:
+    """Build the table of the data set's counts: what is there, beside the paper's Table 2 where it has the set, and what is missing."""
+    if not dataset:
+        return Markup("")
+    cases = ", ".join(f"{count:,} {split}" for split, count in dataset["cases"].items())
+    pairs = [(name, f"{dataset[name]:,}") for name in ("items", "users", "interactions")] + [("cases", cases)]
+    for name, entry in sorted(dataset.get("table_2", {}).items()):
+        pairs.append((f"{name} in the paper's Table 2", f"{entry['paper']:,}; here {entry['found']:,} ({entry['deviation']:+.1%})"))
+    missing = dataset.get("missing_images", 0)
+    named = dataset["items"] + missing
+    pairs.append(("items left out for lack of a readable image", f"{missing:,} of {named:,}" + (f" ({missing / named:.1%})" if missing else "")))
+    others = sorted(set(dataset) - {"items", "users", "interactions", "cases", "missing_images"})
+    pairs += [(name.replace("_", " "), f"{dataset[name]:,}") for name in others if isinstance(dataset[name], int)]
+    return build_pairs(pairs)
+
+
 def build_rejected(rejected: Sequence[dict[str, str]], limit: int) -> Markup:
     """Build the table of rejected rows: the count of every stage, and the first `limit` rows of each with their reasons."""
     if not rejected:

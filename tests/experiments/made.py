@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.catalogue import DEFAULT, EXPERIMENTS, GLOBAL, KEYWORD_ONLY, MAIN, ORIGINAL, RETRIEVED, TEXT_ONLY, TRUTH, Run, list_runs
+from experiments.catalogue import (
+    DEFAULT,
+    EXPERIMENTS,
+    GLOBAL,
+    INVERSION,
+    KEYWORD_ONLY,
+    MAIN,
+    ORIGINAL,
+    PMG,
+    RETRIEVED,
+    TEXT_ONLY,
+    TRUTH,
+    Run,
+    list_runs,
+)
 from experiments.claimed import Evidence
 from experiments.results import RunResult
 from pipeline.metrics.definitions import Metric, define_metrics
 
-METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, GLOBAL, MAIN, TRUTH)
+METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, PMG, GLOBAL, MAIN, TRUTH)
 METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
 SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "global-all", "text-text+category", "image-text-0.7", "seed-0")
@@ -39,7 +53,7 @@ def good(run: str, method: str, metric: str) -> float:
     if metric.startswith("concept"):
         return 0.9
     if method != MAIN:
-        return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, RETRIEVED: 0.4, GLOBAL: 0.5, TRUTH: 1.0}[method]
+        return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, RETRIEVED: 0.4, INVERSION: 0.3, PMG: 0.35, GLOBAL: 0.5, TRUTH: 1.0}[method]
     return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "steps-0": 0.7, "alpha-0": 0.8}.get(run, 0.9)
 
 

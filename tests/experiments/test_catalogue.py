@@ -12,7 +12,6 @@ import yaml
 from experiments.catalogue import (
     BASELINE_POINTS,
     DEFAULT,
-    DISTANCE,
     EXPERIMENTS,
     GLOBAL_POINTS,
     GRAPH_POINTS,
@@ -28,6 +27,7 @@ from experiments.catalogue import (
     list_runs,
 )
 from experiments.plan import compose_run
+from experiments.results import DISTANCES
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.metrics.definitions import define_metrics
@@ -98,7 +98,7 @@ def test_every_experiment_starts_from_the_one_default_run(experiment) -> None:
 
 
 def test_metrics_are_columns_of_the_evaluation() -> None:
-    defined = {metric.name for metric in define_metrics("effnet")} | {DISTANCE}
+    defined = {metric.name for metric in define_metrics("effnet")} | set(DISTANCES)
     wanted = {metric for experiment in EXPERIMENTS for metric in experiment.metrics}
     assert wanted <= defined
 

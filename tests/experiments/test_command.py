@@ -75,6 +75,24 @@ def test_an_experiment_runs_its_runs_and_writes_three_files(project: Project) ->
     assert list(project.read_outputs()) == ["fig2.csv", "fig2.md", "fig2.svg"]
 
 
+def test_table_1_is_printed_and_written_as_page_csv_and_latex(project: Project) -> None:
+    outcome = project.run("table1")
+    assert outcome.exit_code == 0, outcome.output
+    assert project.executed == ["default"]
+    assert list(project.read_outputs()) == ["table1.csv", "table1.md", "table1.tex"]
+    assert project.read_outputs()["table1.md"].decode() in outcome.output
+
+
+def test_another_setting_overrides_every_run_and_is_written_to_a_folder_of_its_own(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Run] = []
+    monkeypatch.setattr(command, "plan_runs", lambda runs, inputs, root: [planned.append(run) or project.plan(run) for run in runs])
+    outcome = project.run("table1", "fig2", "--set", "dataset=pog", "--set", "models=paper")
+    assert outcome.exit_code == 0, outcome.output
+    assert all(run.overrides[-2:] == ("dataset=pog", "models=paper") for run in planned)
+    assert planned[1].overrides[0] == "retrieval.strategy=ret"
+    assert (project.root / "docs" / "results" / "dataset-pog_models-paper" / "table1.md").is_file()
+
+
 def test_all_experiments_share_one_default_run(project: Project) -> None:
     assert project.run().exit_code == 0
     assert project.executed.count("default") == 1

@@ -103,6 +103,16 @@ def test_a_changed_stage_definition_counts(root: Path) -> None:
     assert fingerprint(root) != before
 
 
+def test_raw_files_that_a_param_names_count(root: Path) -> None:
+    (root / "dvc.yaml").write_text(DVC_YAML.replace("[data/extra,", '["${dataset.raw}", data/extra,'))
+    (root / "params.yaml").write_text("dataset: {raw: data/raw/items.csv}\n")
+    (root / "data" / "raw").mkdir()
+    (root / "data" / "raw" / "items.csv").write_text("a")
+    before = fingerprint(root)
+    (root / "data" / "raw" / "items.csv").write_text("b")
+    assert fingerprint(root) != before
+
+
 def test_only_the_stages_below_the_target_are_needed() -> None:
     stages = {"a": {"outs": ["data/a/x"]}, "b": {"deps": ["data/a/x"]}, "c": {"deps": ["data/b/x", "data/raw/y"]}, "d": {"deps": ["data/c/x"]}}
     assert list(select_stages(stages, "c")) == ["a", "b", "c"]

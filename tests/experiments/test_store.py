@@ -33,6 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "data").mkdir(parents=True)
     run(root, "git", "init", "--quiet")
     run(root, sys.executable, "-m", "dvc", "init", "--quiet")
+    run(root, sys.executable, "-m", "dvc", "config", "cache.type", "reflink,hardlink,copy")  # as the project has it
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "params.yaml").write_text("seed: 0\n")
     (root / ".gitignore").write_text("/data/*\n")
@@ -82,6 +83,13 @@ def test_files_come_from_the_experiment_and_not_from_the_workspace(root: Path) -
         assert fetch("data/scores.txt").read_text() == "in the experiment"
         assert fetch("params.yaml").read_text() == "seed: 0\n"
     assert (root / "data" / "scores.txt").read_text() == "in the workspace"
+
+
+def test_a_file_that_is_read_twice_stays_in_the_cache(root: Path) -> None:
+    with open_experiment(Stored(NAME, add_ref(root, NAME)), root=root) as fetch:
+        assert [fetch("data/scores.txt").read_text() for _ in range(3)] == ["in the experiment"] * 3
+    cached = [path for path in (root / ".dvc" / "cache" / "files").rglob("*") if path.is_file()]
+    assert [path.read_text() for path in cached] == ["in the experiment"]
 
 
 def test_a_file_that_is_gone_names_the_experiment_and_the_way_out(root: Path) -> None:

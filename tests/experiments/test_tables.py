@@ -10,9 +10,9 @@ import pytest
 
 from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, Group, Point, Run, get_experiment
 from experiments.plots import draw_experiment
-from experiments.results import SCORES_FILE, SUMMARY_FILE, RunResult, compare, read_result
+from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, RunResult, compare, read_result
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
-from pipeline.artifacts import write_csv, write_json, write_table
+from pipeline.artifacts import write_bytes, write_csv, write_json, write_table
 from pipeline.metrics.definitions import define_metrics
 from pipeline.schemas import SCORES
 from tests.experiments.made import good, make_evidence, make_result
@@ -62,9 +62,9 @@ def test_a_missing_run_is_left_out_and_named() -> None:
 def test_a_method_is_compared_within_its_run_where_the_experiment_says_so() -> None:
     table4 = get_experiment("table4")
     rows = [row for row in build_rows(table4, {"default": make_result(DEFAULT, good)}) if row.metric.name == "hit_at_10"]
-    assert [row.method for row in rows] == ["original", "sd", "keywords", "retrieved", "global", "ragar", "truth"]
+    assert [row.method for row in rows] == ["original", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar", "truth"]
     assert rows[0].difference is None
-    assert [round(row.difference.value, 6) for row in rows[1:]] == [0.1, 0.2, 0.3, 0.4, 0.8, 0.9]
+    assert [round(row.difference.value, 6) for row in rows[1:]] == [0.1, 0.2, 0.3, 0.2, 0.25, 0.4, 0.8, 0.9]
 
 
 def test_the_page_says_how_it_was_made_and_marks_what_excludes_zero() -> None:
@@ -125,7 +125,16 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
         for i, (user, value) in enumerate([("a", 1.0), ("a", 0.0), ("b", 1.0)])
     ]
     write_table(tmp_path / SCORES_FILE, rows, SCORES, provenance={})
-    summary = {"profile": "embedded", "perceptual": "effnet", "seed": 3, "interval": {"level": 0.9, "num_resamples": 70, "unit": "user"}}
+    summary = {
+        "profile": "embedded",
+        "perceptual": "effnet",
+        "seed": 3,
+        "interval": {"level": 0.9, "num_resamples": 70, "unit": "user"},
+        "methods": {"ragar": {}},
+    }
+    write_bytes(tmp_path / PARAMS_FILE, b"dataset: {name: small}")
+    for folder, facts in {"generation/ragar": {"seconds_per_row": 0.5}, "mapper": {"seconds": 2.0}, "reflection": {"seconds": 3.0}}.items():
+        write_json(tmp_path / "data" / folder / "cost.json", {"peak_memory_mb": 7.0, "device": "cpu", "num_threads": 2, **facts})
     write_json(tmp_path / SUMMARY_FILE, summary)
     result = read_result("ragar-x-0000000000", lambda path: tmp_path / path)
     assert result.get_users("ragar", STYLE) == {"a": 0.5, "b": 1.0}
@@ -133,5 +142,11 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
     assert result.average("ragar", STYLE).value == 0.75
     assert result.list_knobs() == {"seed": 3, "num_resamples": 70, "level": 0.9}
     assert result.get_users("ragar", "cpis") == {}
+    assert result.dataset == "small"
+    assert result.trainings == {}
+    assert result.costs == {"ragar": Cost(True, 5.0, 0.5, 7.0, "2 threads")}
+    unknown = {"seconds": None, "peak_memory_mb": 9.0, "device": "cpu", "num_threads": 2}
+    write_json(tmp_path / "data" / "reflection" / "cost.json", unknown)
+    assert read_result("ragar-x-0000000000", lambda path: tmp_path / path).costs == {"ragar": Cost(True, None, 0.5, 9.0, "2 threads")}
     with pytest.raises(ValueError, match="no metric 'nonsense'"):
         result.get_users("ragar", "nonsense")

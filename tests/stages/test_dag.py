@@ -62,6 +62,11 @@ def test_the_evaluation_depends_on_both_rankers() -> None:
     assert {"data/ranker/ranker.safetensors", "data/ranker_check/ranker.safetensors"} <= files
 
 
+def test_only_the_selected_data_sets_raw_files_are_a_dependency() -> None:
+    named = [dep for stage in yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"].values() for dep in stage.get("do", stage)["deps"]]
+    assert [dep for dep in named if "raw" in dep and dep.startswith(("data/", "$"))] == ["${dataset.raw}"]
+
+
 def test_the_upstream_of_reflection_is_what_it_must_be() -> None:
     _, upstream = list_upstream("reflection", read_stages())
     assert upstream == {"dataset", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "mapper"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
 from stages import generation, reflection
+from tests.pipeline.pmg.test_keywords import CONFIG as PMG
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
@@ -58,6 +60,18 @@ REFLECTION = {
     "keep": "last",
 }
 
+SD = {
+    "negative_prompt": "",
+    "lora_rank": 0,
+    "num_steps": 4,
+    "batch_size": 2,
+    "learning_rate": 0.01,
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+    "validation_images": 2,
+    "validation_every": 2,
+}
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -72,6 +86,7 @@ def save_models(folder: Path) -> dict[str, str]:
         "language_model_dtype": "float32",
         "clip": clip,
         "visual": clip,
+        "selection_clip": clip,
         "diffusion": str(save_tiny_stable_diffusion(folder / "sd")),
         "language_model": str(save_tiny_qwen2(folder / "qwen2")),
     }
@@ -89,6 +104,8 @@ class Project:
             "mapper": {"states_batch_size": 4},
             "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
             "reflection": dict(REFLECTION),
+            "sd": dict(SD),
+            "pmg": asdict(PMG),
             "generation": {
                 "splits": ["test"],
                 "steps": 2,
@@ -171,6 +188,15 @@ class Project:
             write_table(self.root / f"{table.name}.parquet", build_table(table_rows, table, dims=dims), table, provenance={})
         self.features = {"image": torch.from_numpy(vectors), "text": torch.from_numpy(vectors)}
 
+    def write_table(self, table: Table, rows: list[dict[str, Any]]) -> None:
+        """Write another table."""
+        write_table(self.root / f"{table.name}.parquet", rows, table, provenance={})
+
+    def limit_cases(self, case_ids: set[str]) -> None:
+        """Keep these cases only."""
+        kept = [case for case in read_table(self.root / "cases.parquet", CASES).to_pylist() if case["case_id"] in case_ids]
+        self.write_table(CASES, kept)
+
     def write_checkpoints(self) -> None:
         """Write an untrained ranker and mapper."""
         generator = torch.Generator().manual_seed(1)
@@ -212,8 +238,8 @@ class Project:
         return self.run(generation, method=method, **tables, **more, out=method)
 
     def hash_outs(self, folder: str) -> dict[str, str]:
-        """Return the sha256 of every out."""
-        paths = [path for path in sorted((self.root / folder).rglob("*")) if path.is_file()]
+        """Return the sha256 of every out but the measured cost."""
+        paths = [path for path in sorted((self.root / folder).rglob("*")) if path.is_file() and path.name != "cost.json"]
         return {path.relative_to(self.root / folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -308,7 +334,7 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "original, truth, sd, keywords, retrieved, global, ragar" in project.generate("dall-e", fails=True)
+    assert "original, truth, sd, keywords, retrieved, ti, pmg, global, ragar" in project.generate("dall-e", fails=True)
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:

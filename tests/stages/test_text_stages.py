@@ -126,6 +126,12 @@ def test_the_mapper_rehearses_on_the_training_users_histories(project: Project) 
     assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # four items of the training user, two held out
 
 
+def test_of_few_captions_at_most_half_are_held_out(project: Project) -> None:
+    project.params["mapper"] |= {"prompt": "rehearsal", "max_captions": 200, "held_out_captions": 64}
+    project.run(mapper, "mapper", *TABLES)
+    assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # of four
+
+
 def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(project: Project) -> None:
     project.params["mapper"] |= {"max_captions": 4}
     project.run(mapper, "mapper", *TABLES)

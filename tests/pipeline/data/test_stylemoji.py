@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset, assign_splits
 from pipeline.data.extra import read_extra_items
-from pipeline.data.openmoji import STYLES, is_held_out
-from pipeline.data.stylemoji import StyleMojiConfig, assign_splits, build_stylemoji
+from pipeline.data.openmoji import CONCEPTS_PATH, STYLES, is_held_out
+from pipeline.data.stylemoji import StyleMojiConfig, build_stylemoji
 
 CONFIG = StyleMojiConfig(
     name="stylemoji",
+    raw=str(CONCEPTS_PATH),
     protocol="preference",
     num_users=30,
     num_concepts=64,
@@ -93,7 +94,7 @@ def test_a_user_does_not_depend_on_how_many_users_there_are(small: Dataset) -> N
 
 
 def test_splits_have_their_exact_sizes() -> None:
-    assert Counter(assign_splits(replace(CONFIG, num_users=500, splits=(0.5, 0.1, 0.4)))) == {"train": 250, "val": 50, "test": 200}
+    assert Counter(assign_splits(range(500), (0.5, 0.1, 0.4))) == {"train": 250, "val": 50, "test": 200}
 
 
 def test_the_papers_protocol_merges_two_themes_and_takes_the_reference_from_another() -> None:

@@ -7,20 +7,25 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.data.cases import Case, select_cases
 from pipeline.data.images import encode_png
 from pipeline.generation import METHODS, build_method
 from pipeline.generation.config import GenerationConfig
-from pipeline.generation.drawing import build_generated, draw_cases
-from pipeline.generation.studio import Studio
-from pipeline.models.fake import FakeDiffusion
+from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
+from pipeline.generation.studio import Baselines, Noted, Studio, Taste
+from pipeline.ledger import MapResult
+from pipeline.models.fake import FakeClip, FakeDiffusion
+from pipeline.pmg.config import SelectionConfig
+from pipeline.pmg.selection import compute_balance
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 
 
@@ -67,12 +72,18 @@ def make_studio(cases: list[Case], *, images: list[bytes] | None = None, texts: 
         load_diffusion=lambda: diffusion,
         load_conditioner=refuse,
         compute_inputs=refuse,
-        revisions={"diffusion": "fake-1", "language_model": "fake-1", "conditioner": "sha"},
+        load_clip=FakeClip,
+        baselines=Baselines(selection=SelectionConfig(style_weights=(1, 2), num_images=2, alpha=2 / 3, negative_prompt="")),
+        revisions={"selection_clip": "fake-1", "diffusion": "fake-1", "language_model": "fake-1", "conditioner": "sha"},
     )
 
 
-def draw(name: str, studio: Studio, *, batch_size: int = 3) -> object:
-    return draw_cases(build_method(name, studio), name, studio.cases, batch_size=batch_size)
+def draw(name: str, studio: Studio, *, batch_size: int = 3, stored_as: str = "") -> MapResult:
+    result = draw_cases(build_method(name, studio), stored_as or name, studio.cases, batch_size=batch_size, device=torch.device("cpu"))
+    for value in result.values.values():
+        assert value.pop("seconds") >= 0
+        assert value.pop("peak_memory_mb") > 0
+    return result
 
 
 def read_pixels(data: bytes) -> np.ndarray:
@@ -118,7 +129,7 @@ def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
 def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
     alone = draw("global", make_studio([make_case(3)]), batch_size=1)
     studio = make_studio([make_case(i) for i in range(7)])
-    together = draw_cases(build_method("global", studio), "again", studio.cases, batch_size=4)
+    together = draw("global", studio, batch_size=4, stored_as="again")
     assert alone.values["case03"] == together.values["case03"]
     assert len({value["image"] for value in together.values.values()}) == 7
 
@@ -128,6 +139,65 @@ def test_methods_share_the_noise_of_a_case() -> None:
     case = make_case(0)
     sd = draw("sd", make_studio([case], texts=["neon thing 0", "", "", ""]))
     assert sd.values == draw("global", make_studio([case])).values
+
+
+def make_pmg_studio(cases: list[Case], *, soft: float = 0.5) -> Studio:
+    studio = make_studio(cases)
+    soft_Md = np.full((2, studio.diffusion.token_dim), soft, dtype=np.float32)
+    tastes = {case.case_id: Taste((f"neon{i}", "night"), (f"dog{i}",), soft_Md) for i, case in enumerate(cases)}
+    studio.baselines = replace(studio.baselines, tastes=tastes)
+    return studio
+
+
+def test_pmg_keeps_the_candidate_with_the_highest_balance() -> None:
+    cases = [make_case(i) for i in range(4)]
+    studio = make_pmg_studio(cases)
+    drawn = build_method("pmg", studio).draw(cases)
+    assert all(isinstance(image, Noted) for image in drawn)
+    assert studio.diffusion.num_drawn == 16  # two weights and two noises a case
+    assert all(note.facts["selection_score"] >= note.facts["selection_score_first"] for note in drawn)
+    assert any(note.facts["selection_score"] > note.facts["selection_score_first"] for note in drawn)
+    clip = FakeClip()
+    for note, taste in zip(drawn, studio.baselines.tastes.values(), strict=True):
+        vectors = clip.encode_images([Image.fromarray(note.image)]), *clip.encode_texts([", ".join(taste.preference), ", ".join(taste.target)])
+        assert compute_balance(*vectors, alpha=2 / 3).item() == pytest.approx(note.facts["selection_score"])
+
+
+def test_pmg_without_a_choice_draws_one_image_from_the_noise_that_all_methods_share() -> None:
+    case = make_case(0)
+    studio = make_pmg_studio([case])
+    single = SelectionConfig(style_weights=(1,), num_images=1, alpha=0.5, negative_prompt="")
+    empty = np.zeros((0, 0), dtype=np.float32)
+    studio.baselines = replace(studio.baselines, selection=single, tastes={case.case_id: Taste(("neon",), ("dog",), empty)})
+    image = build_method("pmg", studio).draw([case])[0].image
+    plain = build_method("sd", make_studio([case], texts=["dog, neon", "", "", ""])).draw([case])[0]
+    assert (image == plain).all()
+
+
+def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
+    cases = [make_case(i) for i in range(3)]
+    first = draw("pmg", make_pmg_studio(cases))
+    other = draw("pmg", make_pmg_studio(cases, soft=-2.0))
+    assert all(first.values[name]["image"] != other.values[name]["image"] for name in first.values)
+    figures = summarise_drawn(first)
+    assert figures["num_images"] == 3
+    assert figures["selection_score"] > figures["selection_score_first"]
+
+
+def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
+    studio = make_studio([make_case(0)])
+    assert "No pseudo-word" in draw("ti", studio).rejected["case00"]
+    assert "named no keywords" in draw("pmg", studio).rejected["case00"]
+
+
+def test_a_negative_prompt_moves_the_plain_methods_and_not_the_others() -> None:
+    cases = [make_case(0)]
+    names = ("sd", "keywords", "retrieved", "global")
+    plain = {name: draw(name, make_studio(cases)).values for name in names}
+    studio = make_studio(cases)
+    studio.baselines = replace(studio.baselines, negative_prompt="blurry")
+    guided = {name: draw(name, studio).values for name in names}
+    assert [name for name in names if plain[name] != guided[name]] == ["sd", "keywords", "retrieved"]
 
 
 def test_finished_rows_are_reused_and_another_sampler_draws_again() -> None:
@@ -179,8 +249,8 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "global", "ragar"]
-    with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, global, ragar"):
+    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar"]
+    with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, ti, pmg, global, ragar"):
         build_method("dall-e", make_studio([]))
 
 

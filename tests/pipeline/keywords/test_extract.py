@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.keywords.extract import NO_CAPTION, NO_TEXT, KeywordsConfig, extract_keywords
-from pipeline.keywords.prompts import EXAMPLES, build_detailed_prompt, build_examples, build_keyword_prompt
+from pipeline.keywords.prompts import EXAMPLES, KEYWORD_SYSTEM, build_detailed_prompt, build_examples, build_keyword_prompt
 from pipeline.models.decoding import DecodeRules
 from pipeline.models.llm import LazyLanguageModel, load_language_model
 from tests.tiny_models import save_tiny_qwen2
@@ -55,6 +55,15 @@ def test_the_prompt_holds_caption_and_text_on_one_line() -> None:
     asked = {prompt for batch in model.asked for prompt in batch}
     assert "Picture: a red cow, text: cow\nKeywords:" in asked
     assert all(len(batch) == CONFIG.batch_size for batch in model.asked)
+
+
+def test_a_title_in_another_language_is_kept_and_asked_for_in_english() -> None:
+    title = "秋季新款,连衣裙"
+    few_shot, chat = (build_keyword_prompt("a dress", title, prompt_style=style, num_keywords=5) for style in ("few_shot", "chat"))
+    assert few_shot == f"Picture: a dress, text: {title}\nKeywords in English:"
+    assert title in chat
+    assert "English keywords only" in KEYWORD_SYSTEM
+    assert "Translate other languages into English" in KEYWORD_SYSTEM
 
 
 def test_known_items_are_not_asked_again_and_other_weights_ask_again() -> None:

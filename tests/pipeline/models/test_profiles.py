@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.compose import compose_params
 from pipeline.models.encoders import build_clip_request
 from pipeline.models.folders import PREFIX, find_recipe
 from pipeline.models.references import DTYPES, read_reference
+from pipeline.params import load_params
+from pipeline.pmg.config import PmgConfig, SelectionConfig
+from pipeline.textual_inversion.fit import TextualInversionConfig
+from pipeline.tuning.fit import StableDiffusionConfig
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 
@@ -38,6 +43,14 @@ def test_the_papers_clips_are_known_to_open_clip_and_its_openai_weights_get_thei
     assert build_clip_request(str(paper["clip"]))[1]["force_quick_gelu"] is True
     assert build_clip_request(str(paper["metric_clip"]))[1]["pretrained"] == "laion2b_s32b_b79k"
     assert paper["clip"] == paper["check_visual"] != paper["visual"]
+
+
+@pytest.mark.parametrize("profile", ["embedded", "paper"])
+def test_the_baselines_params_are_complete_in_every_profile(profile: str, tmp_path: Path) -> None:
+    compose_params([f"models={profile}"], conf=CONF.parent, out=tmp_path / "params.yaml")
+    for block, config in {"sd": StableDiffusionConfig, "ti": TextualInversionConfig, "pmg": PmgConfig, "pmg.selection": SelectionConfig}.items():
+        load_params(tmp_path / "params.yaml", block, config)
+    assert (load_params(tmp_path / "params.yaml", "sd", StableDiffusionConfig).lora_rank > 0) == (profile == "paper")
 
 
 @pytest.mark.parametrize("value", [None, "", 3])

@@ -221,6 +221,15 @@ def test_rejected_rows_are_counted_and_cut():
     assert "and 2 more" in text
 
 
+def test_the_data_sets_counts_stand_beside_the_papers():
+    counts = {"items": 9_700, "users": 4_680, "interactions": 88_920, "cases": {"train": 3_744, "val": 468, "test": 468}, "missing_images": 42}
+    table = {"users": {"found": 4_680, "paper": 4_689, "deviation": -0.0019}}
+    text = Reader(build_page(replace(make_inputs(), dataset=counts | {"table_2": table}), CONFIG, seed=0)).text
+    assert "users in the paper's Table 24,689; here 4,680 (-0.2%)" in text
+    assert "42 of 9,742 (0.4%)" in text
+    assert "0 of 9,700" in Reader(build_page(replace(make_inputs(), dataset=counts | {"missing_images": 0}), CONFIG, seed=0)).text
+
+
 def test_floor_and_ceiling_are_never_the_best():
     entries = {"original": make_entry(9.0), "truth": make_entry(10.0), "sd": make_entry(1.0), "ragar": make_entry(2.0)}
     assert find_best(entries, METRICS["cis"]) == {"ragar"}

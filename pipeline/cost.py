@@ -1,0 +1,92 @@
+"""What work costs, seconds and peak memory: kept beside the finished rows, so that a row that is reused still knows what it took.
+
+A measured time is never part of a table, whose bytes must not differ between two runs; it is written to a JSON file of its own, on
+which no stage depends.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.ledger import Rejection, Row
+
+if TYPE_CHECKING:
+    import torch
+
+COLUMNS = (pa.field("seconds", pa.float64()), pa.field("peak_memory_mb", pa.float64()))  # of a ledger whose rows are measured
+Compute = Callable[[list[Row]], Sequence[dict[str, Any] | Rejection]]
+
+
+@dataclass
+class Clock:
+    """The seconds of a training, those of interrupted runs included as its checkpoints knew them; None where a checkpoint did not."""
+
+    seconds: float | None = 0.0
+    _since: float = field(default_factory=time.monotonic)
+
+    def stop(self) -> float | None:
+        """Add the seconds since the last stop and return all of them."""
+        now = time.monotonic()
+        if self.seconds is not None:
+            self.seconds += now - self._since
+        self._since = now
+        return self.seconds
+
+    def resume(self, seconds: float | None) -> None:
+        """Go on from what a checkpoint knew."""
+        self.seconds, self._since = seconds, time.monotonic()
+
+
+def describe_training(seconds: float | None, device: torch.device) -> dict[str, Any]:
+    """Return the cost of a training in this process."""
+    return {"seconds": seconds, "peak_memory_mb": read_peak_memory(device), **describe_machine(device)}
+
+
+def measure_rows(compute: Compute, device: torch.device) -> Compute:
+    """Wrap the `compute` of a map over rows: every row also holds its share of its batch's seconds, and the process's peak memory until then."""
+
+    def measured(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+        started = time.monotonic()
+        outcomes = compute(batch)
+        cost = {"seconds": (time.monotonic() - started) / len(batch), "peak_memory_mb": read_peak_memory(device)}
+        return [outcome if isinstance(outcome, Rejection) else {**outcome, **cost} for outcome in outcomes]
+
+    return measured
+
+
+def read_peak_memory(device: torch.device) -> float:
+    """Return the most memory in 1e6 bytes that this process has held so far: on the GPU what torch allocated, else what was resident."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB
+
+
+def summarise_rows(rows: Iterable[Mapping[str, Any]], device: torch.device) -> dict[str, Any]:
+    """Summarise measured rows; the median is what a row takes without the start, when models are loaded."""
+    measured = list(rows)
+    seconds = [row["seconds"] for row in measured]
+    return {
+        "num_rows": len(measured),
+        "seconds": sum(seconds),
+        "seconds_per_row": statistics.median(seconds) if seconds else None,
+        "peak_memory_mb": max((row["peak_memory_mb"] for row in measured), default=None),
+        **describe_machine(device),
+    }
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Say on what was measured; these are facts of this run, even where rows of an earlier one are reused."""
+    import torch
+
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device)}
+    return {"device": "cpu", "num_threads": torch.get_num_threads()}

@@ -1,0 +1,172 @@
+"""Your own catalogue: a folder of images, a table of items, a table of interactions, and perhaps a table of references.
+
+    <raw>/images/                        PNG, JPEG, GIF, WebP, BMP
+    <raw>/items.csv|parquet              item_id; optional: image (file in images/; default: item_id and any known suffix), text,
+                                         category, image_url (where `make fetch-images` may get the image)
+    <raw>/interactions.csv|parquet       user_id, item_id; optional: timestamp (a number or an ISO date; default: the order of rows)
+    <raw>/references.csv|parquet         optional: user_id, item_id; default: each user's last interaction
+
+A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
+fewer than `min_history` items besides the reference is left out and counted. Ids are texts: 007 and 7 are two ids.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.problems import DataError, Problems, quote
+from pipeline.data.raw_files import find_table, read_rows, require_folder, resolve_inside
+from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
+from pipeline.data.stored_images import find_image
+from pipeline.params import load_params
+
+ITEM_COLUMNS = ("image", "text", "category", "image_url")
+
+
+@dataclass(frozen=True)
+class FolderConfig(SplitConfig):
+    """Params of a catalogue of one's own; explained in conf/dataset/folder.yaml."""
+
+    min_history: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.min_history <= self.history_length:
+            raise ValueError(f"min_history is {self.min_history}, but it must be between 1 and history_length, {self.history_length}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One interaction of a user; `time` orders them, ties keep the order of rows."""
+
+    time: float
+    item_id: str
+
+
+def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
+    """Build the data set that the params' `dataset` block says; nothing in it is random."""
+    return build_folder(load_params(params, "dataset", FolderConfig), extra=extra)
+
+
+def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
+    """Read the tables, load the images, and make one case of every user that has enough items."""
+    raw = require_folder(Path(config.raw))
+    problems = Problems()
+    raw_items = read_items(raw, problems)
+    known = {item.item_id for item in raw_items}
+    interactions = read_interactions(raw, known, problems)
+    references = read_references(raw, known, problems)
+    problems.raise_if_any()
+    catalogue = load_catalogue(raw_items, config)
+    sequences = build_sequences(interactions, references, set(catalogue.items), config)
+    facts = {
+        "users_left_out": len({*interactions, *references}) - len(sequences),
+        "repeated_interactions": sum(len(rows) - len({row.item_id for row in rows}) for rows in interactions.values()),
+    }
+    return build_tables(catalogue, sequences, config, extra=extra, facts=facts)
+
+
+def read_items(raw: Path, problems: Problems) -> list[RawItem]:
+    """Read the items in file order; the second row of an id is a problem."""
+    path, images = require_table(raw, "items"), require_folder(raw / "images")
+    items: list[RawItem] = []
+    first: dict[str, int] = {}
+    for line, row in read_rows(path, ("item_id",), ITEM_COLUMNS, problems):
+        item_id = row["item_id"].strip()
+        if not item_id:
+            problems.add(path, line, "`item_id` is empty.")
+        elif item_id in first:
+            problems.add(path, line, f"the item_id {quote(item_id)} is in line {first[item_id]:,} already; every item has one row.")
+        else:
+            first[item_id] = line
+            image = locate_image(images, item_id, row.get("image", "").strip())
+            if image is None:
+                problems.add(path, line, f"the image {quote(row.get('image') or item_id)} is no file name inside of {images}.")
+                continue
+            text = row.get("text", "").strip() or image.stem.replace("_", " ").replace("-", " ")
+            items.append(RawItem(item_id, text, row.get("category", "").strip(), image, row.get("image_url", "").strip()))
+    return items
+
+
+def locate_image(images: Path, item_id: str, name: str) -> Path | None:
+    """Return where an item's image is or belongs; None if the name leaves the folder."""
+    return resolve_inside(images, name) if name else find_image(images, item_id) or resolve_inside(images, f"{item_id}.jpg")
+
+
+def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:
+    """Read every user's interactions in the order of rows."""
+    path = require_table(raw, "interactions")
+    by_user: dict[str, list[Interaction]] = {}
+    for number, (line, row) in enumerate(read_rows(path, ("user_id", "item_id"), ("timestamp",), problems)):
+        user_id, item_id = row["user_id"].strip(), row["item_id"].strip()
+        time = parse_time(row["timestamp"]) if "timestamp" in row else float(number)
+        if check_pair(path, line, user_id, item_id, known, problems):
+            if time is None:
+                problems.add(
+                    path, line, f"the timestamp {quote(row['timestamp'])} is neither a number nor a date like 2026-01-31 or 2026-01-31T12:00:00."
+                )
+            else:
+                by_user.setdefault(user_id, []).append(Interaction(time, item_id))
+    return by_user
+
+
+def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str, str]:
+    """Read the reference of every user that has one of their own; empty without such a table."""
+    path = find_table(raw, "references")
+    references: dict[str, str] = {}
+    for line, row in read_rows(path, ("user_id", "item_id"), (), problems) if path else ():
+        user_id, item_id = row["user_id"].strip(), row["item_id"].strip()
+        if user_id in references:
+            problems.add(path, line, f"the user_id {quote(user_id)} has a reference already; a user has one.")
+        elif check_pair(path, line, user_id, item_id, known, problems):
+            references[user_id] = item_id
+    return references
+
+
+def check_pair(path: Path, line: int, user_id: str, item_id: str, known: set[str], problems: Problems) -> bool:
+    """Say whether a row names a user and a known item; if not, note the problem."""
+    if not user_id:
+        problems.add(path, line, "`user_id` is empty.")
+    elif item_id not in known:
+        problems.add(path, line, f"the item_id {quote(item_id)} is not in the table of items.")
+    return bool(user_id) and item_id in known
+
+
+def parse_time(text: str) -> float | None:
+    """Return a finite number, or the seconds since 1970 of an ISO date (UTC where it names no zone), or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return None
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return value if math.isfinite(value) else None
+
+
+def build_sequences(
+    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig
+) -> list[UserSequence]:
+    """Return one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
+    sequences = []
+    for user_id, rows in interactions.items():
+        ordered = [row.item_id for row in sorted(rows, key=lambda row: row.time)]
+        items = [item_id for item_id in reversed(dict.fromkeys(reversed(ordered))) if item_id in available]
+        reference = references.get(user_id) or (items[-1] if items else None)
+        history = tuple(item_id for item_id in items if item_id != reference)[-config.history_length :]
+        if reference in available and len(history) >= config.min_history:
+            sequences.append(UserSequence(user_id, history, reference))
+    return sequences
+
+
+def require_table(raw: Path, stem: str) -> Path:
+    """Return the path of a table that must be there."""
+    path = find_table(raw, stem)
+    if path is None:
+        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet; one of them must be there.")
+    return path

@@ -1,0 +1,151 @@
+"""SER30K: stickers by theme, with the paper's protocol: two random themes merged into a history, the reference from another theme.
+
+    <raw>/Images/<topic>/<file_name>
+    <raw>/Annotations/{train,val,test}.json, or <raw>/Annotations/image-level/{train,val,test}.json
+        {"annotations": [{"topic": ..., "file_name": ..., "anno": 1 to 7, "text": words on the sticker}, ...]}
+
+The paper says only "merge two random themes into user historical sequences and randomly select a reference sticker from other
+themes". Departures: 1. `stickers_per_theme` of each theme, shuffled and cut to `history_length`; 2. the reference is uniform over all
+stickers of the other themes; 3. the emotions' names are used only where `emotions` gives their order, which is not documented.
+The reference is nothing that the user has looked at, so its rank is large and the rank change lives in about (-1, 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.dataset import Dataset, TooFewImagesError
+from pipeline.data.problems import DataError, Problems, quote
+from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder, resolve_inside
+from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
+from pipeline.params import load_params
+
+ANNOTATION_SPLITS = ("train", "val", "test")
+NUM_EMOTIONS = 7
+MAX_JSON_BYTES = 256 * 1024 * 1024
+KEYS = {"topic": str, "file_name": str, "anno": int, "text": str}
+
+
+@dataclass(frozen=True)
+class Ser30kConfig(SplitConfig):
+    """Params of SER30K; explained in conf/dataset/ser30k.yaml."""
+
+    num_users: int
+    stickers_per_theme: int
+    emotions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_users < 3:
+            raise ValueError(f"num_users is {self.num_users}, but it must be >= 3.")
+        if 2 * self.stickers_per_theme < self.history_length:
+            raise ValueError(f"stickers_per_theme is {self.stickers_per_theme}, but two themes must fill history_length, {self.history_length}.")
+        if len(self.emotions) not in (0, NUM_EMOTIONS):
+            raise ValueError(f"emotions has {len(self.emotions)} names, but it must have {NUM_EMOTIONS}, or none.")
+
+
+def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
+    """Build the data set that the params' `dataset` block says."""
+    return build_ser30k(load_params(params, "dataset", Ser30kConfig), extra=extra, seed=seed)
+
+
+def build_ser30k(config: Ser30kConfig, *, extra: Path, seed: int) -> Dataset:
+    """Read the annotations, load the stickers, and draw the users."""
+    raw = require_folder(Path(config.raw))
+    problems = Problems()
+    raw_items = read_stickers(raw, config.emotions, problems)
+    problems.raise_if_any()
+    catalogue = load_catalogue(raw_items, config)
+    themes: dict[str, list[str]] = {}
+    for item_id in sorted(catalogue.items):
+        themes.setdefault(item_id.split("/")[0], []).append(item_id)
+    large = [theme for theme, stickers in themes.items() if len(stickers) >= config.stickers_per_theme]
+    if len(large) < 2 or len(themes) < 3:
+        raise TooFewImagesError(
+            f"{config.raw}: {len(large)} of {len(themes)} themes have {config.stickers_per_theme} readable stickers or more, but 2 such themes "
+            "and a third one are needed; lower dataset.stickers_per_theme and dataset.history_length, or add stickers.",
+            catalogue.missing,
+        )
+    sequences = [draw_user(themes, large, index, config, seed=seed) for index in range(config.num_users)]
+    facts = {"themes": len(themes), "themes_of_histories": len(large)}
+    return build_tables(catalogue, sequences, config, extra=extra, facts=facts)
+
+
+def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> list[RawItem]:
+    """Read the stickers of all annotation files, in their order; a sticker that is annotated twice is a problem."""
+    annotations, images = require_folder(raw / "Annotations"), require_folder(raw / "Images")
+    folder = annotations / "image-level" if (annotations / "image-level").is_dir() else annotations
+    items: dict[str, RawItem] = {}
+    for split in ANNOTATION_SPLITS:
+        path = folder / f"{split}.json"
+        for number, entry in enumerate(read_annotations(path), start=1):
+            wrong = find_fault(entry)
+            if wrong:
+                problems.add(path, number, wrong, unit="annotation")
+                continue
+            item_id = f"{entry['topic']}/{entry['file_name']}"
+            image = resolve_inside(images, item_id)
+            if image is None or "/" in entry["topic"]:
+                problems.add(path, number, f"{quote(item_id)} is no file inside of {images}.", unit="annotation")
+            elif item_id in items:
+                problems.add(path, number, f"{quote(item_id)} is annotated twice.", unit="annotation")
+            else:
+                items[item_id] = build_sticker(item_id, entry, image, emotions)
+    return list(items.values())
+
+
+def read_annotations(path: Path) -> list[Any]:
+    """Read one file's list of annotations; DataError if the file is anything else."""
+    if require_file(path).stat().st_size > MAX_JSON_BYTES:
+        raise DataError(f"{path}: the file is larger than the allowed {MAX_JSON_BYTES:,} bytes.")
+    try:
+        document = json.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start + 1:,} is not UTF-8; the file is damaged or in another encoding.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno:,}: the file is no valid JSON ({error.msg}); it may be cut off.") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: the file is nested too deeply to be a list of annotations.") from error
+    if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
+        raise DataError(f"{path}: the file holds no object with a list under `annotations`.")
+    return document["annotations"]
+
+
+def find_fault(entry: Any) -> str | None:
+    """Say what is wrong with an annotation, or None."""
+    if not isinstance(entry, dict):
+        return f"{quote(entry)} is no object with {', '.join(KEYS)}."
+    for key, kind in KEYS.items():
+        if not isinstance(entry.get(key), kind) or isinstance(entry.get(key), bool):
+            return f"`{key}` is {quote(entry.get(key))}, but it must be of type {kind.__name__}."
+        if kind is str and len(entry[key]) > MAX_TEXT_CHARS:
+            return f"`{key}` has {len(entry[key]):,} characters, more than the allowed {MAX_TEXT_CHARS:,}."
+    if not 1 <= entry["anno"] <= NUM_EMOTIONS:
+        return f"`anno` is {entry['anno']}, but it must be in 1 to {NUM_EMOTIONS}."
+    return None
+
+
+def build_sticker(item_id: str, entry: dict[str, Any], image: Path, emotions: Sequence[str]) -> RawItem:
+    """Build the item: emotion (if named) and words on the sticker as text, or the theme's words where it has none; the theme as category."""
+    theme = " ".join(re.sub(r"^\d+[-_]", "", entry["topic"]).replace("-", " ").replace("_", " ").split())
+    words = [emotions[entry["anno"] - 1] if emotions else "", entry["text"].strip()]
+    return RawItem(item_id, " ".join(filter(None, words)) or theme or entry["topic"], theme, image)
+
+
+def draw_user(themes: dict[str, list[str]], large: Sequence[str], index: int, config: Ser30kConfig, *, seed: int) -> UserSequence:
+    """Draw one user: two themes, some stickers of each, shuffled, and a reference from the other themes."""
+    digest = hashlib.sha256(f"ser30k:{seed}:{index}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    pair = [large[i] for i in rng.permutation(len(large))[:2]]
+    shown = [str(sticker) for theme in pair for sticker in rng.permutation(themes[theme])[: config.stickers_per_theme]]
+    history = [str(sticker) for sticker in rng.permutation(shown)[: config.history_length]]
+    others = [sticker for theme, stickers in themes.items() if theme not in pair for sticker in stickers]
+    return UserSequence(f"user-{index:05d}", tuple(history), others[int(rng.integers(len(others)))])

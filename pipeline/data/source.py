@@ -1,0 +1,142 @@
+"""What the adapters of raw files share: their common params, items with an image file, user sequences, and the way from these to the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, build_item, check_shares
+from pipeline.data.extra import place_in_histories, read_extra_items
+from pipeline.data.stored_images import ImageFormat, store_images
+
+MIN_USERS = 3  # one a split
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Params of every data set that is made of raw files; explained in conf/dataset/*.yaml."""
+
+    name: str
+    raw: str
+    history_length: int
+    image_size: int
+    image_format: ImageFormat
+    max_rejected_fraction: float
+    paper_users: int | None
+    paper_items: int | None
+
+    def __post_init__(self) -> None:
+        if self.history_length < 2:
+            raise ValueError(f"history_length is {self.history_length}, but it must be >= 2 items.")
+        if not 16 <= self.image_size <= 1024:
+            raise ValueError(f"image_size is {self.image_size}, but it must be in [16, 1024] px.")
+        if not 0 <= self.max_rejected_fraction <= 1:
+            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
+
+
+@dataclass(frozen=True)
+class SplitConfig(SourceConfig):
+    """Params of a data set whose users we split ourselves: `splits` are the shares of train, val and test."""
+
+    splits: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self.splits)
+
+
+@dataclass(frozen=True)
+class RawItem:
+    """An item as the raw files have it; `image` is where its image file belongs, `url` where it may be had, `hint` where to look for it."""
+
+    item_id: str
+    text: str
+    category: str
+    image: Path
+    url: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class UserSequence:
+    """One case before it has a split: a user, what they looked at (oldest first), and the reference."""
+
+    user_id: str
+    history: tuple[str, ...]
+    reference_id: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items whose image can be read, as rows of the items table by id in raw order, and those whose image cannot."""
+
+    items: dict[str, dict[str, Any]]
+    missing: list[MissingImage]
+
+
+def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalogue:
+    """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason."""
+    present = [item for item in raw_items if item.image.is_file()]
+    stored = dict(
+        zip(
+            (item.item_id for item in present),
+            store_images([item.image for item in present], image_size=config.image_size, image_format=config.image_format),
+            strict=True,
+        )
+    )
+    items, missing = {}, []
+    for item in raw_items:
+        outcome = stored.get(item.item_id, "There is no such file.")
+        if isinstance(outcome, bytes):
+            items[item.item_id] = build_item(item.item_id, outcome, text=item.text, category=item.category)
+        else:
+            missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
+    return Catalogue(items, missing)
+
+
+def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+    """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
+    if len(sequences) < MIN_USERS:
+        raise TooFewImagesError(
+            f"{config.raw}: only {len(sequences)} users have a reference and enough history items with a readable image, but at least "
+            f"{MIN_USERS} are needed; {len(catalogue.missing):,} images of items are missing.",
+            catalogue.missing,
+        )
+    splits = assign_splits([sequence.user_id for sequence in sequences], config.splits)
+    cases = [build_case(sequence, split) for sequence, split in zip(sequences, splits, strict=True)]
+    return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
+
+
+def finish_dataset(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+    """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
+    extras = read_extra_items(extra)
+    place_in_histories(cases, extras)
+    return Dataset(
+        items=[*catalogue.items.values(), *extras],
+        interactions=build_interactions(cases),
+        cases=cases,
+        facts={**facts, "extra_items": len(extras), "table_2": compare_counts(catalogue, cases, config)},
+        missing=catalogue.missing,
+        max_missing_fraction=config.max_rejected_fraction,
+    )
+
+
+def build_case(sequence: UserSequence, split: str) -> dict[str, Any]:
+    """Build one row of the cases table; real data know no truth."""
+    return {
+        "case_id": f"case-{sequence.user_id}",
+        "user_id": sequence.user_id,
+        "split": split,
+        "history": list(sequence.history),
+        "reference_id": sequence.reference_id,
+        "truth_id": None,
+    }
+
+
+def compare_counts(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig) -> dict[str, dict[str, float]]:
+    """Compare users and items with the paper's Table 2 where it has the data set; the deviation is a share, reported and not enforced."""
+    found = {"users": len({case["user_id"] for case in cases}), "items": len(catalogue.items)}
+    paper = {"users": config.paper_users, "items": config.paper_items}
+    return {name: {"found": found[name], "paper": count, "deviation": round(found[name] / count - 1, 4)} for name, count in paper.items() if count}

@@ -1,0 +1,164 @@
+"""From tables to every user's vectors: a row of the ledger is a user, a batch of rows is trained together and resumes from its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline import cost
+from pipeline.cost import measure_rows
+from pipeline.ledger import MapResult, Rejection, Row, flatten_optimizer, load_checkpoint, map_rows, open_ledger, restore_optimizer, save_checkpoint
+from pipeline.metrics.intervals import compute_mean_interval
+from pipeline.models.denoising import Denoiser
+from pipeline.models.pseudo_words import PseudoWordEncoder
+from pipeline.params import hash_params
+from pipeline.textual_inversion.fit import (
+    STAGE,
+    InversionState,
+    Picture,
+    TextualInversionConfig,
+    UserPictures,
+    build_state,
+    fit_users,
+    list_measured_steps,
+    split_pictures,
+)
+
+if TYPE_CHECKING:
+    from pipeline.models.diffusion import Diffusion
+
+COLUMNS = pa.schema([pa.field("vectors", pa.binary()), pa.field("losses", pa.list_(pa.float64())), *cost.COLUMNS])
+CURVE_COLUMNS = ("step", "held_out_loss")
+NO_IMAGE = "None of the user's history images can be read."
+
+
+@dataclass(frozen=True)
+class InversionInputs:
+    """What a training reads."""
+
+    histories: dict[str, list[str]]  # user_id -> item_ids without repetition, oldest first
+    texts: dict[str, str]  # item_id -> its text, or its caption where it has none
+    latents: dict[str, torch.Tensor]  # item_id -> (C, h, w)
+
+
+def list_histories(cases: pa.Table, splits: Sequence[str]) -> dict[str, list[str]]:
+    """Return the history of every user of the splits; several cases of a user are joined. ValueError without any user."""
+    histories: dict[str, dict[str, None]] = {}
+    for case in cases.to_pylist():
+        if case["split"] in splits:
+            histories.setdefault(case["user_id"], {}).update(dict.fromkeys(case["history"]))
+    if not histories:
+        raise ValueError(f"no case is of the splits {', '.join(splits)}, so there is no user to learn a pseudo-word for.")
+    return {user_id: list(items) for user_id, items in sorted(histories.items())}
+
+
+def learn_vectors(
+    inputs: InversionInputs,
+    config: TextualInversionConfig,
+    *,
+    load_diffusion: Callable[[], Diffusion],
+    revision: str,
+    device: torch.device,
+    seed: int,
+    checkpoint_every: int,
+) -> MapResult:
+    """Learn the vectors of every user that the ledger lacks; a value holds `vectors` (float32 bytes), `losses` and the cost."""
+    fingerprint = hash_params(STAGE, config, revision, seed)
+    rows = [build_row(user_id, item_ids, inputs, config, seed=seed) for user_id, item_ids in inputs.histories.items()]
+
+    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+        users = [row.payload for row in batch]
+        trainable = [user for user in users if user.train]
+        if not trainable:
+            return [Rejection(NO_IMAGE) for _ in batch]
+        filled = [user if user.train else trainable[0] for user in users]  # the batch keeps its size
+        diffusion = load_diffusion()
+        encoder = PseudoWordEncoder(diffusion, num_vectors=config.num_vectors)
+        state = build_state(len(filled), config, encoder)
+        batch_id = hash_params([row.inputs for row in batch])
+        restore(state, fingerprint, batch_id)
+
+        def after_step(state: InversionState) -> None:
+            if state.step % checkpoint_every == 0:
+                save(state, fingerprint, batch_id)
+
+        fit_users(filled, config, state, encoder=encoder, denoiser=Denoiser(diffusion), seed=seed, after_step=after_step)
+        return [build_value(state, index) if user.train else Rejection(NO_IMAGE) for index, user in enumerate(users)]
+
+    with open_ledger(STAGE, fingerprint, COLUMNS) as ledger:
+        return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE)
+
+
+def build_row(user_id: str, item_ids: Sequence[str], inputs: InversionInputs, config: TextualInversionConfig, *, seed: int) -> Row:
+    """Build a user's unit of work, identified by the latents and texts that it is trained on."""
+    pictures = [Picture(item_id, inputs.latents[item_id], inputs.texts.get(item_id, "")) for item_id in item_ids if item_id in inputs.latents]
+    if not pictures:
+        return Row(user_id, {"user_id": user_id, "pictures": []}, UserPictures(user_id, (), ()))
+    described = [(picture.item_id, picture.text, picture.latent_Chw.numpy().tobytes()) for picture in pictures]
+    return Row(user_id, {"user_id": user_id, "pictures": described}, split_pictures(user_id, pictures, config, seed=seed))
+
+
+def build_value(state: InversionState, index: int) -> dict[str, Any]:
+    """Return a trained user's row."""
+    vectors_VE = state.vectors_UVE[index].detach().float().cpu().numpy()
+    return {"vectors": vectors_VE.tobytes(), "losses": [losses[index] for losses in state.losses if losses[index] is not None]}
+
+
+def save(state: InversionState, fingerprint: str, batch_id: str) -> None:
+    """Write the checkpoint of the batch that is being trained."""
+    tensors = {"vectors": state.vectors_UVE, **flatten_optimizer(state.optimizer)}
+    save_checkpoint(STAGE, fingerprint, step=state.step, tensors=tensors, facts={"batch": batch_id, "losses": state.losses})
+
+
+def restore(state: InversionState, fingerprint: str, batch_id: str) -> None:
+    """Go on from the checkpoint, if it is of this batch."""
+    saved = load_checkpoint(STAGE, fingerprint)
+    if saved is None or saved[2]["batch"] != batch_id:
+        return
+    state.step, tensors, facts = saved
+    with torch.no_grad():
+        state.vectors_UVE.copy_(tensors["vectors"])
+    restore_optimizer(state.optimizer, tensors)
+    state.losses = facts["losses"]
+
+
+def build_vectors(result: MapResult) -> list[dict[str, Any]]:
+    """Return the rows of the table of vectors."""
+    return [
+        {"user_id": user_id, "vectors": np.frombuffer(value["vectors"], dtype=np.float32), **name_losses(value["losses"])}
+        for user_id, value in result.values.items()
+    ]
+
+
+def name_losses(losses: Sequence[float]) -> dict[str, float | None]:
+    """Return the held-out loss at the initial word and at the end; None for a user without held-out images."""
+    return {"held_out_loss_before": losses[0] if losses else None, "held_out_loss": losses[-1] if losses else None}
+
+
+def build_curves(result: MapResult, config: TextualInversionConfig) -> list[dict[str, Any]]:
+    """Return the mean held-out loss over users at every measured step."""
+    measured = [value["losses"] for value in result.values.values() if value["losses"]]
+    steps = list_measured_steps(config)
+    return [{"step": step, "held_out_loss": sum(column) / len(column)} for step, column in zip(steps, zip(*measured, strict=True), strict=False)]
+
+
+def summarise(result: MapResult, *, seed: int) -> dict[str, Any]:
+    """Return the metrics: users, held-out losses, and how much they fell, with a 95% interval over users."""
+    pairs = {str(user_id): value["losses"] for user_id, value in result.values.items() if value["losses"]}
+    fall = compute_mean_interval({user_id: losses[0] - losses[-1] for user_id, losses in pairs.items()}, seed=seed)
+    num = len(pairs)
+    return {
+        "num_users": len(result.values),
+        "held_out_loss_before": sum(losses[0] for losses in pairs.values()) / num if num else None,
+        "held_out_loss": sum(losses[-1] for losses in pairs.values()) / num if num else None,
+        "held_out_fall": fall.value,
+        "held_out_fall_low": fall.low,
+        "held_out_fall_high": fall.high,
+        "share_of_users_improved": sum(losses[-1] < losses[0] for losses in pairs.values()) / num if num else None,
+        "seed": seed,
+    }

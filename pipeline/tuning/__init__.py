@@ -1,0 +1,1 @@
+"""Tuning the plain Stable Diffusion baseline on the data set's images."""

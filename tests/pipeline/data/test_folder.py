@@ -1,0 +1,141 @@
+"""Your own catalogue. Run: python -m pytest tests/pipeline/data/test_folder.py"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.data.folder import FolderConfig, build_folder
+from tests.raw_sets import make_folder, write_csv_rows
+
+CONFIG = FolderConfig(
+    name="folder",
+    raw="",
+    history_length=6,
+    min_history=3,
+    image_size=32,
+    image_format="png",
+    splits=(0.5, 0.25, 0.25),
+    max_rejected_fraction=0.1,
+    paper_users=None,
+    paper_items=None,
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> FolderConfig:
+    return replace(CONFIG, raw=str(make_folder(tmp_path / "raw")))
+
+
+def build(config: FolderConfig):
+    return build_folder(config, extra=Path(config.raw) / "no-extra")
+
+
+def test_traps_become_whole_tables(config: FolderConfig) -> None:
+    data = build(config)
+    assert (len(data.items), len(data.cases)) == (40, 12)
+    assert [row.item_id for row in data.missing] == ["9999"]
+    assert data.missing[0].path.endswith("images/gone.jpg")
+    assert (data.facts["users_left_out"], data.facts["repeated_interactions"]) == (1, 12)
+    first = data.items[0]
+    assert (first["item_id"], first["text"], first["category"]) == ("000", 'Mug "No. 0", blue, 0.3 l', "cups, plates")
+    with Image.open(io.BytesIO(first["image"]["bytes"])) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGB", (32, 32))
+
+
+def test_the_last_interaction_is_the_reference_and_a_repeated_one_counts_at_its_last_time(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    rows = [[user, item, time] for user in "abc" for time, item in enumerate(["000", "001", "002", "003", "004", "001"])]
+    write_csv_rows(raw / "interactions.csv", ["user_id", "item_id", "timestamp"], rows[::-1])
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert {tuple(case["history"]) for case in data.cases} == {("000", "002", "003", "004")}
+    assert {case["reference_id"] for case in data.cases} == {"001"}
+
+
+def test_without_timestamps_the_order_of_rows_counts_and_only_the_latest_items_are_kept(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    write_csv_rows(raw / "interactions.csv", ["user_id", "item_id"], [[user, f"{n:03d}"] for user in "abc" for n in range(20)])
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert all(case["history"] == [f"{n:03d}" for n in range(13, 19)] and case["reference_id"] == "019" for case in data.cases)
+
+
+def test_a_table_of_references_is_taken_and_a_reference_is_never_in_its_history(config: FolderConfig) -> None:
+    raw = Path(config.raw)
+    write_csv_rows(raw / "references.csv", ["user_id", "item_id"], [[f"{user:02d}", "005"] for user in range(12)])
+    data = build(config)
+    assert {case["reference_id"] for case in data.cases} == {"005"}
+    assert not any("005" in case["history"] for case in data.cases)
+
+
+def test_parquet_gives_what_csv_gives(config: FolderConfig) -> None:
+    raw = Path(config.raw)
+    expected = build(config)
+    for name in ("items", "interactions"):
+        kinds = {"item_id": pa.string(), "user_id": pa.string()}
+        table = pa_csv.read_csv(raw / f"{name}.csv", convert_options=pa_csv.ConvertOptions(column_types=kinds))
+        pq.write_table(table, raw / f"{name}.parquet")
+        (raw / f"{name}.csv").unlink()
+    again = build(config)
+    assert (again.items, again.cases, again.interactions) == (expected.items, expected.cases, expected.interactions)
+
+
+@pytest.mark.parametrize("kind", ["iso", "timestamp", "float"])
+def test_dates_and_fractions_order_interactions_in_csv_and_parquet(tmp_path: Path, kind: str) -> None:
+    raw = make_folder(tmp_path / "raw")
+    moments = [datetime(2026, 1, 31, 12, n, tzinfo=UTC) for n in range(5)]
+    rows = [(user, f"{n:03d}", moment) for user in "abc" for n, moment in enumerate(moments)][::-1]
+    if kind == "iso":
+        write_csv_rows(raw / "interactions.csv", ["user_id", "item_id", "timestamp"], [[*row[:2], row[2].isoformat()] for row in rows])
+    else:
+        times = pa.array([row[2] for row in rows]) if kind == "timestamp" else pa.array([row[2].timestamp() + 0.5 for row in rows])
+        table = pa.table({"user_id": [row[0] for row in rows], "item_id": [row[1] for row in rows], "timestamp": times})
+        (raw / "interactions.csv").unlink()
+        pq.write_table(table, raw / "interactions.parquet")
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert all(case["history"] == ["000", "001", "002", "003"] and case["reference_id"] == "004" for case in data.cases)
+
+
+def test_a_parquet_column_of_another_type_is_named(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    (raw / "interactions.csv").unlink()
+    pq.write_table(pa.table({"user_id": [1.0], "item_id": ["000"]}), raw / "interactions.parquet")
+    with pytest.raises(ValueError, match=r"interactions\.parquet: column `user_id` is of type double, but it must hold texts or whole numbers"):
+        build(replace(CONFIG, raw=str(raw)))
+
+
+def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    write_csv_rows(raw / "items.csv", ["item_id"], [[f"{n:03d}"] for n in range(40)] + [["9999"]])
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert len(data.items) == 40
+    assert data.items[3]["text"] == "003"
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "sentence"),
+    [
+        ("items", ["000", "x.jpg", "t", "c"], r"items\.csv, line 43: the item_id '000' is in line 2 already"),
+        ("items", ["x", "../../etc/passwd", "t", "c"], r"items\.csv, line 43: the image '\.\./\.\./etc/passwd' is no file name inside of"),
+        ("items", ["x", "/etc/passwd", "t", "c"], r"line 43: the image '/etc/passwd'"),
+        ("items", ["", "x.jpg", "t", "c"], r"line 43: `item_id` is empty"),
+        ("items", ["x", "x.jpg", "t" * 100_000, "c"], r"line 43: `text` has 100,000 characters, more than the allowed 10,000"),
+        ("interactions", ["u", "nowhere", "1"], r"interactions\.csv, line 112: the item_id 'nowhere' is not in the table of items"),
+        ("interactions", ["u", "001", "monday"], r"the timestamp 'monday' is neither a number nor a date"),
+        ("interactions", ["u", "001", "nan"], r"the timestamp 'nan' is neither"),
+        ("interactions", ["", "001", "1"], r"`user_id` is empty"),
+        ("interactions", ["u", "001"], r"the row has 2 comma-separated fields, but the header has 3"),
+    ],
+)
+def test_every_wrong_row_is_named_with_file_and_line(config: FolderConfig, table: str, row: list[str], sentence: str) -> None:
+    with (Path(config.raw) / f"{table}.csv").open("a", encoding="utf-8") as file:
+        file.write(",".join(row) + "\n")
+    with pytest.raises(ValueError, match=sentence):
+        build(config)

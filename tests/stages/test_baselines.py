@@ -1,0 +1,220 @@
+"""The baselines' own stages and their drawing from the command line, with tiny models. Run: `python -m pytest tests/stages/test_baselines.py`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
+from pipeline.generation import METHODS
+from pipeline.models.diffusion import Diffusion
+from pipeline.pmg import keywords
+from pipeline.report.figures import BOUNDS
+from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
+from stages import pmg, sd, ti
+from tests.import_closure import DVC_YAML
+from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
+from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
+
+TEST_CASES = CASE_IDS[6:]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return save_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, str]) -> Project:
+    torch.set_num_threads(1)
+    made = Project(tmp_path, models)
+    made.params["ti"] = asdict(TI)
+    made.write_table(KEYWORDS, [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS])
+    return made
+
+
+def invert(project: Project, **options: Any) -> str:
+    return project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", **options)
+
+
+@pytest.fixture
+def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tiny language model, whose words are random bytes, name keywords."""
+    monkeypatch.setattr(keywords, "generate", lambda _, questions, config: ["red, loud" for _ in questions])
+
+
+def prepare_pmg(project: Project, **options: Any) -> str:
+    names = ("cases", "items", "captions", "keywords")
+    return project.run(pmg, **{name: f"{name}.parquet" for name in names}, out="pmg", **options)
+
+
+def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: Project) -> None:
+    assert "4 rows in, 4 computed" in invert(project)
+    table = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
+    assert table["user_id"].to_pylist() == [f"u{case_id}" for case_id in TEST_CASES]
+    metrics, cost = (read_json(project.root / "ti" / f"{name}.json") for name in ("metrics", "cost"))
+    assert metrics["num_users"] == 4
+    assert metrics["held_out_loss"] != metrics["held_out_loss_before"] > 0
+    assert cost["num_rows"] == 4
+    assert cost["seconds"] > 0
+    assert cost["peak_memory_mb"] > 10
+    assert len((project.root / "ti" / "curves.csv").read_text().splitlines()) == 4  # header, start, middle, end
+
+
+def test_ti_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
+    invert(project)
+    first, cost = project.hash_outs("ti"), read_json(project.root / "ti" / "cost.json")
+    assert "0 computed, 4 reused" in invert(project)
+    assert project.hash_outs("ti") == first
+    assert read_json(project.root / "ti" / "cost.json") == cost
+    shutil.rmtree(project.root / ".work")
+    invert(project)
+    assert project.hash_outs("ti") == first
+
+
+def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
+    invert(project)
+    project.generate("ti", vectors="ti/vectors.parquet")
+    drawn = read_table(project.root / "ti" / "generated.parquet", GENERATED)
+    assert drawn["case_id"].to_pylist() == TEST_CASES
+    assert read_provenance(project.root / "ti" / "generated.parquet")["identity"]["template"] == TI.template
+    assert read_json(project.root / "ti" / "cost.json")["seconds_per_row"] > 0
+    first = [image["bytes"] for image in drawn["image"].to_pylist()]
+    rows = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS).to_pylist()
+    facts = read_provenance(project.root / "ti" / "vectors.parquet")
+    rows[0]["vectors"] = [-value for value in rows[0]["vectors"]]
+    write_table(project.root / "other.parquet", rows[:3], PSEUDO_WORDS, provenance=facts)
+    assert "4 rows in, 2 computed" in project.generate("ti", vectors="other.parquet")
+    again = read_table(project.root / "ti" / "generated.parquet", GENERATED)
+    assert [image["bytes"] for image in again["image"].to_pylist()][1:] == first[1:3]
+    assert again["image"].to_pylist()[0]["bytes"] != first[0]
+    assert read_table(project.root / "ti" / "rejected.parquet", REJECTED)["row_key"].to_pylist() == ["c09"]
+
+
+def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
+    project.limit_cases({"c00", "c01"})  # of the split train
+    message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
+    assert "no case is of the splits test" in message
+
+
+def tune(project: Project) -> str:
+    return project.run(sd, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="tuned")
+
+
+def test_sd_is_not_tuned_by_default_and_draws_as_without_the_stage(project: Project) -> None:
+    project.generate("sd")
+    plain = read_table(project.root / "sd" / "generated.parquet", GENERATED)
+    assert "sd: 0 rows in" in tune(project)
+    assert read_tensors(project.root / "tuned" / "lora.safetensors")[0] == {}
+    assert "0 computed" in project.generate("sd", lora="tuned/lora.safetensors")
+    assert read_table(project.root / "sd" / "generated.parquet", GENERATED).equals(plain)
+
+
+def test_sd_is_tuned_to_the_same_bytes_again_and_draws_with_its_adapters(project: Project) -> None:
+    pytest.importorskip("peft")
+    project.generate("sd")
+    plain = read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+    project.params["sd"] |= {"lora_rank": 2, "learning_rate": 0.1}
+    assert "3 rows in" in tune(project)
+    metrics = read_json(project.root / "tuned" / "metrics.json")
+    assert metrics["validation_loss"] < metrics["validation_loss_before"]
+    first = project.hash_outs("tuned")
+    shutil.rmtree(project.root / ".work")
+    tune(project)
+    assert project.hash_outs("tuned") == first
+    project.generate("sd", lora="tuned/lora.safetensors")
+    tuned = read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+    assert all(before["bytes"] != after["bytes"] for before, after in zip(plain, tuned, strict=True))
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_pmg_writes_keywords_and_soft_embeddings_of_every_drawn_case(project: Project) -> None:
+    assert "4 rows in" in prepare_pmg(project)
+    table = read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES)
+    rejected = read_table(project.root / "pmg" / "rejected.parquet", REJECTED)["row_key"].to_pylist()
+    assert sorted(table["case_id"].to_pylist() + rejected) == TEST_CASES
+    assert [words[0] for words in table["target_keywords"].to_pylist()] == [f"thing i{case_id[1:]}" for case_id in table["case_id"].to_pylist()]
+    metrics = read_json(project.root / "pmg" / "metrics.json")
+    assert (metrics["num_steps"], metrics["train_cases"], metrics["validation_cases"]) == (4, 3, 2)
+    assert metrics["validation_loss"] != metrics["validation_loss_before"]
+    assert len((project.root / "pmg" / "curves.csv").read_text().splitlines()) == 6  # header, start, four steps
+    assert read_json(project.root / "pmg" / "cost.json")["seconds"] > 0
+    tensors, facts = read_tensors(project.root / "pmg" / "soft.safetensors")
+    assert set(tensors) == {"prefix", "vectors", "linear.weight", "linear.bias"}
+    assert {"language_model", "diffusion", "params", "seed"} == set(facts)
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_pmg_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
+    prepare_pmg(project)
+    first = project.hash_outs("pmg")
+    prepare_pmg(project)
+    assert project.hash_outs("pmg") == first
+    shutil.rmtree(project.root / ".work")
+    prepare_pmg(project)
+    assert project.hash_outs("pmg") == first
+
+
+@pytest.mark.usefixtures("_talkative")
+@pytest.mark.parametrize("use_soft", [True, False])
+def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Project, use_soft: bool) -> None:
+    project.params["pmg"]["use_soft"] = use_soft
+    prepare_pmg(project)
+    named = read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES)["case_id"].to_pylist()
+    shutil.move(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
+    project.generate("pmg", tastes="tastes.parquet")
+    assert read_table(project.root / "pmg" / "generated.parquet", GENERATED)["case_id"].to_pylist() == named
+    metrics = read_json(project.root / "pmg" / "metrics.json")
+    assert metrics["num_images"] == len(named) > 0
+    assert metrics["selection_score"] >= metrics["selection_score_first"]
+    assert "0 computed" in project.generate("pmg", tastes="tastes.parquet")
+
+
+@pytest.mark.usefixtures("_talkative")
+def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sampler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.reflect()
+    invert(project)
+    prepare_pmg(project)
+    needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}, "ti": {"vectors": "vectors.parquet"}, "pmg": {"tastes": "tastes.parquet"}}
+    shutil.copy(project.root / "ti" / "vectors.parquet", project.root / "vectors.parquet")
+    shutil.copy(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
+    whole = Diffusion.draw
+    calls: list[tuple[list[int], tuple[Any, ...]]] = []
+
+    def draw(self: Diffusion, prompt_BTD: torch.Tensor, **options: Any) -> Any:
+        seeds = [generator.initial_seed() for generator in options["generators"]]
+        images = whole(self, prompt_BTD, **options)
+        calls.append((seeds, (options["steps"], options["guidance_scale"], type(self.pipeline.scheduler).__name__, images.shape[1:])))
+        return images
+
+    monkeypatch.setattr(Diffusion, "draw", draw)
+    samplers, noises, cases = set(), {}, set()
+    for method in (name for name in METHODS if name not in BOUNDS):
+        calls.clear()
+        project.generate(method, **needs.get(method, {}))
+        samplers |= {sampler for _, sampler in calls}
+        noises[method] = {seed for seeds, _ in calls for seed in seeds}
+        cases.add(tuple(read_table(project.root / method / "generated.parquet", GENERATED)["case_id"].to_pylist()))
+    assert cases == {tuple(TEST_CASES)}
+    assert len(samplers) == 1  # steps, guidance, scheduler, size
+    assert len(noises["sd"]) == len(TEST_CASES)
+    assert all(noises["sd"] == noises[method] for method in noises if method != "pmg")
+    assert noises["sd"] < noises["pmg"]  # the first noise of its candidates; it draws more, which is the method
+
+
+def test_all_methods_are_drawn_from_one_table_of_cases_and_scored_in_one_run_by_one_clip() -> None:
+    stages = yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
+    assert set(stages["generation"]["foreach"]) == set(METHODS)
+    assert "--cases data/dataset/cases.parquet" in stages["generation"]["do"]["cmd"]
+    assert "generation" in stages["generation"]["do"]["params"]
+    tables = {f"data/generation/{method}/generated.parquet" for method in METHODS}
+    for name in ("evaluation", "report"):
+        assert tables <= set(stages[name]["deps"])
+        assert all(f"--generated {path}" in stages[name]["cmd"] for path in tables)
+    assert "models.metric_clip" in stages["evaluation"]["params"]

@@ -1,0 +1,88 @@
+"""What one training of many users saves: 8 users in one run of the stage `ti`, beside 8 runs of one user, with the embedded model.
+
+Run: `python -m pytest tests/stages/test_inversion_cost.py -s`. The seconds of whole runs are compared, start and latents included, one run after the
+other; the printed line also says what the trainings alone took, and the processor's seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pipeline.artifacts import read_json, write_table
+from pipeline.data.images import encode_png
+from pipeline.params import read_document
+from pipeline.schemas import CAPTIONS, CASES, ITEMS
+
+REPO = Path(__file__).resolve().parents[2]
+NUM_USERS, NUM_IMAGES = 8, 6
+USERS = [f"u{index}" for index in range(NUM_USERS)]
+
+
+def write_world(root: Path) -> None:
+    """Write users with histories of their own, and params of the default size but for the number of users a pass."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for user in USERS:
+        for index in range(NUM_IMAGES):
+            pixels = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
+            image = {"bytes": encode_png(Image.fromarray(pixels)), "path": None}
+            item_id = f"{user}i{index}"
+            rows.append({"item_id": item_id, "image": image, "text": f"thing {index}", "category": "", "image_sha256": item_id})
+    write_table(root / "items.parquet", rows, ITEMS, provenance={})
+    write_table(root / "captions.parquet", [], CAPTIONS, provenance={})
+    for name, users in {"all": USERS, **{user: [user] for user in USERS}}.items():
+        cases = [
+            {
+                "case_id": f"c{user}",
+                "user_id": user,
+                "split": "test",
+                "history": [f"{user}i{index}" for index in range(NUM_IMAGES)],
+                "reference_id": f"{user}i0",
+                "truth_id": None,
+            }
+            for user in users
+        ]
+        write_table(root / f"cases_{name}.parquet", cases, CASES, provenance={})
+    params = read_document(REPO / "params.yaml")
+    for size in (1, NUM_USERS):
+        params["ti"]["users_per_batch"] = size
+        (root / f"params_{size}.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def run(root: Path, name: str, users_per_batch: int) -> tuple[float, float, float]:
+    """Run the stage in a process of its own; return its seconds, those of its training, and the CPU seconds."""
+    arguments = {
+        "cases": f"cases_{name}.parquet",
+        "items": "items.parquet",
+        "captions": "captions.parquet",
+        "params": f"params_{users_per_batch}.yaml",
+    }
+    command = [sys.executable, "-m", "stages.ti", "--out", str(root / name)]
+    for option, path in arguments.items():
+        command += [f"--{option}", str(root / path)]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(command, cwd=REPO, env={**os.environ, "DVC_ROOT": str(root)}, check=True, capture_output=True)
+    seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, read_json(root / name / "cost.json")["seconds"], cpu_seconds
+
+
+@pytest.mark.slow
+def test_eight_users_together_cost_at_most_a_quarter_of_eight_runs_of_one(tmp_path: Path) -> None:
+    write_world(tmp_path)
+    run(tmp_path, USERS[0], NUM_USERS)  # puts the model's folder together, once
+    together = run(tmp_path, "all", NUM_USERS)
+    alone = [sum(column) for column in zip(*(run(tmp_path, user, 1) for user in USERS), strict=True)]
+    for name, seconds in (("together", together), ("alone", alone)):
+        print("{}: {:.1f} s, {:.1f} s of them training; {:.1f} s of the processor".format(name, *seconds))
+    assert together[0] <= alone[0] / 4
