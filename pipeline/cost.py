@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -67,7 +69,16 @@ def read_peak_memory(device: torch.device) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # Linux counts in KiB
+    return read_peak_resident() / 1e6
+
+
+def read_peak_resident() -> int:
+    """Return the most bytes that were resident in this process; where the system has no /proc, what started it counts as well."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # macOS counts in bytes
 
 
 def summarise_rows(rows: Iterable[Mapping[str, Any]], device: torch.device) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main(
         if not check:
             raise
         print(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), sep="\n", file=sys.stderr)
-        raise ValueError(f"the data set has {error.count:,} problems.") from error
+        raise ValueError(f"the data set has {error.count:,} problem{'s' if error.count > 1 else ''}.") from error
     except TooFewImagesError as error:
         write_missing(error.missing, out)
         raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -31,6 +33,19 @@ def test_the_seconds_of_a_row_are_the_median_so_that_the_start_does_not_count() 
     assert (summary["num_rows"], summary["seconds"], summary["seconds_per_row"], summary["peak_memory_mb"]) == (3, 12.0, 2.0, 19.0)
     assert summary["device"] == "cpu"
     assert summarise_rows([], CPU)["seconds_per_row"] is None
+
+
+PARENT = """
+import subprocess, sys
+held = bytearray(b"1") * 600_000_000
+child = "from pipeline.cost import read_peak_resident; print(read_peak_resident())"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+def test_what_started_a_process_does_not_count_as_its_memory() -> None:
+    printed = subprocess.run([sys.executable, "-c", PARENT], check=True, capture_output=True, text=True).stdout
+    assert 10e6 < int(printed) < 500e6
 
 
 def test_a_clock_goes_on_from_a_checkpoint_and_stays_unknown_if_that_did_not_know() -> None:

@@ -21,12 +21,13 @@ NUM_ITEMS = 20_000
 BLOCK = 1_000  # lines that share their click lists
 MAX_GIB = 1.0
 RUN = """
-import resource, runpy, sys
+import runpy, sys
+from pipeline.cost import read_peak_resident
 sys.argv = sys.argv[1:]
 try:
     runpy.run_module("stages.dataset", run_name="__main__")
 except SystemExit as ended:
-    print("peak GiB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, flush=True)
+    print("peak GiB", read_peak_resident() / 2**30, flush=True)
     raise
 """
 

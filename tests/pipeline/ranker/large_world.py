@@ -7,13 +7,13 @@ A similarity matrix of 100,000 items alone would be 40 GB.
 from __future__ import annotations
 
 import json
-import resource
 import time
 from typing import Any
 
 import torch
 import typer
 
+from pipeline.cost import read_peak_resident
 from pipeline.ranker.fit import RankerConfig, build_model, train_epoch
 from pipeline.ranker.graph import normalise_rows
 from pipeline.ranker.interactions import RankerData, build_sampler
@@ -70,7 +70,7 @@ def run(items: int, interactions: int, *, steps: int = 3, dim: int = 32) -> dict
         "loss": losses["loss"],
         "scored": int(torch.isfinite(scores).sum()),
         "worst_rank": int(ranks.max()),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": read_peak_resident(),
         "seconds": round(time.monotonic() - started, 1),
     }
 
