@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embedded.stickers import Stickers
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts, list_pair_texts, list_style_texts, load_text_tower
-from pipeline.conditioning.pointing import list_parts
+from pipeline.conditioning.attention_pretraining import list_parts
 from pipeline.data.openmoji import STYLES, Concept
 
 NUM_KEYWORD_TEXTS = 3  # per pair

@@ -21,8 +21,9 @@ from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
-from pipeline.artifacts import write_bytes, write_csv
-from pipeline.ledger import lock_folder, work_dir
+from pipeline.artifacts import write_csv
+from pipeline.files import write_bytes
+from pipeline.work import lock_folder, work_dir
 
 app = typer.Typer(add_completion=False)
 

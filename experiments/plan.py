@@ -20,7 +20,8 @@ import yaml
 
 from experiments.catalogue import Run
 from pipeline.compose import compose_params
-from pipeline.params import dump_canonical, hash_params, read_section
+from pipeline.fingerprint import compute_fingerprint, dump_canonical
+from pipeline.params import read_section
 
 TARGET = "evaluation"  # the stage whose outputs are read
 HASH_LENGTH = 10  # hex digits in an experiment's name
@@ -52,7 +53,7 @@ class Inputs:
 
 def plan_runs(runs: Iterable[Run], inputs: Inputs, *, root: Path) -> list[Plan]:
     """Return the plan of every run; ValueError says which override is wrong."""
-    return [Plan(run, compute_fingerprint(compose_run(run, root), inputs)) for run in runs]
+    return [Plan(run, identify_run(compose_run(run, root), inputs)) for run in runs]
 
 
 def list_unique(plans: Iterable[Plan]) -> list[Plan]:
@@ -74,10 +75,10 @@ def compose_run(run: Run, root: Path) -> dict[str, Any]:
         return yaml.safe_load(out.read_text(encoding="utf-8"))
 
 
-def compute_fingerprint(params: dict[str, Any], inputs: Inputs) -> str:
+def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
     """Hash what the run's result depends on; `runtime` and the blocks of later stages are left out."""
     relevant = {name: block for name, block in params.items() if name != "runtime" and (name in inputs.needed or name not in inputs.stages)}
-    return hash_params(relevant, inputs.needed, inputs.digests)[:HASH_LENGTH]
+    return compute_fingerprint(relevant, inputs.needed, inputs.digests)[:HASH_LENGTH]
 
 
 def read_inputs(root: Path) -> Inputs:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.plan import TARGET, Plan
-from pipeline.ledger import work_dir
+from pipeline.work import work_dir
 
 SHOWN = re.compile(r"(Running stage '|Stage '|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")  # lines of a log that a person wants to see
 STAGE_VARIABLES = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")  # set by DVC for a stage, wrong for a run

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.data.images import decode_batch
-from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
-from pipeline.params import hash_params
+from pipeline.ledger import open_ledger
+from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
@@ -42,7 +42,7 @@ class CaptioningConfig:
 
 def caption_items(items: pa.Table, config: CaptioningConfig, *, load: Callable[[], Captioner], model: Sequence[str]) -> MapResult:
     """Caption every item; `load` is called only if there is work left, and `model` (revision, dtype) names what it loads."""
-    fingerprint = hash_params(config.prompt, config.num_beams, config.max_new_tokens, config.batch_size, list(model))
+    decides = (config.prompt, config.num_beams, config.max_new_tokens, config.batch_size, list(model))
     rows = build_rows(items)
     captioner: Captioner | None = None
 
@@ -51,7 +51,7 @@ def caption_items(items: pa.Table, config: CaptioningConfig, *, load: Callable[[
         captioner = captioner or load()
         return caption_batch(captioner, [row.payload for row in batch], config)
 
-    with open_ledger("captioning", fingerprint, COLUMNS) as ledger:
+    with open_ledger("captioning", COLUMNS, code=[caption_batch], inputs=decides) as ledger:
         return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="captioning")
 
 

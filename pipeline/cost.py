@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.ledger import Rejection, Row
+from pipeline.rows import Rejection, Row
 
 if TYPE_CHECKING:
     import torch

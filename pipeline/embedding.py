@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.data.images import decode_batch
-from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
-from pipeline.params import hash_params
+from pipeline.ledger import open_ledger
+from pipeline.rows import MapResult, Rejection, Row, map_rows
 from pipeline.schemas import CHECK_EMBEDDINGS, EMBEDDINGS, Table
 
 if TYPE_CHECKING:
@@ -57,7 +57,6 @@ class Encoders:
 
 def embed_items(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, *, load: Callable[[], Encoders], models: Sequence[str]) -> MapResult:
     """Embed every item; `load` is called only if there is work left, and `models` (revisions, dtype) names what it loads."""
-    fingerprint = hash_params(config.batch_size, list(models))
     rows = build_rows(items, captions, config)
     encoders: Encoders | None = None
 
@@ -66,7 +65,7 @@ def embed_items(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, *,
         encoders = encoders or load()
         return embed_batch(encoders, [row.payload for row in batch])
 
-    with open_ledger("embedding", fingerprint, COLUMNS) as ledger:
+    with open_ledger("embedding", COLUMNS, code=[embed_batch], inputs=(config.batch_size, list(models))) as ledger:
         return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
 
 
@@ -88,7 +87,7 @@ def embed_check(items: pa.Table, config: EmbeddingConfig, *, load: Callable[[], 
             outcomes.append(Rejection(reason) if reason else {CHECK: vector.astype("<f4").tobytes()})
         return outcomes
 
-    with open_ledger("embedding-check", hash_params(config.batch_size, list(model)), CHECK_COLUMNS) as ledger:
+    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check], inputs=(config.batch_size, list(model))) as ledger:
         return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from pipeline.data.images import decode_batch
-from pipeline.ledger import Rejection, Row, map_rows, open_ledger
+from pipeline.ledger import open_ledger
 from pipeline.models.denoising import encode_images
-from pipeline.params import hash_params
+from pipeline.rows import Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -38,7 +38,7 @@ def compute_latents(
         values = [{"latent": latent_Chw.numpy().tobytes(), "shape": list(latent_Chw.shape)} for latent_Chw in latent_BChw]
         return [Rejection(reasons[index]) if index in reasons else value for index, value in enumerate(values)]
 
-    with open_ledger(LEDGER, hash_params(revision, BATCH_SIZE), COLUMNS) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[encode_images], inputs=(revision, BATCH_SIZE)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=BATCH_SIZE, label=LEDGER)
     found = {str(item_id): read_latent(value) for item_id, value in result.values.items()}
     return found, {**unknown, **{str(item_id): reason for item_id, reason in result.rejected.items()}}

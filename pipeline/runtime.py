@@ -1,8 +1,7 @@
-"""How a run behaves without changing its result: device, threads, per-row generators, progress and log lines."""
+"""How a run behaves without changing its result: device, threads, progress and log lines."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
@@ -18,8 +17,9 @@ from pipeline.params import load_params
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.ledger import Summary
+    from pipeline.rows import Summary
 
+CHANGES_NO_RESULT = True
 T = TypeVar("T")
 LOG_SECONDS = 10.0  # between two progress lines when the output is no terminal
 
@@ -55,14 +55,6 @@ def resolve_device(config: RuntimeConfig) -> torch.device:
     if config.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda")
-
-
-def make_generator(seed: int, *names: str) -> torch.Generator:
-    """Make a CPU generator seeded from a hash of (seed, names), so that a row's randomness depends on nothing else."""
-    import torch
-
-    digest = hashlib.sha256("\x1f".join([str(seed), *names]).encode()).digest()
-    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def setup_logging() -> None:

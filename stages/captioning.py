@@ -6,10 +6,11 @@ import typer
 
 from pipeline.artifacts import build_provenance, read_table
 from pipeline.captioning import CaptioningConfig, caption_items
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.captioner import load_captioner
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
-from pipeline.params import hash_params, load_params, read_section
+from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, ITEMS
 from stages.entry import run_stage, write_outcome
@@ -33,7 +34,7 @@ def main(items: Path = typer.Option(...), out: Path = typer.Option(...), params:
         model=(revision, str(dtype_name)),
     )
     rows = [{"item_id": key, **values} for key, values in result.values.items()]
-    provenance = build_provenance("captioning", params=hash_params(config), captioner=reference, revision=revision, dtype=dtype_name)
+    provenance = build_provenance("captioning", params=compute_fingerprint(config), captioner=reference, revision=revision, dtype=dtype_name)
     write_outcome(
         "captioning",
         out / "captions.parquet",

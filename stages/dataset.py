@@ -8,10 +8,12 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, write_csv, write_json, write_table
-from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, build_dataset, explain_missing, summarise
+from pipeline.data.build import build_dataset
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
-from pipeline.ledger import Summary, write_rejected
-from pipeline.params import hash_params, load_seed, read_section
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.params import load_seed, read_section
+from pipeline.rows import Summary, write_rejected
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
 from stages.entry import run_stage
@@ -53,7 +55,7 @@ def main(
     if check:
         print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
-        write_tables(dataset, out, provenance=build_provenance(STAGE, params=hash_params(read_section(params, STAGE)), seed=seed))
+        write_tables(dataset, out, provenance=build_provenance(STAGE, params=compute_fingerprint(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)
         print_summary(STAGE, Summary(num_items + num_missing, num_items, 0, num_missing, time.monotonic() - started))
 

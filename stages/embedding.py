@@ -9,10 +9,11 @@ import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_table
 from pipeline.embedding import EmbeddingConfig, Encoders, build_check_embeddings, build_embeddings, embed_check, embed_items
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
-from pipeline.params import hash_params, load_params, read_section
+from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS
 from stages.entry import run_stage, write_outcome
@@ -46,7 +47,7 @@ def main(
         load=lambda: load_visual(resolve_model(names["check_visual"]), **options),
         model=(revisions["check_visual"], str(dtype_name)),
     )
-    facts = {"params": hash_params(config), "dtype": dtype_name}
+    facts = {"params": compute_fingerprint(config), "dtype": dtype_name}
     roles = ("clip", "visual")
     described = {**{role: names[role] for role in roles}, "revisions": [revisions[role] for role in roles]}
     write_outcome(

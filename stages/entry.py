@@ -9,7 +9,7 @@ import pyarrow as pa
 import typer
 
 from pipeline.artifacts import write_table
-from pipeline.ledger import Key, Summary, write_rejected
+from pipeline.rows import Key, Summary, write_rejected
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
 

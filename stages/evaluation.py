@@ -10,17 +10,18 @@ from pipeline.evaluation.inputs import build_catalogue, build_tasks
 from pipeline.evaluation.run import (
     STAGE,
     RankerPaths,
-    build_fingerprint,
     build_scores,
     index_embeddings,
+    list_inputs,
     load_models,
     read_names,
     score_all,
 )
 from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
-from pipeline.params import hash_params, load_params, load_seed
+from pipeline.params import load_params, load_seed
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, LABELS, RETRIEVED, SCORES
 from stages.entry import run_stage, write_outcome
@@ -56,8 +57,8 @@ def main(
     rankers = RankerPaths(ranker, ranker_check)
     models = load_models(names, rankers, device=device, dtype=parse_dtype(names.dtype, device))
     known_images = index_embeddings(read_table(embeddings, EMBEDDINGS)) if names.metric_clip == names.clip else None
-    fingerprint = build_fingerprint(config, names, rankers, seed=seed)
-    result = score_all(tasks, catalogue, models, config, known_images=known_images, fingerprint=fingerprint, seed=seed)
+    inputs = list_inputs(config, names, rankers, seed=seed)
+    result = score_all(tasks, catalogue, models, config, known_images=known_images, inputs=inputs, seed=seed)
 
     metrics = define_metrics(models.perceptual.name)
     scores = build_scores(tasks, result, metrics)
@@ -74,7 +75,7 @@ def main(
         rejected=result.rejected,
         summary=result.summary,
         max_fraction=config.max_rejected_fraction,
-        provenance=build_provenance(STAGE, params=hash_params(config), **facts),
+        provenance=build_provenance(STAGE, params=compute_fingerprint(config), **facts),
     )
 
 

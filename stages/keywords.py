@@ -5,9 +5,10 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, read_table
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.extract import KeywordsConfig, extract_keywords
 from pipeline.models.llm import prepare_language_model
-from pipeline.params import hash_params, load_params
+from pipeline.params import load_params
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, ITEMS, KEYWORDS
 from stages.entry import run_stage, write_outcome
@@ -27,7 +28,7 @@ def main(
     llm = prepare_language_model(params, resolve_device(load_runtime(params)))
     result = extract_keywords(read_table(items, ITEMS), read_table(captions, CAPTIONS), config, llm=llm)
     rows = [{"item_id": key, **values} for key, values in result.values.items()]
-    provenance = build_provenance("keywords", params=hash_params(config), language_model=llm.revision, dtype=str(llm.dtype))
+    provenance = build_provenance("keywords", params=compute_fingerprint(config), language_model=llm.revision, dtype=str(llm.dtype))
     write_outcome(
         "keywords",
         out / "keywords.parquet",

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json
+from pipeline.conditioning.attention_pretraining import pretrain_attention
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.conditioning.fit import (
@@ -19,19 +20,20 @@ from pipeline.conditioning.fit import (
     summarise_fit,
     write_prompts,
 )
+from pipeline.conditioning.leave_one_out import build_leave_one_out_cases
 from pipeline.conditioning.mapper import save_mapper
-from pipeline.conditioning.pointing import teach_pointing
-from pipeline.conditioning.rehearsal import build_rehearsals
 from pipeline.cost import Clock, describe_training
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
-from pipeline.ledger import Summary
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
-from pipeline.params import hash_params, load_params, load_seed
+from pipeline.params import load_params, load_seed
+from pipeline.randomness import make_generator
 from pipeline.retrieval.history import RetrievalConfig
-from pipeline.runtime import load_runtime, make_generator, print_summary, resolve_device
+from pipeline.rows import Summary
+from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS
 from stages.entry import run_stage
 
@@ -54,19 +56,19 @@ def main(
     device = resolve_device(runtime)
     reference, llm = read_reference(params, "diffusion"), prepare_language_model(params, device)
     revision = compute_model_revision(reference)
-    if config.prompt == "rehearsal":
+    if config.prompt == "leave_one_out":
         paths = {"cases": (cases, CASES), "items": (items, ITEMS), "captions": (captions, CAPTIONS)}
         paths |= {"keywords": (keywords, KEYWORDS), "embeddings": (embeddings, EMBEDDINGS)}
-        rehearsals = build_rehearsals(
+        examples = build_leave_one_out_cases(
             {name: read_table(path, table) for name, (path, table) in paths.items()},
-            retrieval=replace(load_params(params, "retrieval", RetrievalConfig), k=config.rehearsal_k, strategy="ret"),
+            retrieval=replace(load_params(params, "retrieval", RetrievalConfig), k=config.leave_one_out_k, strategy="ret"),
             preference=load_params(params, "preference", PreferenceConfig),
             count=config.max_captions,
             seed=seed,
         )
-        chosen = [(rehearsal.detailed_prompt, rehearsal.caption) for rehearsal in rehearsals]
+        chosen = [(example.detailed_prompt, example.caption) for example in examples]
     else:
-        rehearsals = []
+        examples = []
         caption_of = {row["item_id"]: row["caption"] for row in read_table(captions, CAPTIONS).to_pylist()}
         seen = {item_id for history in read_table(cases, CASES)["history"].to_pylist() for item_id in history}
         chosen = write_prompts(choose_captions(caption_of, sorted(seen), config, seed=seed), config)
@@ -76,17 +78,17 @@ def main(
     diffusion = load_diffusion(resolve_model(reference), device=device)
     caption_set = build_captions(chosen, diffusion, config)
     state = fit_mapper(caption_set, config, llm=llm, diffusion_revision=revision, device=device, seed=seed, checkpoint_every=runtime.checkpoint_every)
-    metrics, calibrator, pointing = {**summarise_fit(state, caption_set), "seed": seed}, None, Clock()
-    if rehearsals and config.pointing_steps:
+    metrics, calibrator, attention = {**summarise_fit(state, caption_set), "seed": seed}, None, Clock()
+    if examples and config.attention_steps:
         conditioner = build_untrained(state, load_params(params, "calibrator", CalibratorConfig), config, seed=seed).to(device)
-        metrics |= teach_pointing(conditioner, rehearsals, config, llm=llm, diffusion=diffusion, seed=seed)
+        metrics |= pretrain_attention(conditioner, examples, config, llm=llm, diffusion=diffusion, seed=seed)
         calibrator = conditioner.calibrator.state_dict()
-        pointing.stop()
-    facts = {"language_model": llm.revision, "diffusion": revision, "params": hash_params(config), "seed": seed}
+        attention.stop()
+    facts = {"language_model": llm.revision, "diffusion": revision, "params": compute_fingerprint(config), "seed": seed}
     facts["prompt_format"] = asdict(config.prompt_format)
     save_mapper(out / "mapper.safetensors", state.mapper, state.img_vectors_LD, facts, calibrator=calibrator)
     write_json(out / "metrics.json", metrics)
-    write_json(out / "cost.json", describe_training(state.clock.seconds and state.clock.seconds + pointing.seconds, device))
+    write_json(out / "cost.json", describe_training(state.clock.seconds and state.clock.seconds + attention.seconds, device))
     write_csv(out / "curves.csv", state.curves, CURVE_COLUMNS)
     print_summary("mapper", Summary(len(chosen), len(chosen), 0, 0, time.monotonic() - started))
 

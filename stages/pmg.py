@@ -8,20 +8,21 @@ import numpy as np
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json, write_tensors
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.fit import CURVE_COLUMNS, STAGE
+from pipeline.baselines.pmg.keywords import ItemWords, name_preferences
+from pipeline.baselines.pmg.run import build_rows, build_training_set, compute_soft, fit_soft, split_cases
 from pipeline.cost import describe_training
 from pipeline.data.texts import read_item_texts
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.latents import compute_latents
-from pipeline.ledger import Summary
 from pipeline.models.denoising import choose_training_dtype
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
-from pipeline.params import hash_params, load_params, load_seed, read_section
-from pipeline.pmg.config import PmgConfig
-from pipeline.pmg.fit import CURVE_COLUMNS, STAGE
-from pipeline.pmg.keywords import ItemWords, name_preferences
-from pipeline.pmg.run import build_rows, build_studies, compute_soft, fit_soft, split_cases
+from pipeline.params import load_params, load_seed, read_section
+from pipeline.rows import Summary
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PMG_PREFERENCES
 from stages.entry import run_stage, write_outcome
@@ -55,14 +56,14 @@ def main(
     )
     splits = split_cases(read_table(cases, CASES), read_section(params, "generation.splits"), config, seed=seed)
     named, rejected = name_preferences(splits.list_histories(), words, config, llm=llm)
-    facts = {"language_model": f"{llm.revision} {llm.dtype}", "diffusion": revision, "params": hash_params(config), "seed": seed}
+    facts = {"language_model": f"{llm.revision} {llm.dtype}", "diffusion": revision, "params": compute_fingerprint(config), "seed": seed}
     soft_of, metrics, curves, seconds, tensors = {}, {}, [], 0.0, {}
     if config.use_soft:
         seen = [item_id for case in (*splits.train, *splits.validation) for item_id in case["history"]]
         latents, _ = compute_latents(item_table, seen, load_diffusion=load, revision=revision)
-        studies = build_studies(splits, named, words, latents)
+        training_set = build_training_set(splits, named, words, latents)
         state, tools, metrics = fit_soft(
-            studies, config, llm=llm, diffusion=load(), revision=revision, seed=seed, checkpoint_every=runtime.checkpoint_every
+            training_set, config, llm=llm, diffusion=load(), revision=revision, seed=seed, checkpoint_every=runtime.checkpoint_every
         )
         drawn = {case["case_id"]: case["history"] for case in splits.drawn if case["case_id"] in named}
         soft_of = compute_soft(drawn, words, config, state.soft, tools, identity=facts["language_model"])

@@ -6,9 +6,10 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, read_table
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
-from pipeline.ledger import Summary
-from pipeline.params import hash_params, load_params
+from pipeline.params import load_params
+from pipeline.rows import Summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PREFERENCES, RETRIEVED
 from stages.entry import run_stage, write_outcome
 
@@ -46,7 +47,7 @@ def main(
         rejected=rejected,
         summary=Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started),
         max_fraction=config.max_rejected_fraction,
-        provenance=build_provenance("preference", params=hash_params(config)),
+        provenance=build_provenance("preference", params=compute_fingerprint(config)),
     )
 
 

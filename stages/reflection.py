@@ -11,16 +11,18 @@ from pipeline.conditioning.conditioner import build_conditioner, save_conditione
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.cost import describe_training
 from pipeline.data.cases import select_cases
-from pipeline.ledger import Summary
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.llm import prepare_language_model
-from pipeline.params import hash_params, load_params, load_seed, read_section
+from pipeline.params import load_params, load_seed, read_section
+from pipeline.randomness import make_generator
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.fit import CURVE_COLUMNS
 from pipeline.reflection.inputs import ReflectionTables
 from pipeline.reflection.live import open_live
 from pipeline.reflection.run import plan_cases, run_reflection
 from pipeline.reflection.tools import load_tools
-from pipeline.runtime import load_runtime, make_generator, print_summary, resolve_device
+from pipeline.rows import Summary
+from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, PREFERENCES, RETRIEVED
 from stages.entry import run_stage
 
@@ -69,11 +71,11 @@ def main(
             config,
             seed=seed,
             identity=identity,
-            data_hash=hash_params(calibrator, llm.revision, str(llm.dtype), states_batch, *files),
+            data_hash=compute_fingerprint(calibrator, llm.revision, str(llm.dtype), states_batch, *files),
             checkpoint_every=runtime.checkpoint_every,
             log_row=log_row,
         )
-    facts = {**identity, "language_model": llm.revision, "params": hash_params(config), "seed": seed}
+    facts = {**identity, "language_model": llm.revision, "params": compute_fingerprint(config), "seed": seed}
     save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_json(out / "metrics.json", metrics)
     write_json(out / "cost.json", describe_training(state.clock.seconds, device))

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_json, read_provenance, read_table, write_bytes
-from pipeline.ledger import Summary
+from pipeline.artifacts import read_json, read_provenance, read_table
+from pipeline.files import write_bytes
 from pipeline.params import load_params, load_seed
 from pipeline.report.config import ReportConfig
 from pipeline.report.inputs import ReportInputs, index_generated, index_images, index_retrieved, read_curves, read_params
 from pipeline.report.page import build_page
+from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, GENERATED, ITEMS, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
 from stages.entry import run_stage

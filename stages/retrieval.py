@@ -6,10 +6,11 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_json
-from pipeline.ledger import Summary
-from pipeline.params import hash_params, load_params, load_seed
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.params import load_params, load_seed
 from pipeline.retrieval.history import RetrievalConfig, retrieve_histories
 from pipeline.retrieval.measure import measure_retrieval
+from pipeline.rows import Summary
 from pipeline.schemas import CASES, EMBEDDINGS, ITEMS, RETRIEVED
 from stages.entry import run_stage, write_outcome
 
@@ -40,7 +41,7 @@ def main(
         rejected=rejected,
         summary=Summary(num_cases, num_cases, 0, len(rejected), time.monotonic() - started),
         max_fraction=config.max_rejected_fraction,
-        provenance=build_provenance("retrieval", params=hash_params(config), seed=seed),
+        provenance=build_provenance("retrieval", params=compute_fingerprint(config), seed=seed),
     )
 
 

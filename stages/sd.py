@@ -9,18 +9,20 @@ import torch
 import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json, write_tensors
+from pipeline.baselines.sd.fit import CURVE_COLUMNS, STAGE, StableDiffusionConfig, TextedImage, tune
 from pipeline.cost import describe_training
 from pipeline.data.texts import read_item_texts
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.latents import compute_latents
-from pipeline.ledger import Summary
 from pipeline.models.denoising import Denoiser, choose_training_dtype
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import read_reference
-from pipeline.params import hash_params, load_params, load_seed
-from pipeline.runtime import load_runtime, make_generator, print_summary, resolve_device
+from pipeline.params import load_params, load_seed
+from pipeline.randomness import make_generator
+from pipeline.rows import Summary
+from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, ITEMS
-from pipeline.tuning.fit import CURVE_COLUMNS, STAGE, StableDiffusionConfig, TextedImage, tune
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
@@ -56,12 +58,12 @@ def main(
         order = torch.randperm(len(validation), generator=make_generator(seed, STAGE, "validation")).tolist()
         validation = [validation[index] for index in sorted(order[: config.validation_images])]
         described = [(image.item_id, image.text, image.latent_Chw.numpy().tobytes()) for image in (*train, *validation)]
-        fingerprint = hash_params(STAGE, config, revision, seed, len(train), described)
+        fingerprint = compute_fingerprint(STAGE, config, revision, seed, len(train), described)
         state = tune(train, validation, config, Denoiser(load()), fingerprint=fingerprint, seed=seed, checkpoint_every=runtime.checkpoint_every)
         tensors, curves, seconds, num_images = dict(state.weights), state.curves, state.clock.seconds, len(train)
     losses = [row["validation_loss"] for row in curves if "validation_loss" in row]
     metrics = {"validation_loss_before": losses[0], "validation_loss": losses[-1]} if losses else {}
-    write_tensors(out / "lora.safetensors", tensors, {"diffusion": revision, "params": hash_params(config), "seed": seed})
+    write_tensors(out / "lora.safetensors", tensors, {"diffusion": revision, "params": compute_fingerprint(config), "seed": seed})
     write_json(out / "metrics.json", {**metrics, "num_images": num_images, "lora_rank": config.lora_rank, "seed": seed})
     write_csv(out / "curves.csv", curves, CURVE_COLUMNS)
     write_json(out / "cost.json", describe_training(seconds, device))

@@ -6,18 +6,19 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
+from pipeline.baselines.ti.fit import STAGE, TextualInversionConfig
+from pipeline.baselines.ti.run import CURVE_COLUMNS, InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.cost import summarise_rows
 from pipeline.data.texts import read_item_texts
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.latents import compute_latents
 from pipeline.models.denoising import choose_training_dtype
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import read_reference
-from pipeline.params import hash_params, load_params, load_seed, read_section
+from pipeline.params import load_params, load_seed, read_section
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PSEUDO_WORDS
-from pipeline.textual_inversion.fit import STAGE, TextualInversionConfig
-from pipeline.textual_inversion.run import CURVE_COLUMNS, InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -63,7 +64,7 @@ def main(
         summary=result.summary,
         max_fraction=config.max_rejected_fraction,
         provenance=build_provenance(
-            STAGE, diffusion=revision, params=hash_params(config), seed=seed, num_vectors=config.num_vectors, template=config.template
+            STAGE, diffusion=revision, params=compute_fingerprint(config), seed=seed, num_vectors=config.num_vectors, template=config.template
         ),
     )
 

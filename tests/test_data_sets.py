@@ -16,7 +16,7 @@ from tests.small_project import SMALL, SmallProject
 
 pytestmark = pytest.mark.slow
 
-FEWER_STEPS = ("mapper.pointing_steps=10", "reflection.num_steps=3", "ranker.epochs=5", "generation.steps=2")  # the data are tested, not the drawing
+FEWER_STEPS = ("mapper.attention_steps=10", "reflection.num_steps=3", "ranker.epochs=5", "generation.steps=2")  # the data are tested, not the drawing
 SIZES = (*(text for text in SMALL if not text.startswith("dataset=")), *FEWER_STEPS, "dataset.image_size=64")
 SPLITS = "dataset.splits=[0.5,0.25,0.25]"
 MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {

@@ -6,8 +6,8 @@ Departures from GILL (Koh et al. 2023, CC3M, 20,000 steps of 200):
 2. Two phases: `img_steps` steps train vectors and mapper together through the frozen language model, then the vectors are fixed, the
    states are computed once, and `mapper_steps` cheap steps train the mapper alone.
 3. The learning rate warms up and then falls along a cosine to zero over both phases, instead of a step every five epochs.
-4. `pointing_steps` more steps teach the calibrator's attention where to point, on rehearsals only (`pointing.py`).
-5. `prompt: rehearsal` takes leave-one-out cases of training users, whose p_g has the form of the real ones (`rehearsal.py`); `detailed` puts
+4. `attention_steps` more steps teach the calibrator's attention where to point, on leave-one-out cases only (`attention_pretraining.py`).
+5. `prompt: leave_one_out` takes leave-one-out cases of training users, whose p_g has the form of the real ones (`leave_one_out.py`); `detailed` puts
    the caption itself into p_g; `caption` is GILL's.
 """
 
@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.conditioning.conditioner import PromptFormat
 from pipeline.conditioning.img_tokens import init_img_vectors, rescale_rows
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_loss, take_prefix
 from pipeline.conditioning.states import compute_prompt_states, run_prompts
 from pipeline.cost import Clock
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.prompts import PromptStyle, build_detailed_prompt, flatten_text
-from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.params import hash_params
-from pipeline.runtime import make_generator, progress
+from pipeline.randomness import make_generator
+from pipeline.runtime import progress
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -43,8 +44,8 @@ class MapperConfig:
     """Params `mapper`."""
 
     prompt_style: PromptStyle
-    prompt: Literal["rehearsal", "detailed", "caption"]
-    rehearsal_k: int
+    prompt: Literal["leave_one_out", "detailed", "caption"]
+    leave_one_out_k: int
     max_text_tokens: int
     num_img_tokens: int
     d_model: int
@@ -54,7 +55,7 @@ class MapperConfig:
     img_steps: int
     img_batch_size: int
     mapper_steps: int
-    pointing_steps: int
+    attention_steps: int
     batch_size: int
     states_batch_size: int
     learning_rate: float
@@ -67,7 +68,7 @@ class MapperConfig:
 
     def __post_init__(self) -> None:
         sizes = (
-            "rehearsal_k",
+            "leave_one_out_k",
             "max_text_tokens",
             "num_img_tokens",
             "img_batch_size",
@@ -79,7 +80,7 @@ class MapperConfig:
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("img_steps", "mapper_steps", "pointing_steps", "warmup_steps", "weight_decay"):
+        for name in ("img_steps", "mapper_steps", "attention_steps", "warmup_steps", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
         if self.learning_rate <= 0 or self.clip_norm <= 0:
@@ -176,7 +177,7 @@ def fit_mapper(
     checkpoint_every: int,
 ) -> MapperState:
     """Run both phases, or go on after a kill; the same inputs give the same weights either way."""
-    fingerprint = hash_params(config, captions.prompts, llm.revision, str(llm.dtype), diffusion_revision, seed)
+    fingerprint = compute_fingerprint(config, captions.prompts, llm.revision, str(llm.dtype), diffusion_revision, seed)
     state = build_state(captions, config, llm=llm, device=device, seed=seed)
     state.restore(fingerprint)
     shown = progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step)

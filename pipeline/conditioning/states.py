@@ -11,9 +11,9 @@ import torch
 
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, PromptFormat
 from pipeline.keywords.prompts import wrap_detailed_prompt
-from pipeline.ledger import Row, map_rows, open_ledger
+from pipeline.ledger import open_ledger
 from pipeline.models.llm import LazyLanguageModel, PromptStates
-from pipeline.params import hash_params
+from pipeline.rows import Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -63,9 +63,9 @@ def compute_prompt_states(
             for text_TD, mask_T, img_LD in zip(states.text_BTD, states.mask_BT, states.img_BLD, strict=True)
         ]
 
-    fingerprint = hash_params(llm.revision, str(llm.dtype), prompt_format, img_vectors_LD.numpy().tobytes(), batch_size)
+    decides = (llm.revision, str(llm.dtype), prompt_format, img_vectors_LD.numpy().tobytes(), batch_size)
     rows = [Row(prompt, prompt, prompt) for prompt in sorted(set(prompts))]
-    with open_ledger(LEDGER, fingerprint, COLUMNS) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[run_prompts], inputs=decides) as ledger:
         values = map_rows(ledger, rows, compute, batch_size=batch_size, label=LEDGER).values
     shape = (prompt_format.max_text_tokens, img_vectors_LD.shape[1])
     return stack_states([values[prompt] for prompt in prompts], llm.dtype, shape=shape)

@@ -1,16 +1,13 @@
-"""The three tables that every data set becomes (items, interactions, cases), and the list of adapters that make them."""
+"""The three tables that every data set becomes: items, interactions, cases."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from pipeline.params import read_section
 
 SPLITS = ("train", "val", "test")
 
@@ -46,26 +43,6 @@ class Dataset:
     facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
     missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
     max_missing_fraction: float = 1.0  # share of the named items; more is an error
-
-
-def build_dataset(params: Path, extra: Path, *, seed: int) -> Dataset:
-    """Build the data set that the params' `dataset.name` asks for; `extra` is a folder of further item images."""
-    name = read_section(params, "dataset.name")
-    adapters = list_adapters()
-    if name not in adapters:
-        raise ValueError(f"{params}: dataset.name is {name!r}, but it must be one of: {', '.join(sorted(adapters))}.")
-    try:
-        return adapters[name](params, extra, seed)
-    except OSError as error:
-        raise ValueError(f"{error.filename} cannot be read ({error.strerror}).") from error
-
-
-def list_adapters() -> dict[str, Callable[[Path, Path, int], Dataset]]:
-    """Return the adapters by data set name; a new data set is one module and one line here."""
-    from pipeline.data import folder, ml_latest, pigeon, pog, ser30k, stylemoji
-
-    modules = {"folder": folder, "ml_latest": ml_latest, "pigeon": pigeon, "pog": pog, "ser30k": ser30k, "stylemoji": stylemoji}
-    return {name: module.build_from_params for name, module in modules.items()}
 
 
 def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:

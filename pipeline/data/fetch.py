@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.artifacts import write_bytes, write_csv
+from pipeline.artifacts import write_csv
 from pipeline.data.images import MAX_BYTES, ImageError, decode_image
+from pipeline.files import write_bytes
 from pipeline.params import read_section
 from pipeline.runtime import progress
 

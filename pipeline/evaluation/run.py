@@ -12,30 +12,24 @@ import pyarrow as pa
 import torch
 
 from pipeline.artifacts import build_table, get_matrix
-from pipeline.evaluation import features, scoring
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Task, identify_task
 from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_tasks
-from pipeline.ledger import MapResult, Row, map_rows, open_ledger
-from pipeline.metrics import image, ranking
+from pipeline.ledger import open_ledger
 from pipeline.metrics.definitions import Metric, define_metrics
-from pipeline.models import backbone, judge, perceptual
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.judge import load_judge
 from pipeline.models.perceptual import load_perceptual
-from pipeline.params import build_config, hash_params, read_section
-from pipeline.ranker import graph, micro
-from pipeline.ranker import scoring as ranker_scoring
+from pipeline.params import build_config, read_section
 from pipeline.ranker.scoring import load_ranker
+from pipeline.rows import MapResult, Row, map_rows
 from pipeline.schemas import SCORES
 
 STAGE = "evaluation"
 CHECK = "check_visual"  # the second ranker's image feature
 ROLES = ("metric_clip", "clip", "visual", "check_visual", "perceptual", "judge")
-# a change makes finished rows invalid
-SOURCES = (features, scoring, image, ranking, judge, perceptual, backbone, graph, micro, ranker_scoring)
 WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 
@@ -108,11 +102,10 @@ def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
     return dict(zip(embeddings["item_id"].to_pylist(), vectors, strict=True))
 
 
-def build_fingerprint(config: EvaluationConfig, names: ModelNames, rankers: RankerPaths, *, seed: int) -> str:
-    """Hash what every score depends on: the comparing params, the models, the rankers' files, the code, the seed of the negatives."""
+def list_inputs(config: EvaluationConfig, names: ModelNames, rankers: RankerPaths, *, seed: int) -> object:
+    """Return what every score depends on: the comparing params, the models, the rankers' files, the seed of the negatives."""
     knobs = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_EFFECT}
-    sources = [Path(str(module.__file__)).read_bytes() for module in SOURCES]
-    return hash_params(knobs, names.list_revisions(), names.dtype, rankers.list_digests(), sources, seed)
+    return knobs, names.list_revisions(), names.dtype, rankers.list_digests(), seed
 
 
 def score_all(
@@ -122,7 +115,7 @@ def score_all(
     config: EvaluationConfig,
     *,
     known_images: dict[str, torch.Tensor] | None,
-    fingerprint: str,
+    inputs: object,
     seed: int,
 ) -> MapResult:
     """Score every task that the ledger lacks."""
@@ -140,7 +133,7 @@ def score_all(
     def compute(batch: list[Row]) -> list[Any]:
         return score_tasks([row.payload for row in batch], store, models, seed=seed)
 
-    with open_ledger(STAGE, fingerprint, columns) as ledger:
+    with open_ledger(STAGE, columns, code=[score_tasks], inputs=inputs) as ledger:
         return map_rows(ledger, rows, compute, batch_size=config.batch_size, label=STAGE)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.generation import copies, global_preference, keyword_prompt, pmg, ragar, sd, ti
-from pipeline.generation.studio import Method, Studio
+from pipeline.generation.context import GenerationContext, Method
 
-METHODS: dict[str, Callable[[Studio], Method]] = {
+METHODS: dict[str, Callable[[GenerationContext], Method]] = {
     "original": copies.build_original,  # the reference as it is: the floor of every table
     "truth": copies.build_truth,  # what the user really wanted to see: the ceiling
     "sd": sd.build_method,
@@ -20,8 +20,8 @@ METHODS: dict[str, Callable[[Studio], Method]] = {
 }
 
 
-def build_method(name: str, studio: Studio) -> Method:
+def build_method(name: str, context: GenerationContext) -> Method:
     """Build the method `name`; ValueError names the choices."""
     if name not in METHODS:
         raise ValueError(f"method is {name!r}, but it must be one of: {', '.join(METHODS)}.")
-    return METHODS[name](studio)
+    return METHODS[name](context)

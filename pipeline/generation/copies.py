@@ -12,15 +12,15 @@ import numpy as np
 
 from pipeline.data.cases import Case
 from pipeline.data.images import ImageError, decode_image
-from pipeline.generation.studio import Drawing, Method, Studio
-from pipeline.ledger import Rejection
+from pipeline.generation.context import Drawing, GenerationContext, Method
+from pipeline.rows import Rejection
 
 
 @dataclass
 class CopyMethod:
     """Copy the image of `choose_item(case)`."""
 
-    studio: Studio
+    context: GenerationContext
     choose_item: Callable[[Case], str | None]
 
     identity: object = "copy"
@@ -30,7 +30,7 @@ class CopyMethod:
         item_id = self.choose_item(case)
         if item_id is None:
             return Rejection("The data set knows no truth for this case.")
-        digest = self.studio.read_item(item_id, "image_sha256")
+        digest = self.context.read_item(item_id, "image_sha256")
         return Rejection(f"The item {item_id} is not among the items.") if digest is None else {"image_sha256": digest}
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
@@ -40,16 +40,16 @@ class CopyMethod:
     def _copy(self, item_id: str | None) -> Drawing:
         assert item_id is not None, "describe rejects such cases"
         try:
-            return np.asarray(decode_image(self.studio.read_image(item_id)))
+            return np.asarray(decode_image(self.context.read_image(item_id)))
         except ImageError as error:
             return Rejection(f"The image of {item_id} cannot be used: {error}")
 
 
-def build_original(studio: Studio) -> Method:
+def build_original(context: GenerationContext) -> Method:
     """Build the method `original`."""
-    return CopyMethod(studio, lambda case: case.reference_id)
+    return CopyMethod(context, lambda case: case.reference_id)
 
 
-def build_truth(studio: Studio) -> Method:
+def build_truth(context: GenerationContext) -> Method:
     """Build the method `truth`."""
-    return CopyMethod(studio, lambda case: case.truth_id)
+    return CopyMethod(context, lambda case: case.truth_id)

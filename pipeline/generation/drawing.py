@@ -13,24 +13,22 @@ from pipeline import cost
 from pipeline.cost import measure_rows
 from pipeline.data.cases import Case
 from pipeline.data.images import encode_png
-from pipeline.generation.studio import Drawing, Method, Noted
-from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
-from pipeline.params import hash_params
+from pipeline.generation.context import AnnotatedImage, Drawing, Method
+from pipeline.ledger import open_ledger
+from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     import torch
 
 FACTS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
 COLUMNS = pa.schema([pa.field("image", pa.binary()), pa.field("facts", FACTS), *cost.COLUMNS])
-VERSION = 1  # raise it when the same description would give another image
 
 
 def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: int, device: torch.device) -> MapResult:
     """Draw every case that the ledger lacks; a value holds PNG bytes under `image`, the method's own figures under `facts`, and the cost."""
     rows = [Row(key=case.case_id, inputs=describe_row(method, case), payload=case) for case in cases]
-    fingerprint = hash_params("generation", VERSION, COLUMNS.names, name, method.identity)
     compute = measure_rows(lambda batch: compute_rows(method, batch), device)
-    with open_ledger(f"generation@{name}", fingerprint, COLUMNS) as ledger:
+    with open_ledger(f"generation@{name}", COLUMNS, code=[compute_rows, method], inputs=(name, method.identity)) as ledger:
         return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}")
 
 
@@ -59,7 +57,7 @@ def encode_drawing(drawing: Drawing) -> dict[str, Any] | Rejection:
     """Return the image as PNG bytes and the figures about it, or the reason why there is none."""
     if isinstance(drawing, Rejection):
         return drawing
-    image, facts = (drawing.image, drawing.facts) if isinstance(drawing, Noted) else (drawing, {})
+    image, facts = (drawing.image, drawing.facts) if isinstance(drawing, AnnotatedImage) else (drawing, {})
     return {"image": encode_png(Image.fromarray(image)), "facts": [{"name": name, "value": value} for name, value in facts.items()]}
 
 

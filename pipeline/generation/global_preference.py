@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.generation.studio import Method, Studio
+from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.texts import TextMethod
 
 
-def build_method(studio: Studio) -> Method:
+def build_method(context: GenerationContext) -> Method:
     """Build the method."""
-    return TextMethod(studio, lambda case: case.global_prompt, "The global prompt is empty.")
+    return TextMethod(context, lambda case: case.global_prompt, "The global prompt is empty.")

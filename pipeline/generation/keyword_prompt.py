@@ -6,17 +6,17 @@ calibrator or language model states, so they show what the words alone are worth
 
 from __future__ import annotations
 
-from pipeline.generation.studio import Method, Studio
+from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.texts import TextMethod
 
 EMPTY = "The keyword prompt is empty."
 
 
-def build_keywords(studio: Studio) -> Method:
+def build_keywords(context: GenerationContext) -> Method:
     """Build the method `keywords`."""
-    return TextMethod(studio, lambda case: case.keyword_prompt, EMPTY, studio.baselines.negative_prompt)
+    return TextMethod(context, lambda case: case.keyword_prompt, EMPTY, context.baselines.negative_prompt)
 
 
-def build_retrieved(studio: Studio) -> Method:
+def build_retrieved(context: GenerationContext) -> Method:
     """Build the method `retrieved`."""
-    return TextMethod(studio, lambda case: case.retrieved_prompt, EMPTY, studio.baselines.negative_prompt)
+    return TextMethod(context, lambda case: case.retrieved_prompt, EMPTY, context.baselines.negative_prompt)

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.data.cases import Case
-from pipeline.generation.studio import Drawing, Method, Studio
-from pipeline.ledger import Rejection
+from pipeline.generation.context import Drawing, GenerationContext, Method
+from pipeline.rows import Rejection
 
 
 @dataclass
 class RagarMethod:
     """Compute P^gen with the trained mapper and calibrator from cached language model states, and draw it."""
 
-    studio: Studio
+    context: GenerationContext
 
     @property
     def identity(self) -> object:
         """The diffusion model, the language model and the trained conditioner."""
         names = ("language_model", "conditioner")
-        return {**self.studio.describe_drawing(), **{name: self.studio.revisions[name] for name in names}}
+        return {**self.context.describe_drawing(), **{name: self.context.revisions[name] for name in names}}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on both prompts and, through the noise, on the case."""
@@ -31,10 +31,10 @@ class RagarMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Compute P^gen and draw."""
         with torch.inference_mode():
-            prompt_BTD = self.studio.conditioner(self.studio.select_inputs(cases)).prompt_BTD
-        return list(self.studio.draw_prompts(prompt_BTD, cases))
+            prompt_BTD = self.context.conditioner(self.context.select_inputs(cases)).prompt_BTD
+        return list(self.context.draw_prompts(prompt_BTD, cases))
 
 
-def build_method(studio: Studio) -> Method:
+def build_method(context: GenerationContext) -> Method:
     """Build the method."""
-    return RagarMethod(studio)
+    return RagarMethod(context)

@@ -9,16 +9,16 @@ Its variants, which say more in the same prompt, are the methods `keywords` and 
 | `retrieved` | text, then w' of the retrieved items | `hammer, neon, sticker` |
 
 All three are guided away from `sd.negative_prompt`, and drawn with the adapters of the stage `sd` where `sd.lora_rank` is not 0.
-Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; see `pipeline/tuning/fit.py`.
+Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; see `pipeline/baselines/sd/fit.py`.
 """
 
 from __future__ import annotations
 
-from pipeline.generation.studio import Method, Studio
+from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.texts import TextMethod
 
 
-def build_method(studio: Studio) -> Method:
+def build_method(context: GenerationContext) -> Method:
     """Build the method."""
     reason = "The reference has neither a text nor a caption."
-    return TextMethod(studio, lambda case: studio.read_text(case.reference_id), reason, studio.baselines.negative_prompt)
+    return TextMethod(context, lambda case: context.read_text(case.reference_id), reason, context.baselines.negative_prompt)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.cases import Case
-from pipeline.generation.studio import Drawing, Studio
-from pipeline.ledger import Rejection
+from pipeline.generation.context import Drawing, GenerationContext
+from pipeline.rows import Rejection
 
 
 @dataclass
 class TextMethod:
     """Encode `write_prompt(case)` with the diffusion model's text encoder and draw it."""
 
-    studio: Studio
+    context: GenerationContext
     write_prompt: Callable[[Case], str]
     reason: str  # why a case with an empty prompt is rejected
     negative_prompt: str = ""
@@ -22,7 +22,7 @@ class TextMethod:
     @property
     def identity(self) -> object:
         """The diffusion model, the sampler and what guidance leads away from."""
-        return {**self.studio.describe_drawing(), "negative_prompt": self.negative_prompt}
+        return {**self.context.describe_drawing(), "negative_prompt": self.negative_prompt}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on its prompt and, through the noise, on the case."""
@@ -31,5 +31,5 @@ class TextMethod:
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Encode and draw."""
-        states_BTD, _ = self.studio.diffusion.encode_prompts([self.write_prompt(case) for case in cases])
-        return list(self.studio.draw_prompts(states_BTD, cases, negative_prompt=self.negative_prompt))
+        states_BTD, _ = self.context.diffusion.encode_prompts([self.write_prompt(case) for case in cases])
+        return list(self.context.draw_prompts(states_BTD, cases, negative_prompt=self.negative_prompt))

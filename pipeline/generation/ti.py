@@ -12,25 +12,25 @@ import numpy as np
 import torch
 
 from pipeline.data.cases import Case
-from pipeline.generation.studio import Drawing, Method, Studio
-from pipeline.ledger import Rejection
+from pipeline.generation.context import Drawing, GenerationContext, Method
+from pipeline.rows import Rejection
 
 
 @dataclass
 class TextualInversionMethod:
     """Encode the prompt with the user's learned vectors spliced in, and draw it."""
 
-    studio: Studio
+    context: GenerationContext
 
     @property
     def identity(self) -> object:
         """The diffusion model, the sampler, the template and what guidance leads away from."""
-        baselines = self.studio.baselines
-        return {**self.studio.describe_drawing(), "template": baselines.template, "negative_prompt": baselines.negative_prompt}
+        baselines = self.context.baselines
+        return {**self.context.describe_drawing(), "template": baselines.template, "negative_prompt": baselines.negative_prompt}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on the reference's text, the user's vectors and, through the noise, on the case."""
-        text, vectors_VE = self.studio.read_text(case.reference_id), self.studio.baselines.vectors.get(case.user_id)
+        text, vectors_VE = self.context.read_text(case.reference_id), self.context.baselines.vectors.get(case.user_id)
         if not text:
             return Rejection("The reference has neither a text nor a caption.")
         if vectors_VE is None:
@@ -41,15 +41,15 @@ class TextualInversionMethod:
         """Encode and draw."""
         from pipeline.models.pseudo_words import PseudoWordEncoder
 
-        baselines = self.studio.baselines
+        baselines = self.context.baselines
         vectors_BVE = torch.from_numpy(np.stack([baselines.vectors[case.user_id] for case in cases]))
-        encoder = PseudoWordEncoder(self.studio.diffusion, num_vectors=vectors_BVE.shape[1])
-        prompts = [encoder.write_prompt(baselines.template, self.studio.read_text(case.reference_id)) for case in cases]
+        encoder = PseudoWordEncoder(self.context.diffusion, num_vectors=vectors_BVE.shape[1])
+        prompts = [encoder.write_prompt(baselines.template, self.context.read_text(case.reference_id)) for case in cases]
         with torch.inference_mode():
             prompt_BKD = encoder.encode(prompts, vectors_BVE)
-        return list(self.studio.draw_prompts(prompt_BKD, cases, negative_prompt=baselines.negative_prompt))
+        return list(self.context.draw_prompts(prompt_BKD, cases, negative_prompt=baselines.negative_prompt))
 
 
-def build_method(studio: Studio) -> Method:
+def build_method(context: GenerationContext) -> Method:
     """Build the method."""
-    return TextualInversionMethod(studio)
+    return TextualInversionMethod(context)

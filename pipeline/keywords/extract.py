@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.keywords.parse import parse_keywords
-from pipeline.keywords.prompts import PromptStyle, build_examples, build_keyword_prompt, wrap_keyword_prompt
-from pipeline.ledger import MapResult, Rejection, Row, map_rows, open_ledger
+from pipeline.keywords.prompts import PromptStyle, build_keyword_prompt, wrap_keyword_prompt
+from pipeline.ledger import open_ledger
 from pipeline.models.decoding import DecodeRules
-from pipeline.params import hash_params
+from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.llm import LanguageModel, LazyLanguageModel
@@ -45,13 +45,12 @@ class KeywordsConfig:
 
 def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:
     """Name every item's keywords; the model is loaded only if there is work left."""
-    identity = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size)
-    fingerprint = hash_params(*identity, build_examples(), llm.revision, str(llm.dtype))
+    decides = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size, llm.revision, str(llm.dtype))
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
         return name_batch(llm.load(), [row.payload for row in batch], config)
 
-    with open_ledger("keywords", fingerprint, COLUMNS) as ledger:
+    with open_ledger("keywords", COLUMNS, code=[name_batch], inputs=decides) as ledger:
         return map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
-from pipeline.ledger import Rejection
+from pipeline.rows import Rejection
 
 Source = Literal["all", "retrieved", "weighted"]
 

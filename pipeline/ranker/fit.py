@@ -22,16 +22,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.metrics.ranking import Ideal, compute_ndcg, compute_ranks, compute_recall
-from pipeline.params import hash_params
+from pipeline.randomness import make_generator
 from pipeline.ranker import graph, interactions, losses, micro
 from pipeline.ranker.graph import split_rows
 from pipeline.ranker.interactions import Negatives, PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
 from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
 from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro, MicroConfig
 from pipeline.ranker.scoring import RankerScorer, build_candidate_mask
-from pipeline.runtime import make_generator, progress
+from pipeline.runtime import progress
 
 STAGE = "ranker"
 LOSSES = ("bpr", "regularisation", "contrastive_image", "contrastive_text")
@@ -118,12 +119,12 @@ def read_data(
     )
 
 
-def compute_fingerprint(data: RankerData, config: RankerConfig, *, seed: int) -> str:
+def identify_training(data: RankerData, config: RankerConfig, *, seed: int) -> str:
     """Identify a training by everything that decides its result, the code of model and training included."""
     sources = [Path(module).read_bytes() for module in (graph.__file__, interactions.__file__, losses.__file__, micro.__file__, __file__)]
     arrays = [data.train_P2, data.validation_P2, data.features["image"], data.features["text"]]
     contents = [array.numpy().tobytes() for array in arrays]
-    return hash_params(config, seed, data.user_ids, data.item_ids, sources, contents)
+    return compute_fingerprint(config, seed, data.user_ids, data.item_ids, sources, contents)
 
 
 def train_ranker(

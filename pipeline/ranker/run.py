@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 
 from pipeline.artifacts import write_csv, write_json
-from pipeline.ledger import Summary, open_ledger
-from pipeline.ranker.fit import CURVE_COLUMNS, RankerConfig, compute_fingerprint, measure_ranker, train_ranker
+from pipeline.ranker.fit import CURVE_COLUMNS, RankerConfig, identify_training, measure_ranker, train_ranker
 from pipeline.ranker.interactions import RankerData
 from pipeline.ranker.scoring import load_ranker, save_ranker
+from pipeline.rows import Summary
+from pipeline.work import open_work
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def run_ranker(
     data: RankerData, config: RankerConfig, out: Path, *, stage: str, image_feature: str, seed: int, device: torch.device, checkpoint_every: int
 ) -> str:
     """Train (or go on), write ranker.safetensors, metrics.json and curves.csv, and return the outcome in one line."""
-    fingerprint = compute_fingerprint(data, config, seed=seed)
-    with open_ledger(stage, fingerprint, pa.schema([])):
+    fingerprint = identify_training(data, config, seed=seed)
+    with open_work(stage, code=[train_ranker], inputs=fingerprint):
         trained = train_ranker(data, config, seed=seed, device=device, fingerprint=fingerprint, checkpoint_every=checkpoint_every, stage=stage)
     path = out / "ranker.safetensors"
     save_ranker(path, trained.model, data.features, user_ids=data.user_ids, item_ids=data.item_ids, image_feature=image_feature)

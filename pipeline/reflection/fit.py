@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.cost import Clock
-from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.randomness import make_generator
 from pipeline.reflection.config import ReflectionConfig, Trainable
 from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients, validate
-from pipeline.runtime import make_generator, progress
+from pipeline.runtime import progress
 
 STAGE = "reflection"
 CURVE_COLUMNS = (

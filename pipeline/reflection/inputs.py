@@ -20,16 +20,15 @@ from torch import Tensor
 from pipeline.artifacts import get_matrix
 from pipeline.conditioning.conditioner import ConditionInputs
 from pipeline.data.cases import Case
-from pipeline.ledger import Row, map_rows, open_ledger
-from pipeline.params import hash_params
+from pipeline.ledger import open_ledger
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.policy import draw_images, encode_drawings
 from pipeline.reflection.reward import compute_z_scores
 from pipeline.reflection.step import CaseBatch, ReflectionTools, score_features
 from pipeline.retrieval.history import build_retrieval_preferences
+from pipeline.rows import Row, map_rows
 
 GLOBAL_COLUMNS = pa.schema([pa.field("score", pa.float64())])
-VERSION = 1  # raise it when the same inputs would give another score
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ def keep_usable(cases: Sequence[Case], tables: ReflectionTables, tools: Reflecti
 def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config: ReflectionConfig, *, seed: int, identity: dict[str, str]) -> Tensor:
     """Score the image of E^g alone for every case -> raw scores (B,), from the ledger where they are known."""
     sampler = (config.reward_steps, config.reward_guidance, config.reward_scheduler, config.draw_batch)
-    fingerprint = hash_params("reflection-global", VERSION, identity, sampler, seed)
     rows = [
         Row(case.case_id, {"case_id": case.case_id, "user": case.user_id, "reference": case.reference_id, "prompt": case.global_prompt}, case)
         for case in cases
@@ -75,7 +73,7 @@ def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config:
         score_B1 = score_features(encode_drawings(tools.encoder, images), users, references, tools.ranker)
         return [{"score": score} for score in score_B1[:, 0].tolist()]
 
-    with open_ledger("reflection-global", fingerprint, GLOBAL_COLUMNS) as ledger:
+    with open_ledger("reflection-global", GLOBAL_COLUMNS, code=[compute_global_scores], inputs=(identity, sampler, seed)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.draw_batch, label="reflection: global images")
     return torch.tensor([result.values[case.case_id]["score"] for case in cases])
 

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.randomness import make_generator
 from pipeline.reflection.losses import check_shape
-from pipeline.runtime import make_generator
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.data.cases import Case
-from pipeline.ledger import open_ledger
-from pipeline.params import hash_params
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.fit import STAGE, FitState, choose_indices, fit_reflection, list_batches, summarise_fit
 from pipeline.reflection.inputs import ReflectionTables, build_batch, check_spaces, keep_usable
 from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import ReflectionTools
+from pipeline.work import open_work
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def run_reflection(
     gathered = build_batch(everyone, inputs, tables, tools, config, seed=seed, identity=identity)
     check_spaces(gathered, tools, config)
     num_train = len(cases.train)
-    fingerprint = hash_params(STAGE, config, seed, identity, data_hash)
-    with open_ledger(STAGE, fingerprint, pa.schema([])):
+    fingerprint = compute_fingerprint(STAGE, config, seed, identity, data_hash)
+    with open_work(STAGE, code=[fit_reflection], inputs=fingerprint):
         state = fit_reflection(
             conditioner,
             gathered.select(list(range(num_train))),

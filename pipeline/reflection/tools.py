@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.references import parse_dtype, read_reference
-from pipeline.params import hash_params, read_section
+from pipeline.params import read_section
 from pipeline.ranker.scoring import load_ranker
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.step import ReflectionTools
@@ -34,4 +35,4 @@ def load_tools(params: Path, ranker_path: Path, config: ReflectionConfig, device
         project=clip.project_text_states,
     )
     revisions = {name: compute_model_revision(reference) for name, reference in references.items()}
-    return tools, {**revisions, "dtype": str(dtype_name), "ranker": hash_params(ranker_path.read_bytes())}
+    return tools, {**revisions, "dtype": str(dtype_name), "ranker": compute_fingerprint(ranker_path.read_bytes())}

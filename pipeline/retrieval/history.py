@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import get_matrix
+from pipeline.randomness import make_generator
 from pipeline.retrieval.index import search_top_k
-from pipeline.runtime import make_generator
 
 Strategy = Literal["ret", "exp-ret", "random"]
 Normalisation = Literal["minmax", "raw", "sum"]

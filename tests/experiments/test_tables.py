@@ -12,7 +12,8 @@ from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, Group
 from experiments.plots import draw_experiment
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, RunResult, compare, read_result
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
-from pipeline.artifacts import write_bytes, write_csv, write_json, write_table
+from pipeline.artifacts import write_csv, write_json, write_table
+from pipeline.files import write_bytes
 from pipeline.metrics.definitions import define_metrics
 from pipeline.schemas import SCORES
 from tests.experiments.made import good, make_evidence, make_result

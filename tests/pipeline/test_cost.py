@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.cost import Clock, describe_training, measure_rows, summarise_rows
-from pipeline.ledger import Rejection, Row
+from pipeline.rows import Rejection, Row
 
 CPU = torch.device("cpu")
 

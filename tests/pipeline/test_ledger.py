@@ -11,19 +11,11 @@ import pytest
 import torch
 
 from pipeline.artifacts import read_table
-from pipeline.ledger import (
-    Rejection,
-    Row,
-    flatten_optimizer,
-    load_checkpoint,
-    map_rows,
-    open_ledger,
-    restore_optimizer,
-    save_checkpoint,
-    work_dir,
-    write_rejected,
-)
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.ledger import open_ledger
+from pipeline.rows import Rejection, Row, map_rows, write_rejected
 from pipeline.schemas import REJECTED
+from pipeline.work import work_dir
 
 COLUMNS = pa.schema([("square", pa.float32())])
 REPO = Path(__file__).resolve().parents[2]
@@ -38,7 +30,7 @@ def square(rows: list[Row]) -> list[dict | Rejection]:
 
 
 def run(rows: list[Row], compute=square, batch_size: int = 4):
-    with open_ledger("toy", "f" * 40, COLUMNS) as ledger:
+    with open_ledger("toy", COLUMNS, code=[make_rows], inputs="f") as ledger:
         return map_rows(ledger, rows, compute, batch_size=batch_size, label="toy")
 
 
@@ -92,7 +84,8 @@ import pyarrow as pa
 sys.path.insert(0, {str(REPO)!r})
 from tests.pipeline.test_ledger import COLUMNS, make_rows, square
 import pipeline.artifacts as artifacts
-from pipeline.ledger import map_rows, open_ledger
+from pipeline.rows import map_rows
+from pipeline.ledger import open_ledger
 real, count = os.replace, [0]
 def replace(a, b):
     count[0] += 1
@@ -100,7 +93,7 @@ def replace(a, b):
         os.kill(os.getpid(), signal.SIGKILL)
     real(a, b)
 os.replace = replace
-with open_ledger("toy", "f" * 40, COLUMNS) as ledger:
+with open_ledger("toy", COLUMNS, code=[make_rows], inputs="f") as ledger:
     map_rows(ledger, make_rows(30), square, batch_size=4, label="toy")
 """
     process = subprocess.run([sys.executable, "-c", script], env={**os.environ, "DVC_ROOT": str(tmp_path)}, cwd=REPO, check=False)
@@ -125,7 +118,11 @@ def test_a_damaged_part_is_noticed_and_computed_again(capsys: pytest.CaptureFixt
 
 
 def test_two_runs_cannot_share_a_ledger() -> None:
-    with open_ledger("toy", "f" * 40, COLUMNS), pytest.raises(ValueError, match="in use by another run"), open_ledger("toy", "f" * 40, COLUMNS):
+    with (
+        open_ledger("toy", COLUMNS, code=[make_rows], inputs="f"),
+        pytest.raises(ValueError, match="in use by another run"),
+        open_ledger("toy", COLUMNS, code=[make_rows], inputs="f"),
+    ):
         pass
 
 

@@ -28,7 +28,7 @@ PRINTED = {
     "preference.global_from": "all",  # eq. 6
     "preference.reference_in_prompt": "none",  # eq. 6 to 9
     "mapper.prompt": "caption",  # GILL
-    "mapper.pointing_steps": 0,  # none is mentioned
+    "mapper.attention_steps": 0,  # none is mentioned
     "ranker.image_text_weight": 0.0,  # MICRO
     "calibrator.attention": "literal",  # eq. 9
     "calibrator.fusion": "concat",  # eq. 9

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from pipeline.compose import compose_params
-from pipeline.params import hash_params, load_params, load_seed
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.params import load_params, load_seed
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,6 @@ def test_composing_refuses_an_unknown_top_level_key_and_leaves_the_params_as_the
 
 
 def test_equal_values_have_equal_hashes_and_different_ones_do_not() -> None:
-    assert hash_params({"b": 1, "a": b"x"}) == hash_params({"a": b"x", "b": 1})
-    assert hash_params({"a": b"x"}) != hash_params({"a": b"y"})
-    assert hash_params("ab", "c") != hash_params("a", "bc")
+    assert compute_fingerprint({"b": 1, "a": b"x"}) == compute_fingerprint({"a": b"x", "b": 1})
+    assert compute_fingerprint({"a": b"x"}) != compute_fingerprint({"a": b"y"})
+    assert compute_fingerprint("ab", "c") != compute_fingerprint("a", "bc")

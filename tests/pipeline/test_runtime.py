@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from pipeline.ledger import Summary
-from pipeline.runtime import RuntimeConfig, format_progress, make_generator, print_summary, progress, resolve_device
+from pipeline.randomness import make_generator
+from pipeline.rows import Summary
+from pipeline.runtime import RuntimeConfig, format_progress, print_summary, progress, resolve_device
 
 
 def test_a_rows_randomness_depends_on_its_names_alone() -> None:

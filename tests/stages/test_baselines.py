@@ -12,14 +12,14 @@ import torch
 import yaml
 
 from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
+from pipeline.baselines.pmg import keywords
 from pipeline.generation import METHODS
 from pipeline.models.diffusion import Diffusion
-from pipeline.pmg import keywords
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
 from stages import pmg, sd, ti
 from tests.import_closure import DVC_YAML
-from tests.pipeline.textual_inversion.test_fit import CONFIG as TI
+from tests.pipeline.baselines.ti.test_fit import CONFIG as TI
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
 TEST_CASES = CASE_IDS[6:]
@@ -167,13 +167,13 @@ def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Projec
     project.params["pmg"]["use_soft"] = use_soft
     prepare_pmg(project)
     named = read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES)["case_id"].to_pylist()
-    shutil.move(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
-    project.generate("pmg", tastes="tastes.parquet")
+    shutil.move(project.root / "pmg" / "preferences.parquet", project.root / "pmg_preferences.parquet")
+    project.generate("pmg", pmg_preferences="pmg_preferences.parquet")
     assert read_table(project.root / "pmg" / "generated.parquet", GENERATED)["case_id"].to_pylist() == named
     metrics = read_json(project.root / "pmg" / "metrics.json")
     assert metrics["num_images"] == len(named) > 0
     assert metrics["selection_score"] >= metrics["selection_score_first"]
-    assert "0 computed" in project.generate("pmg", tastes="tastes.parquet")
+    assert "0 computed" in project.generate("pmg", pmg_preferences="pmg_preferences.parquet")
 
 
 @pytest.mark.usefixtures("_talkative")
@@ -181,9 +181,13 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
     project.reflect()
     invert(project)
     prepare_pmg(project)
-    needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}, "ti": {"vectors": "vectors.parquet"}, "pmg": {"tastes": "tastes.parquet"}}
+    needs = {
+        "ragar": {"calibrator": "reflection/calibrator.safetensors"},
+        "ti": {"vectors": "vectors.parquet"},
+        "pmg": {"pmg_preferences": "pmg_preferences.parquet"},
+    }
     shutil.copy(project.root / "ti" / "vectors.parquet", project.root / "vectors.parquet")
-    shutil.copy(project.root / "pmg" / "preferences.parquet", project.root / "tastes.parquet")
+    shutil.copy(project.root / "pmg" / "preferences.parquet", project.root / "pmg_preferences.parquet")
     whole = Diffusion.draw
     calls: list[tuple[list[int], tuple[Any, ...]]] = []
 

@@ -21,7 +21,7 @@ from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
 from stages import generation, reflection
-from tests.pipeline.pmg.test_keywords import CONFIG as PMG
+from tests.pipeline.baselines.pmg.test_keywords import CONFIG as PMG
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 

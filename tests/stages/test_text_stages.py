@@ -120,14 +120,14 @@ def test_preferences_hold_both_prompts_and_an_empty_reference_text_is_rejected(p
     assert rejected == [{"stage": "preference", "row_key": case_id, "reason": empty} for case_id in ("c1", "c2")]
 
 
-def test_the_mapper_rehearses_on_the_training_users_histories(project: Project) -> None:
-    project.params["mapper"] |= {"prompt": "rehearsal", "max_captions": 4}
+def test_the_mapper_leaves_one_out_of_the_training_users_histories(project: Project) -> None:
+    project.params["mapper"] |= {"prompt": "leave_one_out", "max_captions": 4}
     project.run(mapper, "mapper", *TABLES)
     assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # four items of the training user, two held out
 
 
 def test_of_few_captions_at_most_half_are_held_out(project: Project) -> None:
-    project.params["mapper"] |= {"prompt": "rehearsal", "max_captions": 200, "held_out_captions": 64}
+    project.params["mapper"] |= {"prompt": "leave_one_out", "max_captions": 200, "held_out_captions": 64}
     project.run(mapper, "mapper", *TABLES)
     assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # of four
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.adapters.folder import build_folder
 from pipeline.data.dataset import Dataset
-from pipeline.data.folder import build_folder
 from tests.pipeline.data.test_folder import CONFIG as FOLDER
 from tests.pipeline.data.test_paper_sets import BUILD, ML, PIGEON, POG, SER
 from tests.raw_sets import make_folder, make_ml_latest, make_pigeon, make_pog, make_ser30k

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.compose import compose_params
-from pipeline.data.dataset import build_dataset, build_interactions, list_adapters
+from pipeline.data.build import build_dataset, list_adapters
+from pipeline.data.dataset import build_interactions
 from pipeline.params import read_section
 from tests.test_repo_rules import REPO
 

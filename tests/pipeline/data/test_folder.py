@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.data.folder import FolderConfig, build_folder
+from pipeline.data.adapters.folder import FolderConfig, build_folder
 from tests.raw_sets import make_folder, write_csv_rows
 
 CONFIG = FolderConfig(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data import pog
+from pipeline.data.adapters import pog
+from pipeline.data.adapters.ml_latest import MlLatestConfig, build_ml_latest
+from pipeline.data.adapters.pigeon import PigeonConfig, build_pigeon
+from pipeline.data.adapters.pog import PogConfig, UserSample, build_pog
+from pipeline.data.adapters.ser30k import Ser30kConfig, build_ser30k
 from pipeline.data.dataset import Dataset
-from pipeline.data.ml_latest import MlLatestConfig, build_ml_latest
-from pipeline.data.pigeon import PigeonConfig, build_pigeon
-from pipeline.data.pog import PogConfig, UserSample, build_pog
-from pipeline.data.ser30k import Ser30kConfig, build_ser30k
 from tests.raw_sets import make_ml_latest, make_pigeon, make_pog, make_ser30k
 
 COMMON = {"raw": "", "image_size": 32, "image_format": "png", "max_rejected_fraction": 1.0, "paper_users": 10, "paper_items": 50}

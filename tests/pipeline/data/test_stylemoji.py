@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.data.adapters.stylemoji import StyleMojiConfig, build_stylemoji
 from pipeline.data.dataset import Dataset, assign_splits
 from pipeline.data.extra import read_extra_items
 from pipeline.data.openmoji import CONCEPTS_PATH, STYLES, is_held_out
-from pipeline.data.stylemoji import StyleMojiConfig, build_stylemoji
 
 CONFIG = StyleMojiConfig(
     name="stylemoji",

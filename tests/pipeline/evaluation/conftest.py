@@ -148,10 +148,10 @@ def make_models(**changes) -> EvaluationModels:
     return replace(models, **changes)
 
 
-def run(world: World, config: EvaluationConfig = CONFIG, models: EvaluationModels | None = None, fingerprint: str = "f"):
+def run(world: World, config: EvaluationConfig = CONFIG, models: EvaluationModels | None = None, inputs: object = "f"):
     catalogue, tasks, missing = world.build(config)
     models = models or make_models()
-    result = score_all(tasks, catalogue, models, config, known_images=None, fingerprint=fingerprint, seed=0)
+    result = score_all(tasks, catalogue, models, config, known_images=None, inputs=inputs, seed=0)
     return build_scores(tasks, result, METRICS), result, tasks, missing
 
 

@@ -126,7 +126,7 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(world, tmp_pat
                 raise KeyboardInterrupt
             return super().encode_images(images)
 
-    whole, *_ = run(world, fingerprint="undisturbed")
+    whole, *_ = run(world, inputs="undisturbed")
     with pytest.raises(KeyboardInterrupt):
         run(world, models=make_models(clip=DyingClip()))
     resumed, result, *_ = run(world)
@@ -145,9 +145,9 @@ def test_a_new_method_computes_only_its_own_rows(world):
 
 
 def test_the_store_of_feature_maps_stays_within_its_size_and_gives_the_same(world, monkeypatch):
-    expected, *_ = run(world, fingerprint="large")
+    expected, *_ = run(world, inputs="large")
     monkeypatch.setattr(features_module, "STORE_BYTES", 1)
-    scores, *_ = run(world, fingerprint="small")
+    scores, *_ = run(world, inputs="small")
     assert scores.equals(expected)
 
 

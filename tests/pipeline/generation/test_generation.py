@@ -16,16 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.baselines.pmg.config import SelectionConfig
+from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.data.cases import Case, select_cases
 from pipeline.data.images import encode_png
 from pipeline.generation import METHODS, build_method
 from pipeline.generation.config import GenerationConfig
+from pipeline.generation.context import AnnotatedImage, Baselines, GenerationContext, PmgPreference
 from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
-from pipeline.generation.studio import Baselines, Noted, Studio, Taste
-from pipeline.ledger import MapResult
 from pipeline.models.fake import FakeClip, FakeDiffusion
-from pipeline.pmg.config import SelectionConfig
-from pipeline.pmg.selection import compute_balance
+from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 
 
@@ -56,14 +56,14 @@ def make_items(images: list[bytes], texts: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ITEMS.build_schema())
 
 
-def make_studio(cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None) -> Studio:
+def make_context(cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None) -> GenerationContext:
     diffusion = FakeDiffusion()
 
     def refuse(*_: object) -> object:
         raise AssertionError("this method must not load the model")
 
     captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
-    return Studio(
+    return GenerationContext(
         config=GenerationConfig(splits=("test",), steps=4, guidance_scale=2.0, scheduler="dpm", batch_size=3, max_rejected_fraction=0.5),
         seed=7,
         cases=cases,
@@ -78,8 +78,8 @@ def make_studio(cases: list[Case], *, images: list[bytes] | None = None, texts: 
     )
 
 
-def draw(name: str, studio: Studio, *, batch_size: int = 3, stored_as: str = "") -> MapResult:
-    result = draw_cases(build_method(name, studio), stored_as or name, studio.cases, batch_size=batch_size, device=torch.device("cpu"))
+def draw(name: str, context: GenerationContext, *, batch_size: int = 3, stored_as: str = "") -> MapResult:
+    result = draw_cases(build_method(name, context), stored_as or name, context.cases, batch_size=batch_size, device=torch.device("cpu"))
     for value in result.values.values():
         assert value.pop("seconds") >= 0
         assert value.pop("peak_memory_mb") > 0
@@ -91,45 +91,45 @@ def read_pixels(data: bytes) -> np.ndarray:
 
 
 def test_original_and_truth_copy_the_items_pixels_without_any_model() -> None:
-    studio = make_studio([make_case(i) for i in range(5)])
-    studio.load_diffusion = lambda: pytest.fail("copying needs no diffusion model")
-    originals, truths = draw("original", studio), draw("truth", studio)
+    context = make_context([make_case(i) for i in range(5)])
+    context.load_diffusion = lambda: pytest.fail("copying needs no diffusion model")
+    originals, truths = draw("original", context), draw("truth", context)
     assert (read_pixels(originals.values["case02"]["image"]) == read_pixels(make_png(120))).all()
     assert {value["image"] for value in truths.values.values()} == {make_png(0)}
 
 
 def test_copies_of_the_same_item_are_computed_once() -> None:
-    result = draw("original", make_studio([make_case(i) for i in range(8)]))
+    result = draw("original", make_context([make_case(i) for i in range(8)]))
     assert (result.summary.rows_in, result.summary.computed) == (8, 4)
 
 
 def test_a_case_without_truth_is_rejected_by_truth_alone() -> None:
-    studio = make_studio([make_case(0), make_case(1, truth_id=None)])
-    assert draw("truth", studio).rejected == {"case01": "The data set knows no truth for this case."}
-    assert draw("original", studio).rejected == {}
+    context = make_context([make_case(0), make_case(1, truth_id=None)])
+    assert draw("truth", context).rejected == {"case01": "The data set knows no truth for this case."}
+    assert draw("original", context).rejected == {}
 
 
 def test_a_broken_or_unknown_item_image_is_rejected_with_its_reason() -> None:
     cases = [make_case(0), make_case(1), make_case(2, reference_id="gone")]
-    result = draw("original", make_studio(cases, images=[make_png(1), b"", make_png(2), make_png(3)]))
+    result = draw("original", make_context(cases, images=[make_png(1), b"", make_png(2), make_png(3)]))
     assert set(result.values) == {"case00"}
     assert "empty (0 bytes)" in result.rejected["case01"]
     assert "gone is not among the items" in result.rejected["case02"]
 
 
 def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
-    studio = make_studio([make_case(i) for i in range(4)], texts=["dog", " ", "", "sun"])
-    method = build_method("sd", studio)
-    assert method.describe(studio.cases[1]) == {"prompt": "a cat", "case_id": "case01"}
-    result = draw("sd", studio)
+    context = make_context([make_case(i) for i in range(4)], texts=["dog", " ", "", "sun"])
+    method = build_method("sd", context)
+    assert method.describe(context.cases[1]) == {"prompt": "a cat", "case_id": "case01"}
+    result = draw("sd", context)
     assert result.rejected == {"case02": "The reference has neither a text nor a caption."}
-    assert studio.diffusion.num_drawn == 6  # two batches of three, filled up
+    assert context.diffusion.num_drawn == 6  # two batches of three, filled up
 
 
 def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
-    alone = draw("global", make_studio([make_case(3)]), batch_size=1)
-    studio = make_studio([make_case(i) for i in range(7)])
-    together = draw("global", studio, batch_size=4, stored_as="again")
+    alone = draw("global", make_context([make_case(3)]), batch_size=1)
+    context = make_context([make_case(i) for i in range(7)])
+    together = draw("global", context, batch_size=4, stored_as="again")
     assert alone.values["case03"] == together.values["case03"]
     assert len({value["image"] for value in together.values.values()}) == 7
 
@@ -137,47 +137,50 @@ def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None
 def test_methods_share_the_noise_of_a_case() -> None:
     # the same prompt through two methods gives the same image
     case = make_case(0)
-    sd = draw("sd", make_studio([case], texts=["neon thing 0", "", "", ""]))
-    assert sd.values == draw("global", make_studio([case])).values
+    sd = draw("sd", make_context([case], texts=["neon thing 0", "", "", ""]))
+    assert sd.values == draw("global", make_context([case])).values
 
 
-def make_pmg_studio(cases: list[Case], *, soft: float = 0.5) -> Studio:
-    studio = make_studio(cases)
-    soft_Md = np.full((2, studio.diffusion.token_dim), soft, dtype=np.float32)
-    tastes = {case.case_id: Taste((f"neon{i}", "night"), (f"dog{i}",), soft_Md) for i, case in enumerate(cases)}
-    studio.baselines = replace(studio.baselines, tastes=tastes)
-    return studio
+def make_pmg_context(cases: list[Case], *, soft: float = 0.5) -> GenerationContext:
+    context = make_context(cases)
+    soft_Md = np.full((2, context.diffusion.token_dim), soft, dtype=np.float32)
+    preferences = {case.case_id: PmgPreference((f"neon{i}", "night"), (f"dog{i}",), soft_Md) for i, case in enumerate(cases)}
+    context.baselines = replace(context.baselines, pmg_preferences=preferences)
+    return context
 
 
 def test_pmg_keeps_the_candidate_with_the_highest_balance() -> None:
     cases = [make_case(i) for i in range(4)]
-    studio = make_pmg_studio(cases)
-    drawn = build_method("pmg", studio).draw(cases)
-    assert all(isinstance(image, Noted) for image in drawn)
-    assert studio.diffusion.num_drawn == 16  # two weights and two noises a case
+    context = make_pmg_context(cases)
+    drawn = build_method("pmg", context).draw(cases)
+    assert all(isinstance(image, AnnotatedImage) for image in drawn)
+    assert context.diffusion.num_drawn == 16  # two weights and two noises a case
     assert all(note.facts["selection_score"] >= note.facts["selection_score_first"] for note in drawn)
     assert any(note.facts["selection_score"] > note.facts["selection_score_first"] for note in drawn)
     clip = FakeClip()
-    for note, taste in zip(drawn, studio.baselines.tastes.values(), strict=True):
-        vectors = clip.encode_images([Image.fromarray(note.image)]), *clip.encode_texts([", ".join(taste.preference), ", ".join(taste.target)])
+    for note, preference in zip(drawn, context.baselines.pmg_preferences.values(), strict=True):
+        vectors = (
+            clip.encode_images([Image.fromarray(note.image)]),
+            *clip.encode_texts([", ".join(preference.keywords), ", ".join(preference.target)]),
+        )
         assert compute_balance(*vectors, alpha=2 / 3).item() == pytest.approx(note.facts["selection_score"])
 
 
 def test_pmg_without_a_choice_draws_one_image_from_the_noise_that_all_methods_share() -> None:
     case = make_case(0)
-    studio = make_pmg_studio([case])
+    context = make_pmg_context([case])
     single = SelectionConfig(style_weights=(1,), num_images=1, alpha=0.5, negative_prompt="")
     empty = np.zeros((0, 0), dtype=np.float32)
-    studio.baselines = replace(studio.baselines, selection=single, tastes={case.case_id: Taste(("neon",), ("dog",), empty)})
-    image = build_method("pmg", studio).draw([case])[0].image
-    plain = build_method("sd", make_studio([case], texts=["dog, neon", "", "", ""])).draw([case])[0]
+    context.baselines = replace(context.baselines, selection=single, pmg_preferences={case.case_id: PmgPreference(("neon",), ("dog",), empty)})
+    image = build_method("pmg", context).draw([case])[0].image
+    plain = build_method("sd", make_context([case], texts=["dog, neon", "", "", ""])).draw([case])[0]
     assert (image == plain).all()
 
 
 def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
     cases = [make_case(i) for i in range(3)]
-    first = draw("pmg", make_pmg_studio(cases))
-    other = draw("pmg", make_pmg_studio(cases, soft=-2.0))
+    first = draw("pmg", make_pmg_context(cases))
+    other = draw("pmg", make_pmg_context(cases, soft=-2.0))
     assert all(first.values[name]["image"] != other.values[name]["image"] for name in first.values)
     figures = summarise_drawn(first)
     assert figures["num_images"] == 3
@@ -185,56 +188,56 @@ def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
 
 
 def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
-    studio = make_studio([make_case(0)])
-    assert "No pseudo-word" in draw("ti", studio).rejected["case00"]
-    assert "named no keywords" in draw("pmg", studio).rejected["case00"]
+    context = make_context([make_case(0)])
+    assert "No pseudo-word" in draw("ti", context).rejected["case00"]
+    assert "named no keywords" in draw("pmg", context).rejected["case00"]
 
 
 def test_a_negative_prompt_moves_the_plain_methods_and_not_the_others() -> None:
     cases = [make_case(0)]
     names = ("sd", "keywords", "retrieved", "global")
-    plain = {name: draw(name, make_studio(cases)).values for name in names}
-    studio = make_studio(cases)
-    studio.baselines = replace(studio.baselines, negative_prompt="blurry")
-    guided = {name: draw(name, studio).values for name in names}
+    plain = {name: draw(name, make_context(cases)).values for name in names}
+    context = make_context(cases)
+    context.baselines = replace(context.baselines, negative_prompt="blurry")
+    guided = {name: draw(name, context).values for name in names}
     assert [name for name in names if plain[name] != guided[name]] == ["sd", "keywords", "retrieved"]
 
 
 def test_finished_rows_are_reused_and_another_sampler_draws_again() -> None:
     cases = [make_case(i) for i in range(4)]
-    draw("global", make_studio(cases))
-    again = draw("global", make_studio([*cases, make_case(4)]))
+    draw("global", make_context(cases))
+    again = draw("global", make_context([*cases, make_case(4)]))
     assert (again.summary.computed, again.summary.reused) == (1, 4)
-    other = make_studio(cases)
+    other = make_context(cases)
     other.config = GenerationConfig(splits=("test",), steps=5, guidance_scale=2.0, scheduler="dpm", batch_size=3, max_rejected_fraction=0.5)
     assert draw("global", other).summary.computed == 4
 
 
 def test_a_draw_that_breaks_off_goes_on_to_the_same_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cases = [make_case(i) for i in range(10)]
-    broken = make_studio(cases)
+    broken = make_context(cases)
     whole = broken.diffusion.draw
     monkeypatch.setattr(broken.diffusion, "draw", lambda *args, **rest: whole(*args, **rest) if broken.diffusion.num_drawn < 6 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         draw("global", broken)
-    resumed = draw("global", make_studio(cases))
+    resumed = draw("global", make_context(cases))
     assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "fresh"))
-    assert build_generated("global", resumed) == build_generated("global", draw("global", make_studio(cases)))
+    assert build_generated("global", resumed) == build_generated("global", draw("global", make_context(cases)))
 
 
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import test_generation as tests
-studio = tests.make_studio([tests.make_case(i) for i in range(10)])
-whole = studio.diffusion.draw
+context = tests.make_context([tests.make_case(i) for i in range(10)])
+whole = context.diffusion.draw
 def draw(*args, **rest):
-    if studio.diffusion.num_drawn >= 6:
+    if context.diffusion.num_drawn >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*args, **rest)
-studio.diffusion.draw = draw
-tests.draw("global", studio)
+context.diffusion.draw = draw
+tests.draw("global", context)
 """
 
 
@@ -244,14 +247,14 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = draw("global", make_studio([make_case(i) for i in range(10)]))
+    resumed = draw("global", make_context([make_case(i) for i in range(10)]))
     assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
     assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar"]
     with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, ti, pmg, global, ragar"):
-        build_method("dall-e", make_studio([]))
+        build_method("dall-e", make_context([]))
 
 
 def make_case_row(case_id: str, split: str) -> dict[str, object]:

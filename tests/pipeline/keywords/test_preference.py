@@ -16,7 +16,7 @@ from pipeline.keywords.preference import (
     choose_keywords,
     count_keywords,
 )
-from pipeline.ledger import Rejection
+from pipeline.rows import Rejection
 from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
 
 CONFIG = PreferenceConfig(

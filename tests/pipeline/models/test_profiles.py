@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.baselines.pmg.config import PmgConfig, SelectionConfig
+from pipeline.baselines.sd.fit import StableDiffusionConfig
+from pipeline.baselines.ti.fit import TextualInversionConfig
 from pipeline.compose import compose_params
 from pipeline.models.encoders import build_clip_request
 from pipeline.models.folders import PREFIX, find_recipe
 from pipeline.models.references import DTYPES, read_reference
 from pipeline.params import load_params
-from pipeline.pmg.config import PmgConfig, SelectionConfig
-from pipeline.textual_inversion.fit import TextualInversionConfig
-from pipeline.tuning.fit import StableDiffusionConfig
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 

@@ -16,7 +16,7 @@ from pipeline.models.denoising import Denoiser, draw_noise, encode_images
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.folders import resolve_model
 from pipeline.models.pseudo_words import PseudoWordEncoder, check_template
-from pipeline.runtime import make_generator
+from pipeline.randomness import make_generator
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 

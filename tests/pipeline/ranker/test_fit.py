@@ -13,7 +13,7 @@ from pipeline.ranker.fit import (
     RankerConfig,
     Trained,
     build_model,
-    compute_fingerprint,
+    identify_training,
     measure_ranker,
     rank_validation,
     read_data,
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def train(data: RankerData, config: RankerConfig, *, seed: int = 0) -> Trained:
-    fingerprint = compute_fingerprint(data, config, seed=seed)
+    fingerprint = identify_training(data, config, seed=seed)
     return train_ranker(data, config, seed=seed, device=CPU, fingerprint=fingerprint, checkpoint_every=1)
 
 
@@ -147,13 +147,13 @@ def test_the_fingerprint_changes_with_data_config_and_seed(world: Callable, tiny
     data = read_data(*world(10, 30), config=config)
     other = read_data(*world(10, 31), config=config)
     prints = {
-        compute_fingerprint(data, config, seed=0),
-        compute_fingerprint(data, config, seed=1),
-        compute_fingerprint(data, tiny_config(temperature=0.4), seed=0),
-        compute_fingerprint(other, config, seed=0),
+        identify_training(data, config, seed=0),
+        identify_training(data, config, seed=1),
+        identify_training(data, tiny_config(temperature=0.4), seed=0),
+        identify_training(other, config, seed=0),
     }
     assert len(prints) == 4
-    assert compute_fingerprint(data, tiny_config(), seed=0) in prints
+    assert identify_training(data, tiny_config(), seed=0) in prints
 
 
 def test_a_loss_that_is_not_finite_is_refused(world: Callable, tiny_config: Callable) -> None:

@@ -52,7 +52,7 @@ def describe_picture(text: str, caption: str) -> str:
     return caption if text.lower() in caption.lower() else ": ".join(filter(None, [text, caption]))
 
 
-def build_taste_prompt(
+def build_preference_prompt(
     pictures: Sequence[str], *, prompt_style: PromptStyle, num_keywords: int, attribute: str = "", candidates: Sequence[str] = ()
 ) -> str:
     """Build the question for a person's keywords, without its prefix: about everything, about one attribute, or a choice among candidates."""
@@ -68,13 +68,13 @@ def build_taste_prompt(
 def build_examples() -> str:
     """Build the task and the worked examples that `few_shot` puts in front."""
     blocks = [
-        build_taste_prompt(pictures, prompt_style="few_shot", num_keywords=len(keywords)) + f" {', '.join(keywords)}"
+        build_preference_prompt(pictures, prompt_style="few_shot", num_keywords=len(keywords)) + f" {', '.join(keywords)}"
         for pictures, keywords in EXAMPLES
     ]
     return "".join(f"{block}\n\n" for block in [FEW_SHOT_TASK, *blocks])
 
 
-def wrap_taste_prompt(prompt: str, language_model: LanguageModel, *, prompt_style: PromptStyle) -> tuple[str, str]:
+def wrap_preference_prompt(prompt: str, language_model: LanguageModel, *, prompt_style: PromptStyle) -> tuple[str, str]:
     """Return (prefix, rest) of the question as the model reads it."""
     return (build_examples(), prompt) if prompt_style == "few_shot" else language_model.split_chat(SYSTEM, prompt)
 

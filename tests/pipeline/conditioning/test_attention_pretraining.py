@@ -1,4 +1,4 @@
-"""The calibrator's attention learns where to point, with tiny models. Run: python -m pytest tests/pipeline/conditioning/test_pointing.py"""
+"""The calibrator's attention learns where to point. Run: python -m pytest tests/pipeline/conditioning/test_attention_pretraining.py"""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.conditioning.attention_pretraining import build_targets, compute_attention_loss, holds, list_parts, pretrain_attention
 from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
 from pipeline.conditioning.conditioner import Conditioner, build_conditioner
+from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
-from pipeline.conditioning.pointing import build_targets, compute_pointing_loss, holds, list_parts, teach_pointing
-from pipeline.conditioning.rehearsal import Rehearsal
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
 from tests.pipeline.conditioning.test_fit import CONFIG
@@ -23,9 +23,9 @@ SHAPE = MapperShape(
     d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=2, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
 )
 CALIBRATOR = CalibratorConfig(attention="learned", fusion="concat", init_scale=10.0)
-SETTINGS = dataclasses.replace(CONFIG, pointing_steps=40, held_out_captions=2)
-REHEARSALS = [
-    Rehearsal(f"likes {style}: {thing}", f"{thing}, red, old", f"a {style} {thing}", thing)
+SETTINGS = dataclasses.replace(CONFIG, attention_steps=40, held_out_captions=2)
+EXAMPLES = [
+    LeaveOneOutCase(f"likes {style}: {thing}", f"{thing}, red, old", f"a {style} {thing}", thing)
     for thing in ("ox", "ax", "pi")  # short: prompts have twelve tokens of one letter
     for style in ("red", "old")
 ]
@@ -40,7 +40,7 @@ def make_conditioner() -> Conditioner:
 
 def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Diffusion) -> dict[str, float]:
     llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
-    return teach_pointing(conditioner, REHEARSALS, SETTINGS, llm=llm, diffusion=diffusion, seed=0)
+    return pretrain_attention(conditioner, EXAMPLES, SETTINGS, llm=llm, diffusion=diffusion, seed=0)
 
 
 def test_the_places_are_those_of_a_prompts_parts(diffusion: Diffusion) -> None:
@@ -63,14 +63,14 @@ def test_a_telling_word_gets_more_attention_than_a_common_one_and_the_items_own_
     tokenizer = diffusion.pipeline.tokenizer
     prompt = "ox, red, car"
     captions = ("a red car and an ox", "an old car", "a car", "nothing", "a bee")
-    target_NK = build_targets([Rehearsal("", prompt, caption, "Ox") for caption in captions], tokenizer, num_tokens=NUM_TOKENS)
+    target_NK = build_targets([LeaveOneOutCase("", prompt, caption, "Ox") for caption in captions], tokenizer, num_tokens=NUM_TOKENS)
     places = dict(list_parts(prompt, tokenizer, num_tokens=NUM_TOKENS))
     shares = [{word: target_NK[row, places[word]].sum().item() for word in places} for row in range(len(captions))]
     red, car = math.log(5 / 1), math.log(5 / 3)  # one caption of five is red, three hold a car
     assert shares[0] == pytest.approx({"ox": 0.0, "red": red / (red + car), "car": car / (red + car)})
     assert shares[2] == pytest.approx({"ox": 0.0, "red": 0.0, "car": 1.0})
     assert target_NK[3].sum() == target_NK[4].sum() == 0
-    everywhere = build_targets([Rehearsal("", prompt, "a red car", "ox")] * 2, tokenizer, num_tokens=NUM_TOKENS)
+    everywhere = build_targets([LeaveOneOutCase("", prompt, "a red car", "ox")] * 2, tokenizer, num_tokens=NUM_TOKENS)
     assert everywhere.sum() == 0  # what every caption says tells nothing
 
 
@@ -78,16 +78,16 @@ def test_the_loss_is_the_cross_entropy_and_refuses_to_broadcast() -> None:
     mean_BK = torch.tensor([[0.5, 0.25, 0.25]])
     target_BK = torch.tensor([[0.5, 0.5, 0.0]])
     expected = -(0.5 * torch.log(torch.tensor(0.5)) + 0.5 * torch.log(torch.tensor(0.25)))
-    torch.testing.assert_close(compute_pointing_loss(mean_BK, target_BK), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(compute_attention_loss(mean_BK, target_BK), expected, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="differ in shape"):
-        compute_pointing_loss(mean_BK, target_BK[0])
+        compute_attention_loss(mean_BK, target_BK[0])
 
 
 def test_teaching_moves_the_attention_of_held_out_cases_and_nothing_but_the_calibrator(language_model: LanguageModel, diffusion: Diffusion) -> None:
     conditioner = make_conditioner()
     before = {name: value.clone() for name, value in conditioner.state_dict().items()}
     measured = teach(conditioner, language_model, diffusion)
-    assert measured["pointing_mass"] > measured["pointing_mass_before"] + 0.1
+    assert measured["attention_mass"] > measured["attention_mass_before"] + 0.1
     changed = {name.split(".")[0] for name, value in conditioner.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"calibrator"}
     again = make_conditioner()

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.keywords import ItemWords
+from pipeline.baselines.pmg.prompts import build_soft_prompt, wrap_soft_prompt, write_image_prompt
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.cost import Clock
-from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.soft_prompt import SoftPreference, read_shape
-from pipeline.pmg.config import PmgConfig
-from pipeline.pmg.keywords import ItemWords
-from pipeline.pmg.prompts import build_soft_prompt, wrap_soft_prompt, write_image_prompt
-from pipeline.runtime import make_generator, progress
+from pipeline.randomness import make_generator
+from pipeline.runtime import progress
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -37,7 +38,7 @@ CURVE_COLUMNS = ("step", "loss", "validation_loss")
 
 
 @dataclass(frozen=True)
-class TasteCase:
+class PmgCase:
     """A user's history with its preference keywords, as training and validation read it."""
 
     case_id: str
@@ -46,15 +47,15 @@ class TasteCase:
 
 
 @dataclass(frozen=True)
-class Studies:
+class TrainingSet:
     """What a step draws from: cases, words and latents."""
 
-    train: Sequence[TasteCase]
-    validation: Sequence[TasteCase]
+    train: Sequence[PmgCase]
+    validation: Sequence[PmgCase]
     words: ItemWords
     latents: dict[str, torch.Tensor]  # item_id -> (C, h, w)
 
-    def list_images(self, case: TasteCase) -> list[str]:
+    def list_images(self, case: PmgCase) -> list[str]:
         """List the case's items that can be drawn, each once."""
         return [item_id for item_id in dict.fromkeys(case.history) if item_id in self.latents]
 
@@ -106,11 +107,11 @@ class Batch:
     noises: torch.Tensor
 
 
-def build_state(studies: Studies, config: PmgConfig, tools: PmgTools, *, seed: int) -> PmgState:
+def build_state(training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> PmgState:
     """Build the untrained module and its optimiser."""
     shape = read_shape(tools.language_model, num_prefix=config.num_prefix, num_soft=config.num_soft, token_dim=tools.diffusion.token_dim)
     mean_row_D, mean_norm = tools.language_model.measure_embedding()
-    prompts = [write_image_prompt((), case.keywords, style_weight=1) for case in studies.train]
+    prompts = [write_image_prompt((), case.keywords, style_weight=1) for case in training_set.train]
     states_BKd, mask_BK = tools.diffusion.encode_prompts(prompts)
     generator = make_generator(seed, STAGE, "weights")
     soft = SoftPreference(shape, mean_row_D=mean_row_D, mean_norm=mean_norm, mean_state_d=states_BKd[mask_BK].mean(dim=0), generator=generator)
@@ -119,15 +120,15 @@ def build_state(studies: Studies, config: PmgConfig, tools: PmgTools, *, seed: i
 
 
 def train_soft(
-    state: PmgState, studies: Studies, config: PmgConfig, tools: PmgTools, *, fingerprint: str, seed: int, checkpoint_every: int
+    state: PmgState, training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, fingerprint: str, seed: int, checkpoint_every: int
 ) -> PmgState:
     """Take all steps, or go on after a kill; the same inputs give the same weights either way."""
     state.restore(fingerprint)
-    validation = [draw_batch([case], studies, config, tools, name="validation", seed=seed) for case in studies.validation]
+    validation = [draw_batch([case], training_set, config, tools, name="validation", seed=seed) for case in training_set.validation]
     if not state.curves:
         state.curves.append({"step": 0, "validation_loss": fmean(measure(validation, tools, state.soft))})
     for _ in progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step):
-        row = take_step(state, studies, config, tools, seed=seed)
+        row = take_step(state, training_set, config, tools, seed=seed)
         if state.step == config.num_steps or state.step % config.validation_every == 0:
             row["validation_loss"] = fmean(measure(validation, tools, state.soft))
         state.curves.append(row)
@@ -136,11 +137,11 @@ def train_soft(
     return state
 
 
-def take_step(state: PmgState, studies: Studies, config: PmgConfig, tools: PmgTools, *, seed: int) -> dict[str, Any]:
+def take_step(state: PmgState, training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> dict[str, Any]:
     """Take one optimiser step and return the row of the curves."""
     generator = make_generator(seed, STAGE, "cases", str(state.step))
-    chosen = torch.randint(len(studies.train), (config.batch_cases,), generator=generator).tolist()
-    batch = draw_batch([studies.train[index] for index in chosen], studies, config, tools, name=str(state.step), seed=seed)
+    chosen = torch.randint(len(training_set.train), (config.batch_cases,), generator=generator).tolist()
+    batch = draw_batch([training_set.train[index] for index in chosen], training_set, config, tools, name=str(state.step), seed=seed)
     loss = compute_losses(batch, tools, state.soft).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -150,22 +151,22 @@ def take_step(state: PmgState, studies: Studies, config: PmgConfig, tools: PmgTo
     return {"step": state.step, "loss": loss.item()}
 
 
-def draw_batch(cases: Sequence[TasteCase], studies: Studies, config: PmgConfig, tools: PmgTools, *, name: str, seed: int) -> Batch:
+def draw_batch(cases: Sequence[PmgCase], training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, name: str, seed: int) -> Batch:
     """Draw I images of each case, R noises of each, and write the prompts; what is drawn depends on (seed, name, case) alone."""
     soft_prompts, image_prompts, latents, timesteps, noises = [], [], [], [], []
     for case in cases:
         generator = make_generator(seed, STAGE, "batch", name, case.case_id)
-        images = studies.list_images(case)
+        images = training_set.list_images(case)
         order = torch.randperm(len(images), generator=generator)[: config.images_per_case].tolist()
         drawn = [images[index % len(images)] for index in (order * config.images_per_case)[: config.images_per_case]]
         left = [item_id for item_id in case.history if item_id not in drawn] or list(case.history)
-        soft_prompts.append(write_soft_prompt(left, studies.words, config, tools.language_model))
+        soft_prompts.append(write_soft_prompt(left, training_set.words, config, tools.language_model))
         for item_id in drawn:
-            target = studies.words.list_target(item_id, num_keywords=config.num_target_keywords)
+            target = training_set.words.list_target(item_id, num_keywords=config.num_target_keywords)
             for _ in range(config.noises_per_image):
-                timestep, noise = draw_noise(studies.latents[item_id].shape, tools.denoiser.num_timesteps, generator=generator)
+                timestep, noise = draw_noise(training_set.latents[item_id].shape, tools.denoiser.num_timesteps, generator=generator)
                 image_prompts.append(write_image_prompt(target, case.keywords, style_weight=1))
-                latents.append(studies.latents[item_id])
+                latents.append(training_set.latents[item_id])
                 timesteps.append(timestep)
                 noises.append(noise)
     return Batch(soft_prompts, image_prompts, torch.stack(latents), torch.tensor(timesteps), torch.stack(noises))

@@ -1,11 +1,11 @@
-"""Leave-one-out cases of stage 0. Run: python -m pytest tests/pipeline/conditioning/test_rehearsal.py"""
+"""Leave-one-out cases of stage 0. Run: python -m pytest tests/pipeline/conditioning/test_leave_one_out.py"""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 from pipeline.artifacts import build_table
-from pipeline.conditioning.rehearsal import build_rehearsals, choose_cases
+from pipeline.conditioning.leave_one_out import build_leave_one_out_cases, choose_cases
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.retrieval.history import RetrievalConfig
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS
@@ -43,16 +43,16 @@ def make_tables() -> dict[str, pa.Table]:
     }
 
 
-def test_a_rehearsal_asks_for_the_item_with_the_keywords_of_the_related_other_ones() -> None:
-    rehearsals = build_rehearsals(make_tables(), retrieval=RETRIEVAL, preference=PREFERENCE, count=10, seed=0)
-    prompt_of = {rehearsal.caption: rehearsal.detailed_prompt for rehearsal in rehearsals}
+def test_a_leave_one_out_case_asks_for_the_item_with_the_keywords_of_the_related_other_ones() -> None:
+    examples = build_leave_one_out_cases(make_tables(), retrieval=RETRIEVAL, preference=PREFERENCE, count=10, seed=0)
+    prompt_of = {example.caption: example.detailed_prompt for example in examples}
     assert set(prompt_of) == {"a pastel dog", "a soft cat", "a neon car", "a bright bus"}
     for caption, (text, related) in {"a pastel dog": ("dog", "soft"), "a soft cat": ("cat", "pastel"), "a neon car": ("car", "bright")}.items():
         assert f"pictures with: {related}. The next picture shows: {text}." in prompt_of[caption]
         assert caption not in prompt_of[caption]  # the answer is not in the question
 
 
-def test_only_training_users_rehearse_and_truths_are_not_used() -> None:
+def test_only_training_users_are_used_and_truths_are_not_used() -> None:
     tables = make_tables()
     captions = {name: caption for name, (_, caption, *_) in THINGS.items()}
     chosen = choose_cases(tables["cases"], captions, count=10, seed=0)

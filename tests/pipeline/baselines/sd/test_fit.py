@@ -1,4 +1,4 @@
-"""LoRA tuning of Stable Diffusion. Run: `python -m pytest tests/pipeline/tuning`."""
+"""LoRA tuning of Stable Diffusion. Run: `python -m pytest tests/pipeline/baselines/sd`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.baselines.sd import fit
+from pipeline.baselines.sd.fit import StableDiffusionConfig, TextedImage, tune
 from pipeline.models.denoising import Denoiser
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.lora import add_lora, load_lora
-from pipeline.runtime import make_generator
-from pipeline.tuning import fit
-from pipeline.tuning.fit import StableDiffusionConfig, TextedImage, tune
+from pipeline.randomness import make_generator
 from tests.stages.test_reflection_and_generation import SD
 from tests.tiny_models import save_tiny_stable_diffusion
 

@@ -1,6 +1,6 @@
 """What every method may use: the items, the params, and models that are loaded on first use (copying images loads none).
 
-A method is one file with a `build_method(studio)` and one line in `pipeline/generation/__init__.py`. It says what an image of a case
+A method is one file with a `build_method(context)` and one line in `pipeline/generation/__init__.py`. It says what an image of a case
 depends on (`describe`, hashed into the row) and draws the images of a list of cases (`draw`); the loop around it is shared.
 
 Shapes: B cases, T token states of a prompt, D token width.
@@ -18,12 +18,12 @@ import pyarrow as pa
 from PIL import Image
 from torch import Tensor
 
+from pipeline.baselines.pmg.config import SelectionConfig
 from pipeline.data.cases import Case
 from pipeline.data.texts import read_item_texts
 from pipeline.generation.config import GenerationConfig
-from pipeline.ledger import Rejection
-from pipeline.pmg.config import SelectionConfig
-from pipeline.runtime import make_generator
+from pipeline.randomness import make_generator
+from pipeline.rows import Rejection
 
 if TYPE_CHECKING:
     from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Noted:
+class AnnotatedImage:
     """An image with figures about how it was made, such as the scores of the candidates that it was chosen from."""
 
     image: np.ndarray  # uint8 (H, W, 3)
     facts: dict[str, float]
 
 
-Drawing = np.ndarray | Noted | Rejection  # uint8 (H, W, 3), with figures about it, or why there is none
+Drawing = np.ndarray | AnnotatedImage | Rejection  # uint8 (H, W, 3), with figures about it, or why there is none
 
 
 class Method(Protocol):
@@ -63,11 +63,11 @@ class ClipModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Taste:
+class PmgPreference:
     """What PMG knows of a case."""
 
-    preference: tuple[str, ...]  # keywords
-    target: tuple[str, ...]  # keywords
+    keywords: tuple[str, ...]  # of the user's taste
+    target: tuple[str, ...]  # keywords of the reference
     soft_Md: np.ndarray  # soft embeddings, none (0, d) where the stage made none
 
 
@@ -78,12 +78,12 @@ class Baselines:
     negative_prompt: str = ""  # of sd, its variants and ti
     template: str = ""  # of ti, the one that its vectors were trained with
     vectors: dict[str, np.ndarray] = field(default_factory=dict)  # of ti: user_id -> (V, E)
-    tastes: dict[str, Taste] = field(default_factory=dict)  # of pmg, by case_id
+    pmg_preferences: dict[str, PmgPreference] = field(default_factory=dict)  # of pmg, by case_id
     selection: SelectionConfig | None = None  # of pmg
 
 
 @dataclass
-class Studio:
+class GenerationContext:
     """Tables, params and lazily loaded models; `revisions` names the exact weights behind the loaders."""
 
     config: GenerationConfig

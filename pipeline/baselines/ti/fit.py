@@ -22,7 +22,7 @@ import torch
 
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.pseudo_words import PseudoWordEncoder, check_template
-from pipeline.runtime import make_generator
+from pipeline.randomness import make_generator
 
 STAGE = "ti"
 

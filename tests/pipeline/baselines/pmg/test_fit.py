@@ -1,4 +1,4 @@
-"""PMG's soft preference embeddings: module, training, resuming. Run: `python -m pytest tests/pipeline/pmg/test_fit.py`."""
+"""PMG's soft preference embeddings: module, training, resuming. Run: `python -m pytest tests/pipeline/baselines/pmg/test_fit.py`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.baselines.pmg import fit
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.fit import PmgCase, PmgTools, TrainingSet, build_state, compute_losses, draw_batch
+from pipeline.baselines.pmg.keywords import ItemWords
+from pipeline.baselines.pmg.run import compute_soft, fit_soft
 from pipeline.models.denoising import Denoiser
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.llm import LazyLanguageModel, load_language_model
 from pipeline.models.soft_prompt import SoftPreference, read_shape
-from pipeline.pmg import fit
-from pipeline.pmg.config import PmgConfig
-from pipeline.pmg.fit import PmgTools, Studies, TasteCase, build_state, compute_losses, draw_batch
-from pipeline.pmg.keywords import ItemWords
-from pipeline.pmg.run import compute_soft, fit_soft
-from pipeline.runtime import make_generator
-from tests.pipeline.pmg.test_keywords import CONFIG
+from pipeline.randomness import make_generator
+from tests.pipeline.baselines.pmg.test_keywords import CONFIG
 from tests.tiny_models import LLM_DIM, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 
@@ -30,17 +30,17 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> PmgTools:
     return PmgTools(load_language_model(str(save_tiny_qwen2(folder / "qwen2"))), diffusion, Denoiser(diffusion))
 
 
-def make_studies(num_cases: int = 4) -> Studies:
+def make_training_set(num_cases: int = 4) -> TrainingSet:
     items = [f"i{index}" for index in range(8)]
     words = ItemWords({item: item for item in items}, {item: f"a {item}" for item in items}, {})
     latents = {item: torch.randn(4, 8, 8, generator=make_generator(0, item)) for item in items}
-    cases = [TasteCase(f"c{index}", tuple(items[index : index + 4]), ("red",)) for index in range(num_cases + 1)]
-    return Studies(cases[:-1], cases[-1:], words, latents)
+    cases = [PmgCase(f"c{index}", tuple(items[index : index + 4]), ("red",)) for index in range(num_cases + 1)]
+    return TrainingSet(cases[:-1], cases[-1:], words, latents)
 
 
-def train(tools: PmgTools, config: PmgConfig = CONFIG, studies: Studies | None = None):
+def train(tools: PmgTools, config: PmgConfig = CONFIG, training_set: TrainingSet | None = None):
     llm = LazyLanguageModel(lambda: tools.language_model, revision="r", dtype=torch.float32)
-    return fit_soft(studies or make_studies(), config, llm=llm, diffusion=tools.diffusion, revision="d", seed=0, checkpoint_every=2)
+    return fit_soft(training_set or make_training_set(), config, llm=llm, diffusion=tools.diffusion, revision="d", seed=0, checkpoint_every=2)
 
 
 def build_module(tools: PmgTools) -> SoftPreference:
@@ -89,19 +89,19 @@ def test_the_shape_is_that_of_the_published_module() -> None:
 
 
 def test_a_steps_images_are_left_out_of_its_soft_prompt(tools: PmgTools) -> None:
-    studies = make_studies()
-    batch = draw_batch(studies.train[:1], studies, CONFIG, tools, name="0", seed=0)
+    training_set = make_training_set()
+    batch = draw_batch(training_set.train[:1], training_set, CONFIG, tools, name="0", seed=0)
     drawn = {prompt.split(",")[0] for prompt in batch.image_prompts}
     assert len(batch.image_prompts) == CONFIG.images_per_case * CONFIG.noises_per_image == len(batch.latents)
     assert len(drawn) == 2
     assert not any(item in batch.soft_prompts[0] for item in drawn)
-    assert all(f"a {item}" in batch.soft_prompts[0] for item in set(studies.train[0].history) - drawn)
+    assert all(f"a {item}" in batch.soft_prompts[0] for item in set(training_set.train[0].history) - drawn)
 
 
 def test_without_the_module_the_condition_is_the_keywords_alone(tools: PmgTools) -> None:
-    studies = make_studies()
-    batch = draw_batch(studies.train[:1], studies, CONFIG, tools, name="0", seed=0)
-    state = build_state(studies, CONFIG, tools, seed=0)
+    training_set = make_training_set()
+    batch = draw_batch(training_set.train[:1], training_set, CONFIG, tools, name="0", seed=0)
+    state = build_state(training_set, CONFIG, tools, seed=0)
     with torch.no_grad():
         bare, soft = compute_losses(batch, tools, None), compute_losses(batch, tools, state.soft)
     assert bare.shape == soft.shape == (4,)
@@ -112,11 +112,11 @@ def test_without_the_module_the_condition_is_the_keywords_alone(tools: PmgTools)
 
 
 def test_training_lowers_the_objective_on_validation_cases(tools: PmgTools) -> None:
-    studies = make_studies()
-    same = studies.latents["i0"]
-    studies.latents.update(dict.fromkeys(studies.latents, same))  # a world in which there is something to learn
+    training_set = make_training_set()
+    same = training_set.latents["i0"]
+    training_set.latents.update(dict.fromkeys(training_set.latents, same))  # a world in which there is something to learn
     config = replace(CONFIG, num_steps=60, validation_every=30, learning_rate=0.03, noises_per_image=4)
-    _, _, metrics = train(tools, config, studies)
+    _, _, metrics = train(tools, config, training_set)
     assert metrics["validation_loss"] < metrics["validation_loss_before"]
     assert metrics["validation_fall"] == pytest.approx(metrics["validation_loss_keywords"] - metrics["validation_loss"])
     assert metrics["validation_fall"] > 0
@@ -152,12 +152,12 @@ def test_a_finished_training_is_read_back_with_its_seconds(tools: PmgTools, monk
 
 
 def test_soft_embeddings_of_cases_are_stored_by_weights_and_history(tools: PmgTools, monkeypatch: pytest.MonkeyPatch) -> None:
-    studies = make_studies()
-    state, _, _ = train(tools, studies=studies)
-    histories = {case.case_id: case.history for case in studies.train}
-    soft_of = compute_soft(histories, studies.words, CONFIG, state.soft, tools, identity="r")
+    training_set = make_training_set()
+    state, _, _ = train(tools, training_set=training_set)
+    histories = {case.case_id: case.history for case in training_set.train}
+    soft_of = compute_soft(histories, training_set.words, CONFIG, state.soft, tools, identity="r")
     assert {len(soft) for soft in soft_of.values()} == {CONFIG.num_soft * TOKEN_DIM}
     assert len({soft.tobytes() for soft in soft_of.values()}) == len(histories)
     monkeypatch.setattr(type(state.soft), "forward", lambda *_: pytest.fail("they are stored"))
-    again = compute_soft(histories, studies.words, CONFIG, state.soft, tools, identity="r")
+    again = compute_soft(histories, training_set.words, CONFIG, state.soft, tools, identity="r")
     assert all((again[case_id] == soft).all() for case_id, soft in soft_of.items())

@@ -1,4 +1,4 @@
-"""PMG's questions, its keyword lists and its choice among images. Run: `python -m pytest tests/pipeline/pmg`."""
+"""PMG's questions, its keyword lists and its choice among images. Run: `python -m pytest tests/pipeline/baselines/pmg`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.baselines.pmg import keywords
+from pipeline.baselines.pmg.config import PmgConfig, SelectionConfig
+from pipeline.baselines.pmg.keywords import NO_KEYWORD, NO_PICTURE, ItemWords, name_preferences
+from pipeline.baselines.pmg.prompts import build_preference_prompt, describe_picture, write_image_prompt
+from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.models.llm import LazyLanguageModel
-from pipeline.pmg import keywords
-from pipeline.pmg.config import PmgConfig, SelectionConfig
-from pipeline.pmg.keywords import NO_KEYWORD, NO_PICTURE, ItemWords, name_preferences
-from pipeline.pmg.prompts import build_taste_prompt, describe_picture, write_image_prompt
-from pipeline.pmg.selection import compute_balance
 
 CONFIG = PmgConfig(
     prompt_style="few_shot",
@@ -107,7 +107,7 @@ def test_attribute_mode_asks_for_each_attribute_and_then_to_choose(monkeypatch: 
 
 
 def test_the_chat_question_numbers_the_pictures_from_zero() -> None:
-    prompt = build_taste_prompt(["a sun", "a dog"], prompt_style="chat", num_keywords=8)
+    prompt = build_preference_prompt(["a sun", "a dog"], prompt_style="chat", num_keywords=8)
     assert "0. a sun\n1. a dog\n" in prompt
     assert "8 keywords" in prompt
 

@@ -1,12 +1,12 @@
-"""Teach the calibrator's attention to point at the words of E^g that say what a rehearsed item looks like: the last phase of stage 0.
+"""Teach the calibrator's attention to point at the words of E^g that say what a left-out item looks like: the last phase of stage 0.
 
 Not in the paper, whose calibrator starts untrained: an untrained projection of E^txt points nowhere, and a few steps of policy
-gradient cannot teach it to. E^g names what a user likes in all things; the caption of the rehearsed item says which of that
+gradient cannot teach it to. E^g names what a user likes in all things; the caption of the left-out item says which of that
 belongs here. The mean attention of E^d's rows is to cover the words of E^g that occur in the caption, each by its inverse document
 frequency, log(captions / captions that hold it): a word of every caption tells nothing. The item's own name is left out: it stands
 in E^g once, without a rival. The mapper stays as it is. The phase takes seconds and begins anew after a kill.
 
-Legend: N rehearsals, B of them in a batch, K tokens of an encoded prompt, d token width.
+Legend: N leave-one-out cases, B of them in a batch, K tokens of an encoded prompt, d token width.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.conditioning.fit import STAGE, MapperConfig, choose_batch
-from pipeline.conditioning.rehearsal import Rehearsal
+from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.keywords.prompts import flatten_text
 from pipeline.runtime import progress
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
     from pipeline.models.llm import LazyLanguageModel
 
-MAP_BATCH = 64  # rehearsals that the mapper reads at once
+MAP_BATCH = 64  # leave-one-out cases that the mapper reads at once
 
 
 def list_parts(prompt: str, tokenizer: Any, *, num_tokens: int) -> list[tuple[str, list[int]]]:
@@ -50,16 +50,16 @@ def holds(caption: str, part: str) -> bool:
     return f" {' '.join(part.lower().split())} " in f" {' '.join(caption.lower().split())} "
 
 
-def build_targets(rehearsals: Sequence[Rehearsal], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:
+def build_targets(examples: Sequence[LeaveOneOutCase], tokenizer: Any, *, num_tokens: int) -> torch.Tensor:
     """Build the share of attention that each token of E^g is to get -> (N, K); a row of zeros if the caption holds no telling word of the prompt."""
-    target_NK = torch.zeros(len(rehearsals), num_tokens)
+    target_NK = torch.zeros(len(examples), num_tokens)
     frequency_of: dict[str, int] = {}
-    for row, rehearsal in enumerate(rehearsals):
-        for part, places in list_parts(rehearsal.global_prompt, tokenizer, num_tokens=num_tokens):
-            if part.lower() != flatten_text(rehearsal.reference_text).lower() and holds(rehearsal.caption, part):
+    for row, example in enumerate(examples):
+        for part, places in list_parts(example.global_prompt, tokenizer, num_tokens=num_tokens):
+            if part.lower() != flatten_text(example.reference_text).lower() and holds(example.caption, part):
                 if part not in frequency_of:
-                    frequency_of[part] = sum(holds(other.caption, part) for other in rehearsals)
-                target_NK[row, places] = math.log(len(rehearsals) / frequency_of[part]) / len(places)
+                    frequency_of[part] = sum(holds(other.caption, part) for other in examples)
+                target_NK[row, places] = math.log(len(examples) / frequency_of[part]) / len(places)
     return target_NK / target_NK.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
@@ -72,21 +72,21 @@ def compute_mean_attention(conditioner: Conditioner, inputs: ConditionInputs, ma
     return (attention_BQK * real_BQ1).sum(dim=1) / real_BQ1.sum(dim=1)
 
 
-def compute_pointing_loss(mean_BK: torch.Tensor, target_BK: torch.Tensor) -> torch.Tensor:
+def compute_attention_loss(mean_BK: torch.Tensor, target_BK: torch.Tensor) -> torch.Tensor:
     """Compute the cross-entropy of the target shares against the attention -> ()."""
     if mean_BK.shape != target_BK.shape:
         raise ValueError(f"attention {tuple(mean_BK.shape)} and target {tuple(target_BK.shape)} differ in shape.")
     return -(target_BK * torch.log(mean_BK + 1e-6)).sum(dim=1).mean()
 
 
-def teach_pointing(
-    conditioner: Conditioner, rehearsals: Sequence[Rehearsal], config: MapperConfig, *, llm: LazyLanguageModel, diffusion: Diffusion, seed: int
+def pretrain_attention(
+    conditioner: Conditioner, examples: Sequence[LeaveOneOutCase], config: MapperConfig, *, llm: LazyLanguageModel, diffusion: Diffusion, seed: int
 ) -> dict[str, float]:
-    """Train the calibrator in place on all but the last `held_out_captions` rehearsals; return how much attention those put on the right words."""
-    rows = [{"detailed_prompt": rehearsal.detailed_prompt, "global_prompt": rehearsal.global_prompt} for rehearsal in rehearsals]
+    """Train the calibrator in place on all but the last `held_out_captions` cases; return the attention that those put on the right words."""
+    rows = [{"detailed_prompt": example.detailed_prompt, "global_prompt": example.global_prompt} for example in examples]
     inputs = compute_condition_inputs(rows, llm=llm, diffusion=diffusion, conditioner=conditioner, batch_size=config.states_batch_size)
     device = conditioner.img_vectors_LD.device
-    target_NK = build_targets(rehearsals, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
+    target_NK = build_targets(examples, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
     with torch.no_grad():
         parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
     mapped_NKD, num_train = torch.cat(parts), len(rows) - config.held_out_captions
@@ -99,12 +99,12 @@ def teach_pointing(
 
     before = measure()
     optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    for step in progress(range(config.pointing_steps), label=f"{STAGE}, pointing", total=config.pointing_steps):
+    for step in progress(range(config.attention_steps), label=f"{STAGE}, attention", total=config.attention_steps):
         batch = choose_batch(num_train, config.batch_size, seed=seed, step=config.num_steps + step)
-        loss = compute_pointing_loss(compute_mean_attention(conditioner, inputs.select(batch), mapped_NKD[batch]), target_NK[batch])
+        loss = compute_attention_loss(compute_mean_attention(conditioner, inputs.select(batch), mapped_NKD[batch]), target_NK[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.pointing_steps)
+            group["lr"] = config.learning_rate * (1 - step / config.attention_steps)
         optimizer.step()
-    return {"pointing_mass_before": before, "pointing_mass": measure()}
+    return {"attention_mass_before": before, "attention_mass": measure()}

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.cost import Clock
-from pipeline.ledger import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.lora import add_lora
-from pipeline.runtime import make_generator, progress
+from pipeline.randomness import make_generator
+from pipeline.runtime import progress
 
 STAGE = "sd"
 CURVE_COLUMNS = ("step", "loss", "validation_loss")

@@ -2,7 +2,7 @@
 
 Not in the paper, which does not say how its mapper came to fit its language model. The prompt p_g of such a case names the keywords of
 the user's other items, chosen by the retrieval and the rules of the real cases, and the item's own text. So the mapper learns to say
-a thing in the look that a user of this taste went for. Only users of the training split rehearse.
+a thing in the look that a user of this taste went for. Only users of the training split are used.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch
 
 from pipeline.artifacts import build_table
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
+from pipeline.randomness import make_generator
 from pipeline.retrieval.history import RetrievalConfig, list_unique, retrieve_histories
-from pipeline.runtime import make_generator
 from pipeline.schemas import CASES, RETRIEVED
 
 SPLIT = "train"
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class LeaveOneOutCase:
     """A leave-one-out case in words."""
 
     detailed_prompt: str  # p_g
@@ -32,10 +32,10 @@ class Rehearsal:
     reference_text: str  # what the item is called
 
 
-def build_rehearsals(
+def build_leave_one_out_cases(
     tables: dict[str, pa.Table], *, retrieval: RetrievalConfig, preference: PreferenceConfig, count: int, seed: int
-) -> list[Rehearsal]:
-    """Build at most `count` rehearsals from `cases`, `items`, `captions`, `keywords` and `embeddings`, no caption twice, in a seeded order."""
+) -> list[LeaveOneOutCase]:
+    """Build at most `count` cases from `cases`, `items`, `captions`, `keywords` and `embeddings`, no caption twice, in a seeded order."""
     caption_of = dict(zip(tables["captions"]["item_id"].to_pylist(), tables["captions"]["caption"].to_pylist(), strict=True))
     chosen = choose_cases(tables["cases"], caption_of, count=count, seed=seed)
     cases = build_table(chosen, CASES)
@@ -46,7 +46,7 @@ def build_rehearsals(
     row_of = {row["case_id"]: row for row in build_preferences(cases, builder)[0]}
     text_of = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["text"].to_pylist(), strict=True))
     found = [(row_of[case["case_id"]], case["reference_id"]) for case in chosen if case["case_id"] in row_of]
-    return [Rehearsal(row["detailed_prompt"], row["global_prompt"], caption_of[item_id], text_of[item_id]) for row, item_id in found]
+    return [LeaveOneOutCase(row["detailed_prompt"], row["global_prompt"], caption_of[item_id], text_of[item_id]) for row, item_id in found]
 
 
 def choose_cases(cases: pa.Table, caption_of: dict[str, str], *, count: int, seed: int) -> list[dict[str, Any]]:

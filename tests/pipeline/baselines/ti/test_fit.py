@@ -1,6 +1,6 @@
 """Textual Inversion of many users at once: independent of each other, resumable, and it lowers its loss.
 
-Run: `python -m pytest tests/pipeline/textual_inversion`.
+Run: `python -m pytest tests/pipeline/baselines/ti`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.baselines.ti import run
+from pipeline.baselines.ti.fit import Picture, TextualInversionConfig, list_measured_steps, split_pictures
+from pipeline.baselines.ti.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.models.diffusion import Diffusion, load_diffusion
-from pipeline.runtime import make_generator
+from pipeline.randomness import make_generator
 from pipeline.schemas import CASES
-from pipeline.textual_inversion import run
-from pipeline.textual_inversion.fit import Picture, TextualInversionConfig, list_measured_steps, split_pictures
-from pipeline.textual_inversion.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from tests.tiny_models import save_tiny_stable_diffusion
 
 CONFIG = TextualInversionConfig(

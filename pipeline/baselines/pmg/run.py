@@ -11,14 +11,26 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.ledger import Row, map_rows, open_ledger
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.fit import (
+    STAGE,
+    PmgCase,
+    PmgState,
+    PmgTools,
+    TrainingSet,
+    build_state,
+    draw_batch,
+    measure,
+    train_soft,
+    write_soft_prompt,
+)
+from pipeline.baselines.pmg.keywords import ItemWords
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.ledger import open_ledger
 from pipeline.metrics.intervals import compute_paired_interval
 from pipeline.models.denoising import Denoiser
-from pipeline.params import hash_params
-from pipeline.pmg.config import PmgConfig
-from pipeline.pmg.fit import STAGE, PmgState, PmgTools, Studies, TasteCase, build_state, draw_batch, measure, train_soft, write_soft_prompt
-from pipeline.pmg.keywords import ItemWords
-from pipeline.runtime import make_generator
+from pipeline.randomness import make_generator
+from pipeline.rows import Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -58,20 +70,20 @@ def split_cases(cases: pa.Table, splits: Sequence[str], config: PmgConfig, *, se
     return found
 
 
-def build_studies(splits: Splits, named: dict[str, list[str]], words: ItemWords, latents: dict[str, torch.Tensor]) -> Studies:
+def build_training_set(splits: Splits, named: dict[str, list[str]], words: ItemWords, latents: dict[str, torch.Tensor]) -> TrainingSet:
     """Join cases with their keywords; a case without keywords or without an image is left out. ValueError if none is left."""
 
-    def join(rows: list[dict[str, Any]]) -> list[TasteCase]:
+    def join(rows: list[dict[str, Any]]) -> list[PmgCase]:
         known = [row for row in rows if row["case_id"] in named and any(item_id in latents for item_id in row["history"])]
         if not known:
             raise ValueError("no training or no validation case has keywords and a readable image, so pmg cannot be trained.")
-        return [TasteCase(row["case_id"], tuple(row["history"]), tuple(named[row["case_id"]])) for row in known]
+        return [PmgCase(row["case_id"], tuple(row["history"]), tuple(named[row["case_id"]])) for row in known]
 
-    return Studies(join(splits.train), join(splits.validation), words, latents)
+    return TrainingSet(join(splits.train), join(splits.validation), words, latents)
 
 
 def fit_soft(
-    studies: Studies,
+    training_set: TrainingSet,
     config: PmgConfig,
     *,
     llm: LazyLanguageModel,
@@ -81,21 +93,21 @@ def fit_soft(
     checkpoint_every: int,
 ) -> tuple[PmgState, PmgTools, dict[str, Any]]:
     """Train the soft embeddings, or read the finished training back; also return the metrics."""
-    tools, words = PmgTools(llm.load(), diffusion, Denoiser(diffusion)), studies.words
-    targets = {item_id: words.list_target(item_id, num_keywords=config.num_target_keywords) for item_id in studies.latents}
-    digests = {item_id: latent.numpy().tobytes() for item_id, latent in sorted(studies.latents.items())}
+    tools, words = PmgTools(llm.load(), diffusion, Denoiser(diffusion)), training_set.words
+    targets = {item_id: words.list_target(item_id, num_keywords=config.num_target_keywords) for item_id in training_set.latents}
+    digests = {item_id: latent.numpy().tobytes() for item_id, latent in sorted(training_set.latents.items())}
     knobs = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
-    cases = (studies.train, studies.validation, words.captions)
-    fingerprint = hash_params(STAGE, knobs, cases, targets, digests, revision, llm.revision, str(llm.dtype), seed)
-    state = build_state(studies, config, tools, seed=seed)
-    train_soft(state, studies, config, tools, fingerprint=fingerprint, seed=seed, checkpoint_every=checkpoint_every)
-    validation = [draw_batch([case], studies, config, tools, name="validation", seed=seed) for case in studies.validation]
+    cases = (training_set.train, training_set.validation, words.captions)
+    fingerprint = compute_fingerprint(STAGE, knobs, cases, targets, digests, revision, llm.revision, str(llm.dtype), seed)
+    state = build_state(training_set, config, tools, seed=seed)
+    train_soft(state, training_set, config, tools, fingerprint=fingerprint, seed=seed, checkpoint_every=checkpoint_every)
+    validation = [draw_batch([case], training_set, config, tools, name="validation", seed=seed) for case in training_set.validation]
     plain, trained = (dict(enumerate(measure(validation, tools, soft))) for soft in (None, state.soft))
     fall = compute_paired_interval(plain, trained, seed=seed)
     metrics = {
         "num_steps": state.step,
-        "train_cases": len(studies.train),
-        "validation_cases": len(studies.validation),
+        "train_cases": len(training_set.train),
+        "validation_cases": len(training_set.validation),
         "validation_loss_keywords": fmean(plain.values()),
         "validation_loss_before": next(row["validation_loss"] for row in state.curves if "validation_loss" in row),
         "validation_loss": fmean(trained.values()),
@@ -118,9 +130,8 @@ def compute_soft(
         return [{"soft": soft_Md.cpu().numpy().tobytes()} for soft_Md in soft_BMd]
 
     weights = {name: value.detach().cpu().numpy().tobytes() for name, value in soft.state_dict().items()}
-    fingerprint = hash_params(LEDGER, weights, config.batch_size, identity)
     rows = [Row(case_id, prompt, prompt) for case_id, prompt in prompts.items()]
-    with open_ledger(LEDGER, fingerprint, COLUMNS) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[soft], inputs=(weights, config.batch_size, identity)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER)
     return {str(case_id): np.frombuffer(value["soft"], dtype=np.float32) for case_id, value in result.values.items()}
 

@@ -11,13 +11,7 @@ import pyarrow as pa
 import torch
 
 from pipeline import cost
-from pipeline.cost import measure_rows
-from pipeline.ledger import MapResult, Rejection, Row, flatten_optimizer, load_checkpoint, map_rows, open_ledger, restore_optimizer, save_checkpoint
-from pipeline.metrics.intervals import compute_mean_interval
-from pipeline.models.denoising import Denoiser
-from pipeline.models.pseudo_words import PseudoWordEncoder
-from pipeline.params import hash_params
-from pipeline.textual_inversion.fit import (
+from pipeline.baselines.ti.fit import (
     STAGE,
     InversionState,
     Picture,
@@ -28,6 +22,14 @@ from pipeline.textual_inversion.fit import (
     list_measured_steps,
     split_pictures,
 )
+from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.cost import measure_rows
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.ledger import open_ledger
+from pipeline.metrics.intervals import compute_mean_interval
+from pipeline.models.denoising import Denoiser
+from pipeline.models.pseudo_words import PseudoWordEncoder
+from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -68,7 +70,7 @@ def learn_vectors(
     checkpoint_every: int,
 ) -> MapResult:
     """Learn the vectors of every user that the ledger lacks; a value holds `vectors` (float32 bytes), `losses` and the cost."""
-    fingerprint = hash_params(STAGE, config, revision, seed)
+    fingerprint = compute_fingerprint(STAGE, config, revision, seed)
     rows = [build_row(user_id, item_ids, inputs, config, seed=seed) for user_id, item_ids in inputs.histories.items()]
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
@@ -80,7 +82,7 @@ def learn_vectors(
         diffusion = load_diffusion()
         encoder = PseudoWordEncoder(diffusion, num_vectors=config.num_vectors)
         state = build_state(len(filled), config, encoder)
-        batch_id = hash_params([row.inputs for row in batch])
+        batch_id = compute_fingerprint([row.inputs for row in batch])
         restore(state, fingerprint, batch_id)
 
         def after_step(state: InversionState) -> None:
@@ -90,7 +92,7 @@ def learn_vectors(
         fit_users(filled, config, state, encoder=encoder, denoiser=Denoiser(diffusion), seed=seed, after_step=after_step)
         return [build_value(state, index) if user.train else Rejection(NO_IMAGE) for index, user in enumerate(users)]
 
-    with open_ledger(STAGE, fingerprint, COLUMNS) as ledger:
+    with open_ledger(STAGE, COLUMNS, code=[learn_vectors], inputs=(config, revision, seed)) as ledger:
         return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE)
 
 

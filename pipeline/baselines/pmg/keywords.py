@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.prompts import build_preference_prompt, describe_picture, wrap_preference_prompt
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import flatten_text
-from pipeline.ledger import Rejection, Row, map_rows, open_ledger
+from pipeline.ledger import open_ledger
 from pipeline.models.decoding import DecodeRules
-from pipeline.params import hash_params
-from pipeline.pmg.config import PmgConfig
-from pipeline.pmg.prompts import build_examples, build_taste_prompt, describe_picture, wrap_taste_prompt
+from pipeline.rows import Rejection, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.llm import LanguageModel, LazyLanguageModel
@@ -68,7 +68,7 @@ def name_preferences(
 
 def build_question(pictures: Sequence[str], config: PmgConfig, *, attribute: str = "", candidates: Sequence[str] = ()) -> str:
     """Build one question about a case."""
-    return build_taste_prompt(
+    return build_preference_prompt(
         pictures, prompt_style=config.prompt_style, num_keywords=config.num_keywords, attribute=attribute, candidates=candidates
     )
 
@@ -88,15 +88,14 @@ def ask(questions: Sequence[str], config: PmgConfig, *, llm: LazyLanguageModel) 
         return [{"keywords": keywords} if keywords else Rejection(NO_KEYWORD) for keywords in parsed]
 
     identity = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size)
-    fingerprint = hash_params(*identity, build_examples(), llm.revision, str(llm.dtype))
     rows = [Row(question, question, question) for question in sorted(set(questions))]
-    with open_ledger(LEDGER, fingerprint, COLUMNS) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[ask], inputs=(identity, llm.revision, str(llm.dtype))) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER)
     return {question: result.values[question]["keywords"] if question in result.values else [] for question in questions}
 
 
 def generate(language_model: LanguageModel, questions: Sequence[str], config: PmgConfig) -> list[str]:
     """Return the model's greedy replies: one line, as many list entries as asked for, none beginning like an earlier one."""
-    wrapped = [wrap_taste_prompt(question, language_model, prompt_style=config.prompt_style) for question in questions]
+    wrapped = [wrap_preference_prompt(question, language_model, prompt_style=config.prompt_style) for question in questions]
     rules = DecodeRules(config.max_new_tokens, max_parts=config.num_keywords, distinct_parts=True)
     return language_model.generate([question for _, question in wrapped], prefix=wrapped[0][0], rules=rules)

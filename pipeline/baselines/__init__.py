@@ -1,0 +1,1 @@
+"""The baselines with a training of their own, one package each, named like its stage: `sd` (LoRA), `ti` (Textual Inversion), `pmg`."""
