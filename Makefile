@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
-STAGES := dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit lint params exp doctor deps lock embedded embedded-check picture clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup repro test test-unit lint params exp doctor lock embedded embedded-check picture clean-work check-data fetch-images $(STAGES)
 .PHONY: experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -33,7 +33,7 @@ $(STAGES): setup params  ## (each of the stages) run that stage and what it need
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	dvc exp run $(ARGS)
 
-table1: setup  ## Table 1: RAGAR beside SD, TI and PMG (another setting: make table1 ARGS='--set dataset=... --set models=paper')
+table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (another setting: make table1 ARGS='--set dataset=... --set models=paper')
 	@python -m experiments $@ $(ARGS)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
@@ -86,9 +86,6 @@ lint: setup  ## check style and formatting
 
 doctor: setup  ## say in plain words what this machine has and lacks
 	@python -m pipeline.doctor
-
-deps: setup  ## write every stage's imported files into dvc.yaml's deps
-	python -m tests.import_closure --write
 
 lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock

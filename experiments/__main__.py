@@ -87,8 +87,8 @@ def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
 def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], out: Path) -> None:
     """Write the page, the CSV and the plot of an experiment from the results by run name; nothing if no run is finished."""
     own = {run.name: results[run.name] for run in experiment.list_runs() if run.name in results}
-    if experiment.is_comparison and DEFAULT.name in own:
-        write_comparison(experiment, own[DEFAULT.name], out)
+    if experiment.is_comparison and own:
+        write_comparison(experiment, *own.values(), out)
         return
     rows = build_rows(experiment, own)
     if not rows:

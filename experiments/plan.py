@@ -19,11 +19,13 @@ from typing import Any
 import yaml
 
 from experiments.catalogue import Run
+from pipeline.code import hash_stages
 from pipeline.compose import compose_params
 from pipeline.fingerprint import compute_fingerprint, dump_canonical
 from pipeline.params import read_section
 
 TARGET = "evaluation"  # the stage whose outputs are read
+CODE = "code"  # the stage that hashes the code of all others: it reads whole folders, of which only the needed stages' part counts
 HASH_LENGTH = 10  # hex digits in an experiment's name
 SKIPPED = {"__pycache__", ".work", ".venv"}  # as .dvcignore
 
@@ -43,10 +45,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all runs share: the needed stages by name, the names of all stages, and the digest of every input file."""
+    """What all runs share: the needed stages by name, the names of all stages, the hash of their code, and the digest of every input file."""
 
     needed: dict[str, Any]
     stages: tuple[str, ...]
+    code: dict[str, Any]  # by stage; of one that loads a module by name, a hash for each
     digests: dict[str, str]
     copies: tuple[str, ...]  # files and folders under data/ that git does not hold: a temporary run must be given a copy
 
@@ -78,13 +81,17 @@ def compose_run(run: Run, root: Path) -> dict[str, Any]:
 def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
     """Hash what the run's result depends on; `runtime` and the blocks of later stages are left out."""
     relevant = {name: block for name, block in params.items() if name != "runtime" and (name in inputs.needed or name not in inputs.stages)}
-    return compute_fingerprint(relevant, inputs.needed, inputs.digests)[:HASH_LENGTH]
+    code = {name: value for name, value in inputs.code.items() if name in inputs.needed}
+    if isinstance(code.get("dataset"), dict):
+        code["dataset"] = code["dataset"].get(params["dataset"]["name"])  # another data set's adapter does not count
+    return compute_fingerprint(relevant, inputs.needed, code, inputs.digests)[:HASH_LENGTH]
 
 
-def read_inputs(root: Path) -> Inputs:
-    """Read dvc.yaml and hash every file that the needed stages take from outside of the pipeline."""
+def read_inputs(root: Path, code: dict[str, Any] | None = None) -> Inputs:
+    """Read dvc.yaml and hash every file that the needed stages take from outside of the pipeline; `code` is that of the stages, by default ours."""
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     needed = select_stages(stages, TARGET)
+    needed.pop(CODE, None)
     tracked = list_tracked(root)
     digests: dict[str, str] = {}
     for path in list_input_paths(needed, tuple(stages), root):
@@ -94,7 +101,7 @@ def read_inputs(root: Path) -> Inputs:
     for name in untracked:
         if not name.startswith("data/"):
             raise ValueError(f"{name} is an input of the pipeline but not in git, so a temporary run would lack it: `git add {name}`.")
-    return Inputs(needed, tuple(stages), digests, list_copies(untracked, tracked))
+    return Inputs(needed, tuple(stages), hash_stages() if code is None else code, digests, list_copies(untracked, tracked))
 
 
 def list_copies(untracked: Iterable[str], tracked: Iterable[str]) -> tuple[str, ...]:
@@ -108,7 +115,7 @@ def list_copies(untracked: Iterable[str], tracked: Iterable[str]) -> tuple[str, 
 
 
 def select_stages(stages: dict[str, Any], target: str) -> dict[str, Any]:
-    """Return the definitions of `target` and of every stage below it: who names a path in `data/<stage>/` needs that stage."""
+    """Return the definitions of `target` and of every stage below it: who names a path below `data/<stage>` needs that stage."""
     if target not in stages:
         raise ValueError(f"dvc.yaml has no stage {target!r}.")
     needed: dict[str, Any] = {}
@@ -117,7 +124,7 @@ def select_stages(stages: dict[str, Any], target: str) -> dict[str, Any]:
         name = todo.pop()
         if name not in needed:
             needed[name] = stages[name]
-            todo.extend(sorted(set(re.findall(r"data/(\w+)/", dump_canonical(stages[name]))) & stages.keys()))
+            todo.extend(sorted(set(re.findall(r"data/(\w+)", dump_canonical(stages[name]))) & stages.keys()))
     return dict(sorted(needed.items()))
 
 
@@ -130,7 +137,7 @@ def list_input_paths(needed: dict[str, Any], stages: Sequence[str], root: Path) 
         deps = [dep for dep in named if "${" not in dep and not made.match(dep)]
         for dep in deps:
             if not (root / dep).exists():
-                raise ValueError(f"{dep}, a dep of stage {name}, does not exist; `make deps` brings dvc.yaml up to date.")
+                raise ValueError(f"{dep}, a dep of stage {name}, does not exist.")
         items = [text for text in list_texts(definition.get("foreach", definition.get("matrix"))) if "/" in text and not made.match(text)]
         paths |= {*deps, *(text for text in items if (root / text).exists())}
     return sorted(paths)

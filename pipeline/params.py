@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 BLOCKS = (
     "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
-    "mapper", "reflection", "sd", "ti", "pmg", "generation", "evaluation", "report", "runtime",
+    "mapper", "reflection", "sd", "ti", "pmg", "comparison", "generation", "evaluation", "report", "runtime",
 )  # fmt: skip
 
 

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.code import list_imports
 from pipeline.compose import compose_params
-from tests.import_closure import DVC_YAML, REPO, compute_closure, list_imports, write_deps
+
+REPO = Path(__file__).resolve().parents[1]
+DVC_YAML = REPO / "dvc.yaml"
 
 LAYERS = (
-    {"params", "schemas", "artifacts", "ledger", "cost", "runtime", "compose", "doctor"},
+    {"artifacts", "checkpoints", "code", "compose", "cost", "doctor", "files", "fingerprint", "ledger", "params", "randomness", "rows", "runtime"}
+    | {"schemas", "work"},
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker"},
-    {"conditioning", "tuning", "textual_inversion", "pmg"},
+    {"conditioning", "baselines"},
     {"reflection"},
     {"generation"},
     {"evaluation", "report"},
@@ -64,17 +68,14 @@ def test_every_module_has_a_docstring_and_heavy_imports_are_late(path: Path) -> 
     assert not top & HEAVY or "models" in path.parts, f"{path} imports {top & HEAVY} at its top"
 
 
-def test_dvc_deps_are_the_import_closure() -> None:
-    text = DVC_YAML.read_text(encoding="utf-8")
-    assert write_deps(text) == text, "dvc.yaml's code deps are out of date: run `make deps`"
-
-
 def test_stage_params_block_and_file_share_their_name() -> None:
     stages = yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
     for name, stage in stages.items():
         definition = stage.get("do", stage)
         assert (REPO / "stages" / f"{name}.py").is_file()
         assert f"-m stages.{name} " in definition["cmd"]
+        if name == "code":  # it reads no params
+            continue
         assert any(param == name or str(param).startswith(f"{name}.") for param in definition["params"]), name
         for out in definition["outs"]:
             path = out if isinstance(out, str) else next(iter(out))
@@ -99,7 +100,3 @@ def test_the_readmes_map_names_every_file_of_the_library() -> None:
     for path in [*list_sources("pipeline"), *list_sources("stages")]:
         if path.stat().st_size and path.name != "__init__.py":
             assert path.name in readme, f"README's map lacks {path.relative_to(REPO)}"
-
-
-def test_stage_closures_are_not_empty() -> None:
-    assert "pipeline/schemas.py" in compute_closure(REPO / "stages" / "dataset.py")

@@ -25,10 +25,10 @@ COLUMNS = pa.schema([pa.field("image", pa.binary()), pa.field("facts", FACTS), *
 
 
 def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: int, device: torch.device) -> MapResult:
-    """Draw every case that the ledger lacks; a value holds PNG bytes under `image`, the method's own figures under `facts`, and the cost."""
+    """Draw every case that the method's ledger lacks; a value holds PNG bytes under `image`, the method's own figures under `facts`, and the cost."""
     rows = [Row(key=case.case_id, inputs=describe_row(method, case), payload=case) for case in cases]
     compute = measure_rows(lambda batch: compute_rows(method, batch), device)
-    with open_ledger(f"generation@{name}", COLUMNS, code=[compute_rows, method], inputs=(name, method.identity)) as ledger:
+    with open_ledger(f"generation@{method.ledger}", COLUMNS, code=[compute_rows, method], inputs=method.identity) as ledger:
         return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}")
 
 

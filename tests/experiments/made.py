@@ -26,7 +26,7 @@ from pipeline.metrics.definitions import Metric, define_metrics
 METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, PMG, GLOBAL, MAIN, TRUTH)
 METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
-SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "global-all", "text-text+category", "image-text-0.7", "seed-0")
+SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "global-all", "text-text+category", "image-text-0.7")
 K_QUALITY = {"k-0": 0.4, "k-1": 0.6, "k-3": 0.8, "k-7": 0.85, "k-10": 0.7, "k-19": 0.6}
 
 

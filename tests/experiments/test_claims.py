@@ -287,4 +287,4 @@ def test_the_command_succeeds_whatever_holds_and_writes_the_same_bytes(evidence,
 
 
 def test_the_default_run_is_the_one_that_most_claims_look_at() -> None:
-    assert GOOD.get(DEFAULT)[0] is GOOD.results["seed-0"]
+    assert GOOD.get(DEFAULT)[0] is GOOD.results["ret"]

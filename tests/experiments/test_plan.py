@@ -10,7 +10,7 @@ import pytest
 from experiments.catalogue import DEFAULT, Run
 from experiments.plan import Plan, has_changes, list_copies, list_unique, plan_runs, read_inputs, select_stages
 
-CONFIG = "seed: 0\nretrieval: {k: 5}\nevaluation: {split: test}\nreport: {title: t}\nruntime: {device: auto}\n"
+CONFIG = "seed: 0\ndataset: {name: toy}\nretrieval: {k: 5}\nevaluation: {split: test}\nreport: {title: t}\nruntime: {device: auto}\n"
 DVC_YAML = """
 stages:
   dataset:
@@ -61,19 +61,22 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
 
 
-def fingerprint(root: Path, run: Run = DEFAULT) -> str:
-    return plan_runs([run], read_inputs(root), root=root)[0].fingerprint
+CODE = {"dataset": {"toy": "d1", "other": "d2"}, "retrieval": "r", "generation": {"ragar": "g"}, "evaluation": "e", "report": "p"}
+
+
+def fingerprint(root: Path, run: Run = DEFAULT, **code: object) -> str:
+    return plan_runs([run], read_inputs(root, CODE | code), root=root)[0].fingerprint
 
 
 def test_a_plan_is_named_after_its_run_and_content(root: Path) -> None:
-    plan = plan_runs([OTHER], read_inputs(root), root=root)[0]
+    plan = plan_runs([OTHER], read_inputs(root, CODE), root=root)[0]
     assert plan.experiment == f"ragar-k-7-{plan.fingerprint}"
     assert len(plan.fingerprint) == 10
     assert fingerprint(root, OTHER) == plan.fingerprint != fingerprint(root)
 
 
 def test_runs_with_equal_parameters_are_one_work(root: Path) -> None:
-    plans = plan_runs([DEFAULT, Run("k-5", ("retrieval.k=5",)), OTHER], read_inputs(root), root=root)
+    plans = plan_runs([DEFAULT, Run("k-5", ("retrieval.k=5",)), OTHER], read_inputs(root, CODE), root=root)
     assert plans[0].fingerprint == plans[1].fingerprint
     assert [plan.run.name for plan in list_unique(plans)] == ["default", "k-7"]
 
@@ -95,6 +98,15 @@ def test_what_comes_after_the_scores_and_the_runtime_do_not_count(root: Path) ->
     git(root, "add", "--all")
     git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "next")
     assert fingerprint(root) == before
+
+
+def test_the_code_of_the_needed_stages_counts(root: Path) -> None:
+    before = fingerprint(root)
+    assert fingerprint(root, retrieval="new") != before
+    assert fingerprint(root, generation={"ragar": "new"}) != before
+    assert fingerprint(root, dataset={"toy": "new", "other": "d2"}) != before
+    assert fingerprint(root, dataset={"toy": "d1", "other": "new"}) == before  # another data set's adapter
+    assert fingerprint(root, report="new") == before  # comes after the scores
 
 
 def test_a_changed_stage_definition_counts(root: Path) -> None:

@@ -2,52 +2,109 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.import_closure import DVC_YAML, REPO, compute_closure
+from pipeline import code
 
+REPO = Path(__file__).resolve().parents[2]
+HASHES = "data/code/hashes.json"
 TRAINED_OR_DRAWN = ("retrieval", "preference", "ranker", "mapper", "reflection", "generation")
-CHECK_FILES = ("data/ranker_check/", "data/embedding/check.parquet")
+CHECK_FILES = ("data/ranker_check", "data/embedding/check.parquet")
 CHECK_PARAMS = ("ranker_check", "models.check_visual")
 
 
-def read_stages() -> dict[str, dict[str, Any]]:
+def read_pipeline(text: str) -> dict[str, dict[str, Any]]:
     """Return every stage's definition; of a foreach stage the one that its items share, its items' own deps included."""
     stages = {}
-    for name, stage in yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"].items():
+    for name, stage in yaml.safe_load(text)["stages"].items():
         definition = dict(stage.get("do", stage))
         items = stage.get("foreach", {}).values()
-        definition["deps"] = [dep for dep in definition["deps"] if "${" not in dep]
+        definition["deps"] = [dep for dep in definition["deps"] if "${item" not in dep]
         definition["deps"] += [value for item in items for key, value in item.items() if key != "arguments"]
         stages[name] = definition
     return stages
 
 
+@pytest.fixture
+def stages() -> dict[str, dict[str, Any]]:
+    return read_pipeline((REPO / "dvc.yaml").read_text(encoding="utf-8"))
+
+
+def list_params(definition: dict[str, Any]) -> list[str]:
+    """Return the names of a stage's params in params.yaml."""
+    return [param for param in definition.get("params", []) if isinstance(param, str)]
+
+
+def find_code_faults(stages: dict[str, dict[str, Any]]) -> list[str]:
+    """Say of every stage that does not depend on the hash of exactly the code that it runs what is wrong."""
+    faults = []
+    known = code.hash_stages()
+    for name, definition in stages.items():
+        module = re.search(r"-m stages\.(\w+)", definition["cmd"])
+        ran = module[1] if module else ""
+        listed = [key for param in definition.get("params", []) if isinstance(param, dict) for key in param.get(HASHES, [])]
+        wanted = {"dataset": "dataset.${dataset.name}", "generation": "generation.${key}"}.get(ran, ran)
+        if ran == "code":
+            faults += [] if definition["deps"] == list(code.PACKAGES) else ["code: its deps are not the folders of the code"]
+        elif listed != [wanted] or ran not in known:
+            faults.append(f"{name}: runs stages.{ran}, but depends on the code of {listed}")
+        if ran != "code" and any(str(dep).split("/")[0] in code.PACKAGES for dep in definition["deps"]):
+            faults.append(f"{name}: names a file of the code among its deps")
+    return faults
+
+
+def test_every_stage_depends_on_the_hash_of_the_code_that_it_runs(stages: dict[str, dict[str, Any]]) -> None:
+    assert find_code_faults(stages) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("hashes.json: [ranker_check]", "hashes.json: [ranker]"),
+        ("hashes.json: [captioning]", "hashes.json: [embedding]"),
+        (", {data/code/hashes.json: [preference]}", ""),
+        ("      - pipeline\n", ""),
+        ("generation.${key}", "generation.ragar"),
+        ("      - data/extra\n", "      - data/extra\n      - pipeline/artifacts.py\n"),
+        ("-m stages.ranker_check", "-m stages.ranker"),
+    ],
+)
+def test_a_wrong_dependency_on_code_is_found_whatever_comments_surround_it(old: str, new: str) -> None:
+    text = (REPO / "dvc.yaml").read_text(encoding="utf-8").replace("hashes.json: [ranker_check]}]", "hashes.json: [ranker_check]}]  # a comment")
+    assert old in text
+    assert find_code_faults(read_pipeline(text.replace(old, new)))
+
+
 def list_upstream(name: str, stages: dict[str, dict[str, Any]]) -> tuple[set[str], set[str]]:
-    """Return the files that a stage depends on, directly or through others, and the stages that write them."""
-    writer_of = {out: stage for stage, definition in stages.items() for out in definition["outs"] if isinstance(out, str)}
-    files: set[str] = set()
+    """Return the paths that a stage depends on, directly or through others, and the stages that write them."""
+    writers = [(out.split("${")[0].rstrip("/"), stage) for stage, definition in stages.items() for out in definition["outs"]]
+    paths: set[str] = set()
+    found: set[str] = set()
     todo = list(stages[name]["deps"])
     while todo:
-        dep = todo.pop()
-        if dep not in files:
-            files.add(dep)
-            todo += stages[writer_of[dep]]["deps"] if dep in writer_of else []
-    return files, {writer_of[dep] for dep in files if dep in writer_of}
+        path = todo.pop()
+        if path not in paths:
+            paths.add(path)
+            made_by = {stage for out, stage in writers if path == out or path.startswith(f"{out}/")}
+            todo += [dep for stage in made_by - found for dep in stages[stage]["deps"]]
+            found |= made_by
+    return paths, found
 
 
 @pytest.mark.parametrize("name", TRAINED_OR_DRAWN)
-def test_nothing_that_is_trained_or_drawn_depends_on_the_second_ranker(name: str) -> None:
-    stages = read_stages()
-    files, upstream = list_upstream(name, stages)
-    assert not [path for path in files if path.startswith(CHECK_FILES)]
+def test_nothing_that_is_trained_or_drawn_depends_on_the_second_ranker(name: str, stages: dict[str, dict[str, Any]]) -> None:
+    paths, upstream = list_upstream(name, stages)
+    assert not [path for path in paths if path.startswith(CHECK_FILES)]
     assert "ranker_check" not in upstream
-    assert not set(CHECK_PARAMS) & set(stages[name]["params"])
+    assert not set(CHECK_PARAMS) & set(list_params(stages[name]))
     assert not any(word in stages[name]["cmd"] for word in ("ranker_check", "ranker-check", "check_embeddings", "check-embeddings"))
-    assert "stages/ranker_check.py" not in compute_closure(REPO / "stages" / f"{name}.py")
+    closure = code.compute_closure({REPO / "stages" / f"{name}.py"})
+    assert REPO / "stages" / "ranker_check.py" not in closure
 
 
 @pytest.mark.parametrize("profile", ["embedded", "paper"])
@@ -56,17 +113,21 @@ def test_the_two_rankers_see_by_different_models(profile: str) -> None:
     assert len({models["visual"], models["check_visual"]}) == 2
 
 
-def test_the_evaluation_depends_on_both_rankers() -> None:
-    files, upstream = list_upstream("evaluation", read_stages())
-    assert {"ranker", "ranker_check"} <= upstream
-    assert {"data/ranker/ranker.safetensors", "data/ranker_check/ranker.safetensors"} <= files
+def test_the_evaluation_depends_on_both_rankers_and_every_method(stages: dict[str, dict[str, Any]]) -> None:
+    paths, upstream = list_upstream("evaluation", stages)
+    assert {"ranker", "ranker_check", "generation", "ti", "pmg", "sd", "reflection"} <= upstream
+    assert {"data/ranker/ranker.safetensors", "data/ranker_check/ranker.safetensors", "data/generation"} <= paths
 
 
-def test_only_the_selected_data_sets_raw_files_are_a_dependency() -> None:
-    named = [dep for stage in yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"].values() for dep in stage.get("do", stage)["deps"]]
+def test_only_the_selected_data_sets_raw_files_are_a_dependency(stages: dict[str, dict[str, Any]]) -> None:
+    named = [dep for definition in stages.values() for dep in definition["deps"]]
     assert [dep for dep in named if "raw" in dep and dep.startswith(("data/", "$"))] == ["${dataset.raw}"]
 
 
-def test_the_upstream_of_reflection_is_what_it_must_be() -> None:
-    _, upstream = list_upstream("reflection", read_stages())
+def test_the_upstream_of_reflection_is_what_it_must_be(stages: dict[str, dict[str, Any]]) -> None:
+    _, upstream = list_upstream("reflection", stages)
     assert upstream == {"dataset", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "mapper"}
+
+
+def test_dvc_yaml_is_a_page_that_a_person_reads() -> None:
+    assert len((REPO / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 400

@@ -8,17 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
+from pipeline.artifacts import get_matrix, read_provenance, read_table
 from pipeline.baselines.pmg.config import SelectionConfig
 from pipeline.baselines.pmg.prompts import write_image_prompt
 from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.data.cases import Case
-from pipeline.generation.context import AnnotatedImage, Drawing, GenerationContext, Method, PmgPreference
+from pipeline.generation.context import AnnotatedImage, Drawing, GenerationContext, Method
+from pipeline.models.encoders import load_clip
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.lazy import LazyModel
+from pipeline.models.references import parse_dtype, read_reference
+from pipeline.params import load_params, read_section
 from pipeline.rows import Rejection
+from pipeline.schemas import PMG_PREFERENCES
+
+if TYPE_CHECKING:
+    from pipeline.models.encoders import ClipEncoder
+
+
+@dataclass(frozen=True)
+class PmgPreference:
+    """What PMG knows of a case."""
+
+    keywords: tuple[str, ...]  # of the user's taste
+    target: tuple[str, ...]  # keywords of the reference
+    soft_Md: np.ndarray  # soft embeddings, none (0, d) where the stage made none
 
 
 @dataclass
@@ -26,16 +47,25 @@ class PmgMethod:
     """Draw the candidates of each case and keep the one with the highest score."""
 
     context: GenerationContext
+    preferences: dict[str, PmgPreference]  # by case_id
     selection: SelectionConfig
+    clip: LazyModel[ClipEncoder]
+
+    ledger = "pmg"
 
     @property
     def identity(self) -> object:
         """The diffusion model, the sampler, and how an image is chosen by which CLIP."""
-        return {**self.context.describe_drawing(), "selection": asdict(self.selection), "clip": self.context.revisions["selection_clip"]}
+        return {
+            **self.context.describe_sampler(),
+            "diffusion": self.context.diffusion.revision,
+            "selection": asdict(self.selection),
+            "clip": self.clip.revision,
+        }
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on the keywords, the soft embeddings and, through the noise, on the case."""
-        preference = self.context.baselines.pmg_preferences.get(case.case_id)
+        preference = self.preferences.get(case.case_id)
         if preference is None:
             return Rejection("The language model named no keywords of this user's taste.")
         if not preference.target:
@@ -44,25 +74,28 @@ class PmgMethod:
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Draw all candidates and choose."""
-        preferences = [self.context.baselines.pmg_preferences[case.case_id] for case in cases]
+        preferences = [self.preferences[case.case_id] for case in cases]
         candidates: list[list[np.ndarray]] = []  # of each case, all weights of the first noise, then of the next
         for image_index in range(self.selection.num_images):
             for style_weight in self.selection.style_weights:
                 prompt_BTd = self.encode(preferences, style_weight)
-                drawn = self.context.draw_prompts(prompt_BTd, cases, negative_prompt=self.selection.negative_prompt, image_index=image_index)
-                candidates.append(drawn)
+                candidates.append(
+                    self.context.draw_prompts(
+                        self.context.diffusion.model, prompt_BTd, cases, negative_prompt=self.selection.negative_prompt, image_index=image_index
+                    )
+                )
         return [self.choose(list(images), preference) for images, preference in zip(zip(*candidates, strict=True), preferences, strict=True)]
 
     def encode(self, preferences: Sequence[PmgPreference], style_weight: int) -> torch.Tensor:
         """Encode the keywords and put the soft embeddings behind them -> (B, K + M, d)."""
         prompts = [write_image_prompt(preference.target, preference.keywords, style_weight=style_weight) for preference in preferences]
-        states_BKd, _ = self.context.diffusion.encode_prompts(prompts)
+        states_BKd, _ = self.context.diffusion.model.encode_prompts(prompts)
         soft_BMd = torch.from_numpy(np.stack([preference.soft_Md for preference in preferences]))
         return torch.cat([states_BKd, soft_BMd], dim=1) if soft_BMd.numel() else states_BKd
 
     def choose(self, images: list[np.ndarray], preference: PmgPreference) -> AnnotatedImage:
         """Keep the image with the highest balance of taste and target; its score and the first image's are noted."""
-        clip = self.context.clip
+        clip = self.clip.model
         image_NV = clip.encode_images([Image.fromarray(image) for image in images])
         preference_V, target_V = clip.encode_texts([", ".join(preference.keywords), ", ".join(preference.target)])
         score_N = compute_balance(image_NV, preference_V, target_V, alpha=self.selection.alpha)
@@ -71,6 +104,21 @@ class PmgMethod:
 
 
 def build_method(context: GenerationContext) -> Method:
-    """Build the method."""
-    assert context.baselines.selection is not None, "the stage reads it for every method"
-    return PmgMethod(context, context.baselines.selection)
+    """Build the method from the table that the stage pmg writes."""
+    reference, dtype_name = read_reference(context.params, "selection_clip"), read_section(context.params, "models.dtype")
+    dtype = parse_dtype(dtype_name, context.device)
+    clip = LazyModel(
+        f"{compute_model_revision(reference)} {dtype_name}", lambda: load_clip(resolve_model(reference), device=context.device, dtype=dtype)
+    )
+    selection = load_params(context.params, "pmg.selection", SelectionConfig)
+    return PmgMethod(context, read_preferences(context.get_file("pmg_preferences")), selection, clip)
+
+
+def read_preferences(path: Path) -> dict[str, PmgPreference]:
+    """Return what PMG knows of every case; without soft embeddings their place is empty."""
+    table, num_soft = read_table(path, PMG_PREFERENCES), read_provenance(path)["num_soft"]
+    columns = (table[name].to_pylist() for name in ("case_id", "preference_keywords", "target_keywords"))
+    return {
+        case_id: PmgPreference(tuple(keywords), tuple(target), soft.reshape(num_soft, -1) if num_soft else np.zeros((0, 0), dtype=np.float32))
+        for case_id, keywords, target, soft in zip(*columns, get_matrix(table, "soft"), strict=True)
+    }

@@ -1,6 +1,6 @@
 """Method `sd`: Stable Diffusion with a plain prompt, the reference's own text or, without one, its caption (paper: the baseline SD-v1.5).
 
-Its variants, which say more in the same prompt, are the methods `keywords` and `retrieved` (`keyword_prompt.py`):
+Its variants, which say more in the same prompt, are the methods `keywords` and `retrieved`:
 
 | method | prompt | e.g. |
 |---|---|---|
@@ -15,10 +15,10 @@ Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way t
 from __future__ import annotations
 
 from pipeline.generation.context import GenerationContext, Method
-from pipeline.generation.texts import TextMethod
+from pipeline.generation.tuned_method import build_tuned_method
 
 
 def build_method(context: GenerationContext) -> Method:
     """Build the method."""
     reason = "The reference has neither a text nor a caption."
-    return TextMethod(context, lambda case: context.read_text(case.reference_id), reason, context.baselines.negative_prompt)
+    return build_tuned_method(context, lambda case: context.read_text(case.reference_id), reason)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.generation.context import GenerationContext, Method
-from pipeline.generation.texts import TextMethod
+from pipeline.generation.text_method import TextMethod
 
 
 def build_method(context: GenerationContext) -> Method:
     """Build the method."""
-    return TextMethod(context, lambda case: case.global_prompt, "The global prompt is empty.")
+    return TextMethod(context, context.diffusion, lambda case: case.global_prompt, "The global prompt is empty.")

@@ -1,13 +1,18 @@
-"""A method that draws from one text a case; its own prompt only, no personal part beyond what the text says."""
+"""A method that draws from one text per case; its own prompt only, no personal part beyond what the text says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.data.cases import Case
 from pipeline.generation.context import Drawing, GenerationContext
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import Rejection
+
+if TYPE_CHECKING:
+    from pipeline.models.diffusion import Diffusion
 
 
 @dataclass
@@ -15,14 +20,17 @@ class TextMethod:
     """Encode `write_prompt(case)` with the diffusion model's text encoder and draw it."""
 
     context: GenerationContext
+    diffusion: LazyModel[Diffusion]
     write_prompt: Callable[[Case], str]
     reason: str  # why a case with an empty prompt is rejected
     negative_prompt: str = ""
 
+    ledger = "text"  # shared by all of them: two methods that come to the same text draw it once
+
     @property
     def identity(self) -> object:
         """The diffusion model, the sampler and what guidance leads away from."""
-        return {**self.context.describe_drawing(), "negative_prompt": self.negative_prompt}
+        return {**self.context.describe_sampler(), "diffusion": self.diffusion.revision, "negative_prompt": self.negative_prompt}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on its prompt and, through the noise, on the case."""
@@ -31,5 +39,6 @@ class TextMethod:
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Encode and draw."""
-        states_BTD, _ = self.context.diffusion.encode_prompts([self.write_prompt(case) for case in cases])
-        return list(self.context.draw_prompts(states_BTD, cases, negative_prompt=self.negative_prompt))
+        diffusion = self.diffusion.model
+        states_BTD, _ = diffusion.encode_prompts([self.write_prompt(case) for case in cases])
+        return list(self.context.draw_prompts(diffusion, states_BTD, cases, negative_prompt=self.negative_prompt))

@@ -1,0 +1,74 @@
+"""Method `ragar`: the image of the general preference P^gen, after reflection (paper: eq. 7-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, load_conditioner
+from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.data.cases import Case
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.generation.context import Drawing, GenerationContext, Method
+from pipeline.models.lazy import LazyModel
+from pipeline.models.llm import LazyLanguageModel, prepare_language_model
+from pipeline.params import read_section
+from pipeline.rows import Rejection
+
+
+@dataclass
+class RagarMethod:
+    """Compute P^gen with the trained mapper and calibrator from cached language model states, and draw it."""
+
+    context: GenerationContext
+    conditioner: LazyModel[Conditioner]
+    llm: LazyLanguageModel
+    states_batch_size: int  # prompts that the language model reads at once
+
+    ledger = "ragar"
+
+    @property
+    def identity(self) -> object:
+        """The diffusion model, the language model and the trained conditioner."""
+        return {
+            **self.context.describe_sampler(),
+            "diffusion": self.context.diffusion.revision,
+            "language_model": f"{self.llm.revision} {self.llm.dtype} {self.states_batch_size}",
+            "conditioner": self.conditioner.revision,
+        }
+
+    @cached_property
+    def _inputs(self) -> ConditionInputs:
+        """The conditioner's inputs of all cases: one map over rows, so that they are read back where reflection or an earlier run had them."""
+        return compute_condition_inputs(
+            [vars(case) for case in self.context.cases],
+            llm=self.llm,
+            diffusion=self.context.diffusion.model,
+            conditioner=self.conditioner.model,
+            batch_size=self.states_batch_size,
+        )
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {case.case_id: row for row, case in enumerate(self.context.cases)}
+
+    def describe(self, case: Case) -> object | Rejection:
+        """An image depends on both prompts and, through the noise, on the case."""
+        return {"global_prompt": case.global_prompt, "detailed_prompt": case.detailed_prompt, "case_id": case.case_id}
+
+    def draw(self, cases: Sequence[Case]) -> list[Drawing]:
+        """Compute P^gen and draw."""
+        with torch.inference_mode():
+            prompt_BTD = self.conditioner.model(self._inputs.select([self._row_of[case.case_id] for case in cases])).prompt_BTD
+        return list(self.context.draw_prompts(self.context.diffusion.model, prompt_BTD, cases))
+
+
+def build_method(context: GenerationContext) -> Method:
+    """Build the method from the calibrator's file."""
+    path = context.get_file("calibrator")
+    conditioner = LazyModel(compute_fingerprint(path.read_bytes()), lambda: load_conditioner(path)[0].to(context.device))
+    llm = prepare_language_model(context.params, context.device)
+    return RagarMethod(context, conditioner, llm, read_section(context.params, "mapper.states_batch_size"))

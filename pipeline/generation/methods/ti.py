@@ -1,0 +1,70 @@
+"""Method `ti`: Stable Diffusion with the reference's text and the user's pseudo-word in one prompt (paper: the baseline TI).
+
+The vectors are those of the stage `ti`. Departure: the paper does not say how it prompts; `ti.template` is the prompt of training as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.artifacts import get_matrix, read_provenance, read_table
+from pipeline.data.cases import Case
+from pipeline.generation.context import Drawing, GenerationContext, Method
+from pipeline.models.pseudo_words import PseudoWordEncoder
+from pipeline.params import read_section
+from pipeline.rows import Rejection
+from pipeline.schemas import PSEUDO_WORDS
+
+
+@dataclass
+class TextualInversionMethod:
+    """Encode the prompt with the user's learned vectors spliced in, and draw it."""
+
+    context: GenerationContext
+    vectors: dict[str, np.ndarray]  # user_id -> (V, E)
+    template: str  # the one that the vectors were trained with
+    negative_prompt: str
+
+    ledger = "ti"
+
+    @property
+    def identity(self) -> object:
+        """The diffusion model, the sampler, the template and what guidance leads away from."""
+        return {
+            **self.context.describe_sampler(),
+            "diffusion": self.context.diffusion.revision,
+            "template": self.template,
+            "negative_prompt": self.negative_prompt,
+        }
+
+    def describe(self, case: Case) -> object | Rejection:
+        """An image depends on the reference's text, the user's vectors and, through the noise, on the case."""
+        text, vectors_VE = self.context.read_text(case.reference_id), self.vectors.get(case.user_id)
+        if not text:
+            return Rejection("The reference has neither a text nor a caption.")
+        if vectors_VE is None:
+            return Rejection("No pseudo-word was learned for this user.")
+        return {"text": text, "vectors": vectors_VE.tobytes(), "case_id": case.case_id}
+
+    def draw(self, cases: Sequence[Case]) -> list[Drawing]:
+        """Encode and draw."""
+        diffusion = self.context.diffusion.model
+        vectors_BVE = torch.from_numpy(np.stack([self.vectors[case.user_id] for case in cases]))
+        encoder = PseudoWordEncoder(diffusion, num_vectors=vectors_BVE.shape[1])
+        prompts = [encoder.write_prompt(self.template, self.context.read_text(case.reference_id)) for case in cases]
+        with torch.inference_mode():
+            prompt_BKD = encoder.encode(prompts, vectors_BVE)
+        return list(self.context.draw_prompts(diffusion, prompt_BKD, cases, negative_prompt=self.negative_prompt))
+
+
+def build_method(context: GenerationContext) -> Method:
+    """Build the method from the table of vectors."""
+    path = context.get_file("vectors")
+    table, facts = read_table(path, PSEUDO_WORDS), read_provenance(path)
+    rows = zip(table["user_id"].to_pylist(), get_matrix(table, "vectors"), strict=True)
+    vectors = {user_id: vector_E.reshape(facts["num_vectors"], -1) for user_id, vector_E in rows}
+    return TextualInversionMethod(context, vectors, facts["template"], read_section(context.params, "sd.negative_prompt"))
