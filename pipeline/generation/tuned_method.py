@@ -24,10 +24,10 @@ def build_tuned_method(context: GenerationContext, write_prompt: Callable[[Case]
 
 
 def prepare_tuned(context: GenerationContext) -> LazyModel[Diffusion]:
-    """Return the diffusion model with the adapters in the file `lora`; where that is empty (`sd.lora_rank: 0`), the model itself."""
-    path = context.get_file("lora")
-    tensors, _ = read_tensors(path)
-    if not tensors:
+    """Return the diffusion model with the adapters in the file `lora`; where that is empty (`sd.lora_rank: 0`) or not given, the model itself."""
+    path = context.files.get("lora")
+    tensors = read_tensors(path)[0] if path else {}
+    if path is None or not tensors:
         return context.diffusion
 
     def load() -> Diffusion:

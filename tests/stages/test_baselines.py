@@ -13,13 +13,13 @@ import yaml
 
 from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
 from pipeline.baselines.pmg import keywords
-from pipeline.generation import METHODS
+from pipeline.generation.build import list_methods
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
 from stages import pmg, sd, ti
-from tests.import_closure import DVC_YAML
 from tests.pipeline.baselines.ti.test_fit import CONFIG as TI
+from tests.small_project import REPO
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
 TEST_CASES = CASE_IDS[6:]
@@ -199,8 +199,9 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
 
     monkeypatch.setattr(Diffusion, "draw", draw)
     samplers, noises, cases = set(), {}, set()
-    for method in (name for name in METHODS if name not in BOUNDS):
+    for method in (name for name in list_methods() if name not in BOUNDS):
         calls.clear()
+        shutil.rmtree(project.root / ".work" / "generation", ignore_errors=True)  # methods with the same prompt draw it once between them
         project.generate(method, **needs.get(method, {}))
         samplers |= {sampler for _, sampler in calls}
         noises[method] = {seed for seeds, _ in calls for seed in seeds}
@@ -213,12 +214,11 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
 
 
 def test_all_methods_are_drawn_from_one_table_of_cases_and_scored_in_one_run_by_one_clip() -> None:
-    stages = yaml.safe_load(DVC_YAML.read_text(encoding="utf-8"))["stages"]
-    assert set(stages["generation"]["foreach"]) == set(METHODS)
+    stages = yaml.safe_load((REPO / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert sorted(stages["generation"]["foreach"]) == list_methods()
     assert "--cases data/dataset/cases.parquet" in stages["generation"]["do"]["cmd"]
     assert "generation" in stages["generation"]["do"]["params"]
-    tables = {f"data/generation/{method}/generated.parquet" for method in METHODS}
     for name in ("evaluation", "report"):
-        assert tables <= set(stages[name]["deps"])
-        assert all(f"--generated {path}" in stages[name]["cmd"] for path in tables)
+        assert "data/generation" in stages[name]["deps"]
+        assert "--generated data/generation " in stages[name]["cmd"]
     assert "models.metric_clip" in stages["evaluation"]["params"]

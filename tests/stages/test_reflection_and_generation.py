@@ -217,7 +217,7 @@ class Project:
         (self.root / "params.yaml").write_text(yaml.safe_dump(self.params), encoding="utf-8")
         arguments = ["--params", str(self.root / "params.yaml"), *(["--method", method] if method else [])]
         for name, path in paths.items():
-            arguments += [f"--{name}", str(self.root / path)]
+            arguments += [f"--{name.replace('_', '-')}", str(self.root / path)]
         result = CliRunner().invoke(stage.app, arguments)
         if fails:
             assert isinstance(result.exception, ValueError)
@@ -334,7 +334,7 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "original, truth, sd, keywords, retrieved, ti, pmg, global, ragar" in project.generate("dall-e", fails=True)
+    assert "global, keywords, original, pmg, ragar, retrieved, sd, ti, truth" in project.generate("dall-e", fails=True)
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,22 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline.artifacts import write_tensors
 from pipeline.baselines.pmg.config import SelectionConfig
 from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.data.cases import Case, select_cases
 from pipeline.data.images import encode_png
-from pipeline.generation import METHODS, build_method
+from pipeline.generation.build import build_method, list_methods
 from pipeline.generation.config import GenerationConfig
-from pipeline.generation.context import AnnotatedImage, Baselines, GenerationContext, PmgPreference
+from pipeline.generation.context import AnnotatedImage, GenerationContext, Method
 from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
+from pipeline.generation.methods.pmg import PmgMethod, PmgPreference
+from pipeline.generation.methods.ti import TextualInversionMethod
 from pipeline.models.fake import FakeClip, FakeDiffusion
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+from pipeline.work import work_dir
 
 
 def make_png(level: int) -> bytes:
@@ -56,30 +61,30 @@ def make_items(images: list[bytes], texts: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=ITEMS.build_schema())
 
 
-def make_context(cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None) -> GenerationContext:
-    diffusion = FakeDiffusion()
-
-    def refuse(*_: object) -> object:
-        raise AssertionError("this method must not load the model")
-
+def make_context(
+    cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None, negative_prompt: str = ""
+) -> GenerationContext:
+    folder = Path(os.environ["DVC_ROOT"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(f"sd: {{negative_prompt: '{negative_prompt}'}}\n")
+    write_tensors(folder / "lora.safetensors", {})
     captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
     return GenerationContext(
+        params=folder / "params.yaml",
         config=GenerationConfig(splits=("test",), steps=4, guidance_scale=2.0, scheduler="dpm", batch_size=3, max_rejected_fraction=0.5),
         seed=7,
+        device=torch.device("cpu"),
         cases=cases,
         items=make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"]),
         captions=captions,
-        load_diffusion=lambda: diffusion,
-        load_conditioner=refuse,
-        compute_inputs=refuse,
-        load_clip=FakeClip,
-        baselines=Baselines(selection=SelectionConfig(style_weights=(1, 2), num_images=2, alpha=2 / 3, negative_prompt="")),
-        revisions={"selection_clip": "fake-1", "diffusion": "fake-1", "language_model": "fake-1", "conditioner": "sha"},
+        diffusion=LazyModel("fake-1", FakeDiffusion),
+        files={"lora": folder / "lora.safetensors"},
     )
 
 
-def draw(name: str, context: GenerationContext, *, batch_size: int = 3, stored_as: str = "") -> MapResult:
-    result = draw_cases(build_method(name, context), stored_as or name, context.cases, batch_size=batch_size, device=torch.device("cpu"))
+def draw(method: str | Method, context: GenerationContext, *, batch_size: int = 3) -> MapResult:
+    chosen = build_method(method, context) if isinstance(method, str) else method
+    result = draw_cases(chosen, "toy", context.cases, batch_size=batch_size, device=torch.device("cpu"))
     for value in result.values.values():
         assert value.pop("seconds") >= 0
         assert value.pop("peak_memory_mb") > 0
@@ -92,7 +97,7 @@ def read_pixels(data: bytes) -> np.ndarray:
 
 def test_original_and_truth_copy_the_items_pixels_without_any_model() -> None:
     context = make_context([make_case(i) for i in range(5)])
-    context.load_diffusion = lambda: pytest.fail("copying needs no diffusion model")
+    context.diffusion = LazyModel("fake-1", lambda: pytest.fail("copying needs no diffusion model"))
     originals, truths = draw("original", context), draw("truth", context)
     assert (read_pixels(originals.values["case02"]["image"]) == read_pixels(make_png(120))).all()
     assert {value["image"] for value in truths.values.values()} == {make_png(0)}
@@ -123,42 +128,45 @@ def test_sd_draws_the_reference_text_and_falls_back_to_the_caption() -> None:
     assert method.describe(context.cases[1]) == {"prompt": "a cat", "case_id": "case01"}
     result = draw("sd", context)
     assert result.rejected == {"case02": "The reference has neither a text nor a caption."}
-    assert context.diffusion.num_drawn == 6  # two batches of three, filled up
+    assert context.diffusion.model.num_drawn == 6  # two batches of three, filled up
 
 
 def test_an_image_depends_on_its_case_and_prompt_but_not_on_the_others() -> None:
     alone = draw("global", make_context([make_case(3)]), batch_size=1)
-    context = make_context([make_case(i) for i in range(7)])
-    together = draw("global", context, batch_size=4, stored_as="again")
+    shutil.rmtree(work_dir())
+    together = draw("global", make_context([make_case(i) for i in range(7)]), batch_size=4)
     assert alone.values["case03"] == together.values["case03"]
     assert len({value["image"] for value in together.values.values()}) == 7
 
 
-def test_methods_share_the_noise_of_a_case() -> None:
-    # the same prompt through two methods gives the same image
+def test_methods_share_the_noise_of_a_case_and_draw_an_equal_prompt_once() -> None:
     case = make_case(0)
     sd = draw("sd", make_context([case], texts=["neon thing 0", "", "", ""]))
-    assert sd.values == draw("global", make_context([case])).values
+    again = draw("global", make_context([case]))
+    assert sd.values == again.values
+    assert (sd.summary.computed, again.summary.computed) == (1, 0)
 
 
-def make_pmg_context(cases: list[Case], *, soft: float = 0.5) -> GenerationContext:
+CHOICE = SelectionConfig(style_weights=(1, 2), num_images=2, alpha=2 / 3, negative_prompt="")
+
+
+def make_pmg(cases: list[Case], *, soft: float = 0.5, selection: SelectionConfig = CHOICE) -> PmgMethod:
     context = make_context(cases)
-    soft_Md = np.full((2, context.diffusion.token_dim), soft, dtype=np.float32)
+    soft_Md = np.full((2, FakeDiffusion().token_dim), soft, dtype=np.float32)
     preferences = {case.case_id: PmgPreference((f"neon{i}", "night"), (f"dog{i}",), soft_Md) for i, case in enumerate(cases)}
-    context.baselines = replace(context.baselines, pmg_preferences=preferences)
-    return context
+    return PmgMethod(context, preferences, selection, LazyModel("fake-1", FakeClip))
 
 
 def test_pmg_keeps_the_candidate_with_the_highest_balance() -> None:
     cases = [make_case(i) for i in range(4)]
-    context = make_pmg_context(cases)
-    drawn = build_method("pmg", context).draw(cases)
+    method = make_pmg(cases)
+    drawn = method.draw(cases)
     assert all(isinstance(image, AnnotatedImage) for image in drawn)
-    assert context.diffusion.num_drawn == 16  # two weights and two noises a case
+    assert method.context.diffusion.model.num_drawn == 16  # two weights and two noises per case
     assert all(note.facts["selection_score"] >= note.facts["selection_score_first"] for note in drawn)
     assert any(note.facts["selection_score"] > note.facts["selection_score_first"] for note in drawn)
     clip = FakeClip()
-    for note, preference in zip(drawn, context.baselines.pmg_preferences.values(), strict=True):
+    for note, preference in zip(drawn, method.preferences.values(), strict=True):
         vectors = (
             clip.encode_images([Image.fromarray(note.image)]),
             *clip.encode_texts([", ".join(preference.keywords), ", ".join(preference.target)]),
@@ -168,19 +176,15 @@ def test_pmg_keeps_the_candidate_with_the_highest_balance() -> None:
 
 def test_pmg_without_a_choice_draws_one_image_from_the_noise_that_all_methods_share() -> None:
     case = make_case(0)
-    context = make_pmg_context([case])
-    single = SelectionConfig(style_weights=(1,), num_images=1, alpha=0.5, negative_prompt="")
-    empty = np.zeros((0, 0), dtype=np.float32)
-    context.baselines = replace(context.baselines, selection=single, pmg_preferences={case.case_id: PmgPreference(("neon",), ("dog",), empty)})
-    image = build_method("pmg", context).draw([case])[0].image
+    method = make_pmg([case], selection=SelectionConfig(style_weights=(1,), num_images=1, alpha=0.5, negative_prompt=""))
+    method.preferences = {case.case_id: PmgPreference(("neon",), ("dog",), np.zeros((0, 0), dtype=np.float32))}
     plain = build_method("sd", make_context([case], texts=["dog, neon", "", "", ""])).draw([case])[0]
-    assert (image == plain).all()
+    assert (method.draw([case])[0].image == plain).all()
 
 
 def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
     cases = [make_case(i) for i in range(3)]
-    first = draw("pmg", make_pmg_context(cases))
-    other = draw("pmg", make_pmg_context(cases, soft=-2.0))
+    first, other = (draw(method, method.context) for method in (make_pmg(cases), make_pmg(cases, soft=-2.0)))
     assert all(first.values[name]["image"] != other.values[name]["image"] for name in first.values)
     figures = summarise_drawn(first)
     assert figures["num_images"] == 3
@@ -189,17 +193,28 @@ def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
 
 def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
     context = make_context([make_case(0)])
-    assert "No pseudo-word" in draw("ti", context).rejected["case00"]
-    assert "named no keywords" in draw("pmg", context).rejected["case00"]
+    assert "No pseudo-word" in draw(TextualInversionMethod(context, {}, "{text}, {style}", ""), context).rejected["case00"]
+    assert "named no keywords" in draw(PmgMethod(context, {}, CHOICE, LazyModel("fake-1", FakeClip)), context).rejected["case00"]
+
+
+PMG_PARAMS = """models: {selection_clip: hub/clip, dtype: float32}
+pmg: {selection: {style_weights: [1], num_images: 1, alpha: 0.5, negative_prompt: ""}}
+"""
+
+
+@pytest.mark.parametrize(("name", "option"), [("ragar", "--calibrator"), ("ti", "--vectors"), ("pmg", "--pmg-preferences")])
+def test_a_method_says_which_file_it_needs(name: str, option: str) -> None:
+    context = make_context([])
+    context.params.write_text(PMG_PARAMS)
+    with pytest.raises(ValueError, match=f"needs {option}"):
+        build_method(name, context)
 
 
 def test_a_negative_prompt_moves_the_plain_methods_and_not_the_others() -> None:
     cases = [make_case(0)]
     names = ("sd", "keywords", "retrieved", "global")
     plain = {name: draw(name, make_context(cases)).values for name in names}
-    context = make_context(cases)
-    context.baselines = replace(context.baselines, negative_prompt="blurry")
-    guided = {name: draw(name, context).values for name in names}
+    guided = {name: draw(name, make_context(cases, negative_prompt="blurry")).values for name in names}
     assert [name for name in names if plain[name] != guided[name]] == ["sd", "keywords", "retrieved"]
 
 
@@ -216,8 +231,9 @@ def test_finished_rows_are_reused_and_another_sampler_draws_again() -> None:
 def test_a_draw_that_breaks_off_goes_on_to_the_same_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cases = [make_case(i) for i in range(10)]
     broken = make_context(cases)
-    whole = broken.diffusion.draw
-    monkeypatch.setattr(broken.diffusion, "draw", lambda *args, **rest: whole(*args, **rest) if broken.diffusion.num_drawn < 6 else 1 / 0)
+    model = broken.diffusion.model
+    whole = model.draw
+    monkeypatch.setattr(model, "draw", lambda *args, **rest: whole(*args, **rest) if model.num_drawn < 6 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
         draw("global", broken)
     resumed = draw("global", make_context(cases))
@@ -231,12 +247,13 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import test_generation as tests
 context = tests.make_context([tests.make_case(i) for i in range(10)])
-whole = context.diffusion.draw
+model = context.diffusion.model
+whole = model.draw
 def draw(*args, **rest):
-    if context.diffusion.num_drawn >= 6:
+    if model.num_drawn >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*args, **rest)
-context.diffusion.draw = draw
+model.draw = draw
 tests.draw("global", context)
 """
 
@@ -252,8 +269,8 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list(METHODS) == ["original", "truth", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar"]
-    with pytest.raises(ValueError, match="original, truth, sd, keywords, retrieved, ti, pmg, global, ragar"):
+    assert list_methods() == ["global", "keywords", "original", "pmg", "ragar", "retrieved", "sd", "ti", "truth"]
+    with pytest.raises(ValueError, match="global, keywords, original, pmg, ragar, retrieved, sd, ti, truth"):
         build_method("dall-e", make_context([]))
 
 
