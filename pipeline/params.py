@@ -38,6 +38,14 @@ def load_seed(path: Path) -> int:
     return seed
 
 
+def read_flag(path: Path, name: str) -> bool:
+    """Read the true or false at the dotted `name`."""
+    value = read_section(path, name)
+    if type(value) is not bool:
+        raise ValueError(f"{path}: `{name}` is {value!r}, but it must be true or false.")
+    return value
+
+
 def check_blocks(document: dict[str, Any], *, where: str, also: str = "seed") -> None:
     """Raise ValueError if the params have a top-level key that is neither one of BLOCKS nor `also`."""
     unknown = sorted(set(map(str, document)) - {*BLOCKS, also})

@@ -17,6 +17,7 @@ from pipeline.artifacts import build_table, read_json, read_provenance, read_tab
 from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.data.images import decode_image, encode_png
+from pipeline.generation.build import list_methods
 from pipeline.ranker.micro import Micro, MicroConfig
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
@@ -98,6 +99,7 @@ class Project:
     def __init__(self, root: Path, models: dict[str, str]) -> None:
         self.root = root
         self.params: dict[str, Any] = {
+            "comparison": dict.fromkeys(list_methods(), True),
             "seed": 3,
             "models": dict(models),
             "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 2},

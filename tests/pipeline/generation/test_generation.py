@@ -24,9 +24,10 @@ from pipeline.data.images import encode_png
 from pipeline.generation.build import build_method, list_methods
 from pipeline.generation.config import GenerationConfig
 from pipeline.generation.context import AnnotatedImage, GenerationContext, Method
-from pipeline.generation.drawing import build_generated, draw_cases, summarise_drawn
+from pipeline.generation.drawing import draw_cases
 from pipeline.generation.methods.pmg import PmgMethod, PmgPreference
 from pipeline.generation.methods.ti import TextualInversionMethod
+from pipeline.generation.summary import build_generated, summarise_drawn
 from pipeline.models.fake import FakeClip, FakeDiffusion
 from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult

@@ -1,0 +1,70 @@
+"""From tables and params to the drawn cases of one method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import build_provenance, read_table
+from pipeline.cost import summarise_rows
+from pipeline.data.cases import select_cases
+from pipeline.generation.build import build_method
+from pipeline.generation.config import GenerationConfig
+from pipeline.generation.context import GenerationContext
+from pipeline.generation.drawing import draw_cases
+from pipeline.models.diffusion import load_diffusion
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.lazy import LazyModel
+from pipeline.models.references import parse_dtype, read_reference
+from pipeline.params import load_params, load_seed, read_section
+from pipeline.rows import MapResult
+from pipeline.runtime import load_runtime, resolve_device
+from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+
+STAGE = "generation"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The outcome of every case, where it came from, what it cost, and which share of the cases may be rejected."""
+
+    result: MapResult
+    provenance: dict[str, object]
+    cost: dict[str, Any]
+    max_rejected_fraction: float
+
+
+def draw_method(method: str, params: Path, files: Mapping[str, Path]) -> Drawn:
+    """Draw the cases of the configured splits by `method`; `files` are the stage's inputs by name (`cases`, `items`, ...)."""
+    context = build_context(params, files)
+    chosen = build_method(method, context)
+    result = draw_cases(chosen, method, context.cases, batch_size=context.config.batch_size, device=context.device)
+    # a data set need not know any truth; one that knows some must know nearly all
+    knows_no_truth = method == "truth" and not any(case.truth_id for case in context.cases)
+    return Drawn(
+        result,
+        build_provenance(f"{STAGE}@{method}", method=method, identity=chosen.identity),
+        summarise_rows(result.values.values(), context.device),
+        1.0 if knows_no_truth else context.config.max_rejected_fraction,
+    )
+
+
+def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
+    """Read what every method may use."""
+    config, device = load_params(params, STAGE, GenerationConfig), resolve_device(load_runtime(params))
+    reference, dtype_name = read_reference(params, "diffusion"), read_section(params, "models.dtype")
+    options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
+    preferences = read_table(files["preferences"], PREFERENCES) if "preferences" in files else None
+    return GenerationContext(
+        params=params,
+        config=config,
+        seed=load_seed(params),
+        device=device,
+        cases=select_cases(read_table(files["cases"], CASES), preferences, config.splits),
+        items=read_table(files["items"], ITEMS),
+        captions=read_table(files["captions"], CAPTIONS) if "captions" in files else None,
+        diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(resolve_model(reference), **options)),
+        files=dict(files),
+    )
