@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
+
+from pipeline.config import Share, config_dataclass
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.stored_images import ImageFormat, store_images
@@ -14,36 +17,27 @@ from pipeline.data.stored_images import ImageFormat, store_images
 MIN_USERS = 3  # one a split
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class SourceConfig:
     """Params of every data set that is made of raw files; explained in conf/dataset/*.yaml."""
 
     name: str
     raw: str
-    history_length: int
-    image_size: int
+    history_length: Annotated[int, Ge(2)]
+    image_size: Annotated[int, Ge(16), Le(1024)]  # px
     image_format: ImageFormat
-    max_rejected_fraction: float
+    max_rejected_fraction: Share
     paper_users: int | None
     paper_items: int | None
 
-    def __post_init__(self) -> None:
-        if self.history_length < 2:
-            raise ValueError(f"history_length is {self.history_length}, but it must be >= 2 items.")
-        if not 16 <= self.image_size <= 1024:
-            raise ValueError(f"image_size is {self.image_size}, but it must be in [16, 1024] px.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
 
-
-@dataclass(frozen=True)
+@config_dataclass
 class SplitConfig(SourceConfig):
     """Params of a data set whose users we split ourselves: `splits` are the shares of train, val and test."""
 
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_shares(self.splits)
 
 

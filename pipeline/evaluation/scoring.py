@@ -22,8 +22,9 @@ from torch import Tensor
 from pipeline.data.images import decode_batch
 from pipeline.evaluation.features import ClipModel, ItemStore, PixelFeatures, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
-from pipeline.metrics.definitions import CUTOFF, NUM_NEGATIVES, define_metrics
+from pipeline.metrics.definitions import define_metrics
 from pipeline.metrics.image import PERCENT, compute_cosine_score, compute_history_mean, compute_ssim_from_moments
+from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES
 from pipeline.metrics.ranking import compute_ndcg, compute_rank_change, compute_rank_gain, compute_recall
 from pipeline.models.judge import Judge
 from pipeline.models.perceptual import Perceptual

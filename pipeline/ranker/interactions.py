@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +24,9 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import get_matrix
+from pipeline.ranker.config import Negatives
 from pipeline.ranker.graph import normalise_rows
 from pipeline.ranker.micro import join_text
-
-Negatives = Literal["all", "interacted"]
 
 
 @dataclass(frozen=True)

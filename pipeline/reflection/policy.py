@@ -13,7 +13,7 @@ Shapes: B cases, R perturbations, T rows of P^gen, D token width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -21,12 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.randomness import make_generator
+from pipeline.reflection.config import PerturbedRows
 from pipeline.reflection.losses import check_shape
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
-
-PerturbedRows = Literal["attention", "all"]
 
 
 class ImageEncoder(Protocol):

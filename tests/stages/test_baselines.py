@@ -18,7 +18,7 @@ from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
 from stages import pmg, sd, ti
-from tests.pipeline.baselines.ti.test_fit import CONFIG as TI
+from tests.configs import TI
 from tests.small_project import REPO
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 

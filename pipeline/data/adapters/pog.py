@@ -19,7 +19,12 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Le
+from pydantic import NonNegativeInt
+
+from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import Problems, quote
 from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder, resolve_inside
@@ -31,21 +36,13 @@ MAX_TRACKED = 100_000  # users whose clicks are remembered while too few of them
 HIGHEST = b"\xff" * 8
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class PogConfig(SplitConfig):
     """Params of POG; explained in conf/dataset/pog.yaml."""
 
-    num_users: int
-    spare_users: int
-    spare_items: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 3 <= self.num_users <= MAX_TRACKED // 2:
-            raise ValueError(f"num_users is {self.num_users}, but it must be in [3, {MAX_TRACKED // 2}].")
-        for name in ("spare_users", "spare_items"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
+    num_users: Annotated[int, Ge(3), Le(MAX_TRACKED // 2)]
+    spare_users: NonNegativeInt
+    spare_items: NonNegativeInt
 
 
 @dataclass

@@ -16,10 +16,12 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le, Lt
 
+from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
@@ -29,21 +31,21 @@ from pipeline.runtime import progress
 MAX_TRIES = 200  # draws of a user's groups and styles before the sizes are called impossible
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class StyleMojiConfig:
     """Sizes and protocol of StyleMoji; every field is explained in conf/dataset/stylemoji.yaml."""
 
     name: str
     raw: str
     protocol: Literal["preference", "themes"]
-    num_users: int
-    num_concepts: int
+    num_users: Annotated[int, Ge(3)]
+    num_concepts: Annotated[int, Ge(4)]
     styles: tuple[str, ...]
     reference_style: str
-    image_size: int
-    history_length: int
-    groups_per_user: int
-    noise: float
+    image_size: Annotated[int, Ge(16), Le(512)]  # px
+    history_length: Annotated[int, Ge(2)]
+    groups_per_user: Count
+    noise: Annotated[float, Ge(0), Lt(1)]
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -54,13 +56,6 @@ class StyleMojiConfig:
             raise ValueError(f"styles is {list(self.styles)}, but it must name at least 2 different styles.")
         if self.reference_style not in self.styles:
             raise ValueError(f"reference_style is {self.reference_style!r}, but it must be one of the styles: {', '.join(self.styles)}.")
-        for name, low in (("num_users", 3), ("num_concepts", 4), ("image_size", 16), ("history_length", 2), ("groups_per_user", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= {low}.")
-        if self.image_size > 512:
-            raise ValueError(f"image_size is {self.image_size}, but it must be <= 512 px.")
-        if not 0 <= self.noise < 1:
-            raise ValueError(f"noise is {self.noise}, but it must be in [0, 1).")
         check_shares(self.splits)
 
 

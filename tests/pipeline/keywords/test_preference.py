@@ -10,7 +10,6 @@ import pytest
 from pipeline.artifacts import build_table
 from pipeline.keywords.preference import (
     PreferenceBuilder,
-    PreferenceConfig,
     build_global_prompt,
     build_preferences,
     choose_keywords,
@@ -18,16 +17,8 @@ from pipeline.keywords.preference import (
 )
 from pipeline.rows import Rejection
 from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
+from tests.configs import PREFERENCE as CONFIG
 
-CONFIG = PreferenceConfig(
-    keywords_from="retrieved",
-    global_from="all",
-    num_keywords=10,
-    min_count=2,
-    min_keywords=0,
-    reference_in_prompt="text+caption",
-    max_rejected_fraction=1.0,
-)
 KEYWORDS = {
     "i1": ["neon", "sticker", "car"],
     "i2": ["neon", "sticker", "bus", "bus"],
