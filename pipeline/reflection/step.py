@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.conditioning.calibrator import GeneralPreference
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
+from pipeline.models.protocols import ImageEncoder
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.losses import (
     compute_calibration,
@@ -26,7 +27,7 @@ from pipeline.reflection.losses import (
     compute_rank_loss,
     compute_semantic_loss,
 )
-from pipeline.reflection.policy import ImageEncoder, build_actions, choose_rows, draw_images, draw_noise, encode_drawings
+from pipeline.reflection.policy import build_actions, choose_rows, draw_images, draw_noise, encode_drawings
 from pipeline.reflection.reward import check_finite, compute_advantages, compute_mean_rank, compute_rewards, compute_z_scores
 
 if TYPE_CHECKING:

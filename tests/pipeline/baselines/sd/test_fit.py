@@ -18,7 +18,6 @@ from pipeline.randomness import make_generator
 from tests.configs import SD
 from tests.tiny_models import save_tiny_stable_diffusion
 
-peft = pytest.importorskip("peft")
 CONFIG = replace(SD, lora_rank=2, learning_rate=0.1)
 
 
