@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from pipeline.config import Count, RowMapConfig, Split, config_dataclass
+from pipeline.config import RowMapConfig, Split, config_dataclass
 from pipeline.metrics.protocol import SSIM_WINDOW
 
 TextSource = Literal["text", "caption", "text_and_caption"]
@@ -22,5 +22,5 @@ class EvaluationConfig(RowMapConfig):
     text: TextSource
     image_size: Annotated[int, Ge(SSIM_WINDOW)]
     main_method: str
-    num_resamples: Count
+    num_resamples: Annotated[int, Ge(2)]
     level: Annotated[float, Gt(0), Lt(1)]
