@@ -144,8 +144,3 @@ def test_history_items_without_keywords_are_left_out() -> None:
     case = {**CASE, "history": ["broken", "i1", "i2"]}
     row = make_builder(keywords_from="all").build(case)
     assert row["keywords"] == ["neon", "sticker"]
-
-
-def test_wrong_params_are_named() -> None:
-    with pytest.raises(ValueError, match="min_keywords is 11, but it must be between 0 and num_keywords"):
-        dataclasses.replace(CONFIG, min_keywords=11)
