@@ -63,14 +63,14 @@ class UserSequence:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class LoadedItems:
     """The items whose image can be read, as rows of the items table by id in raw order, and those whose image cannot."""
 
     items: dict[str, dict[str, Any]]
     missing: list[MissingImage]
 
 
-def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalogue:
+def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> LoadedItems:
     """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason."""
     present = [item for item in raw_items if item.image.is_file()]
     stored = dict(
@@ -87,10 +87,10 @@ def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalo
             items[item.item_id] = build_item(item.item_id, outcome, text=item.text, category=item.category)
         else:
             missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
-    return Catalogue(items, missing)
+    return LoadedItems(items, missing)
 
 
-def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
         raise TooFewImagesError(
@@ -103,7 +103,7 @@ def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config
     return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
 
 
-def finish_dataset(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
     extras = read_extra_items(extra)
     place_in_histories(cases, extras)
@@ -129,7 +129,7 @@ def build_case(sequence: UserSequence, split: str) -> dict[str, Any]:
     }
 
 
-def compare_counts(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig) -> dict[str, dict[str, float]]:
+def compare_counts(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig) -> dict[str, dict[str, float]]:
     """Compare users and items with the paper's Table 2 where it has the data set; the deviation is a share, reported and not enforced."""
     found = {"users": len({case["user_id"] for case in cases}), "items": len(catalogue.items)}
     paper = {"users": config.paper_users, "items": config.paper_items}

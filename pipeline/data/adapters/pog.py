@@ -28,7 +28,7 @@ from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import Problems, quote
 from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder, resolve_inside
-from pipeline.data.source import Catalogue, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
+from pipeline.data.source import LoadedItems, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
 from pipeline.params import load_params
 
@@ -143,7 +143,7 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
         "items_looked_at": len(wanted),
         "items_not_in_item_data": len(wanted) - len(raw_items),
     }
-    kept = Catalogue({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
+    kept = LoadedItems({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
     return build_tables(kept, sequences, config, extra=extra, facts=facts)
 
 
@@ -190,7 +190,7 @@ def complete_url(url: str) -> str:
     return f"http:{url}" if url.startswith("//") else url
 
 
-def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: Catalogue, config: PogConfig) -> list[UserSequence]:
+def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: LoadedItems, config: PogConfig) -> list[UserSequence]:
     """Return the first `num_users` users whose latest items have images, in hash order."""
     sequences: list[UserSequence] = []
     for user_id, items in users:

@@ -60,7 +60,7 @@ class StyleMojiConfig:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ConceptGroups:
     """Which pairs exist and which may be shown: concepts by group, and for a pair whether it is held out."""
 
     concepts: tuple[Concept, ...]
@@ -91,7 +91,7 @@ def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], se
     return Dataset([*items, *extras], build_interactions(cases), cases, labels, facts)
 
 
-def build_catalogue(config: StyleMojiConfig) -> Catalogue:
+def build_catalogue(config: StyleMojiConfig) -> ConceptGroups:
     """Read the first `num_concepts` concepts and sort them into their groups."""
     concepts = tuple(read_concepts(config.num_concepts, Path(config.raw)))
     if len(concepts) < config.num_concepts:
@@ -101,7 +101,7 @@ def build_catalogue(config: StyleMojiConfig) -> Catalogue:
         groups[concept.group].append(concept)
     if config.groups_per_user > len(groups):
         raise ValueError(f"groups_per_user is {config.groups_per_user}, but the {len(concepts)} concepts fall into {len(groups)} groups.")
-    return Catalogue(concepts, {name: tuple(members) for name, members in sorted(groups.items())}, config)
+    return ConceptGroups(concepts, {name: tuple(members) for name, members in sorted(groups.items())}, config)
 
 
 def build_item_id(concept: Concept, style: str) -> str:
@@ -109,7 +109,7 @@ def build_item_id(concept: Concept, style: str) -> str:
     return f"{concept.hexcode}-{style}"
 
 
-def build_items(catalogue: Catalogue) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def build_items(catalogue: ConceptGroups) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Render every pair; the item's text is the concept's name alone, so only the image tells the style."""
     config = catalogue.config
     items, labels = [], []
@@ -128,7 +128,7 @@ def make_user_rng(seed: int, user_index: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+def build_preference_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Draw a user's groups and liked styles, a history that shows them with noise, and a reference whose truth is held out (train: shown)."""
     config = catalogue.config
     rng = make_user_rng(seed, user_index)
@@ -152,7 +152,7 @@ def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, 
     )
 
 
-def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
+def draw_history(catalogue: ConceptGroups, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
     """Draw a shuffled history: shares of liked items from each group in turn, and noise of any group and style; None if there are too few."""
     config = catalogue.config
     num_noise = round(config.noise * config.history_length)
@@ -175,7 +175,7 @@ def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concep
     return [str(item_id) for item_id in rng.permutation(chosen)]
 
 
-def build_themes_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+def build_themes_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Merge two random themes (group and style) into a history and take the reference from another theme (the paper's protocol)."""
     config = catalogue.config
     rng = make_user_rng(seed, user_index)
