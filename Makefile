@@ -59,10 +59,10 @@ reflection-effect: setup  ## experiment: before and after reflection training
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
 	@python -m experiments
-	@python -m experiments.claims
+	@python -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
-	@python -m experiments.claims
+	@python -m experiments.check_claims
 
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
 	@python -m stages.dataset --check

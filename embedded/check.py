@@ -25,7 +25,8 @@ from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_st
 from embedded.train_captioner import read_concept, write_captions
 from embedded.train_judge import measure_pairs
 from embedded.train_vae import measure_psnr
-from embedded.training import ROOT, WEIGHTS_DIR, write_json
+from embedded.training import ROOT, WEIGHTS_DIR
+from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES, Concept
 from pipeline.keywords.extract import KeywordsConfig, ask_model
 from pipeline.keywords.parse import parse_keywords

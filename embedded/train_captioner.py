@@ -15,6 +15,7 @@ from torch.nn import functional
 from embedded.stickers import Stickers, describe_pair, load_stickers, number_pairs, scale_images
 from embedded.train_clip import ClipConfig, augment_images, recolour_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module
+from pipeline.artifacts import read_json, write_json
 from pipeline.data.openmoji import STYLES
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
@@ -221,16 +222,15 @@ def read_concept(caption: str) -> str:
 
 def export_captioner(state: dict[str, Tensor], model: nn.Module, processor: object) -> None:
     """Write the shipped folder: float16 numbers that load as float32."""
-    import json
 
     model.load_state_dict(state)
     folder = WEIGHTS_DIR / "captioner"
     model.half().save_pretrained(folder)
     processor.save_pretrained(folder)
     path = folder / "config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = read_json(path)
     set_dtype(settings, "float32")
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    write_json(path, settings)
 
 
 def set_dtype(settings: dict, dtype: str) -> None:

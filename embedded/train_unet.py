@@ -20,7 +20,8 @@ from embedded.prompts import ConditionBank, build_condition_bank, draw_condition
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_stickers, scale_images
 from embedded.texts import encode_texts
 from embedded.train_vae import load_vae
-from embedded.training import TRAIN_DIR, WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically, write_json
+from embedded.training import TRAIN_DIR, WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
+from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES
 
 

@@ -93,12 +93,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, path)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 def read_checkpoint(path: Path) -> dict | None:
     """Read a checkpoint (tensors and plain values only), or nothing if there is none."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None

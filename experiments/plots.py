@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from experiments.catalogue import MAIN, Experiment, Group
-from experiments.tables import ARROWS, Row, name_row
+from experiments.tables import ARROWS, ResultRow, name_row
 from pipeline.metrics.definitions import Metric
 from pipeline.report.charts import LABEL_WIDTH, WIDTH, Mark, choose_ticks, draw_intervals, format_ticks
 from pipeline.report.figures import BOUNDS, format_value
@@ -50,7 +50,7 @@ class Panel:
     column: int
 
 
-def draw_experiment(experiment: Experiment, rows: Sequence[Row], *, default: str) -> str:
+def draw_experiment(experiment: Experiment, rows: Sequence[ResultRow], *, default: str) -> str:
     """Return the SVG text: RAGAR in the main colour or, where there is no other method, the points of the experiment `default`."""
     panels = list_panels(experiment, rows, default=default)
     lefts = place_edges([max(p.overhang + WIDTH for p in own) for own in gather(panels, lambda p: p.column)])
@@ -67,7 +67,7 @@ def draw_experiment(experiment: Experiment, rows: Sequence[Row], *, default: str
     return f"{element('svg', element('style', Markup(CSS)), paper, *parts, **size, role='img', aria_label=experiment.title)}\n"
 
 
-def list_panels(experiment: Experiment, rows: Sequence[Row], *, default: str) -> list[Panel]:
+def list_panels(experiment: Experiment, rows: Sequence[ResultRow], *, default: str) -> list[Panel]:
     """Draw a panel for every group and metric that has a value: groups side by side, or one group's metrics in a grid."""
     metrics = list(dict.fromkeys(row.metric for row in rows if row.value.value is not None))
     groups = [group for group in experiment.groups if any(row.group == group.title for row in rows)]
@@ -110,7 +110,7 @@ def format_title(metric: Metric) -> str:
     return f"{metric.title}{unit}{ARROWS[metric.higher_is_better]}"
 
 
-def build_mark(row: Row, name: str, *, main: Collection[str]) -> Mark:
+def build_mark(row: ResultRow, name: str, *, main: Collection[str]) -> Mark:
     """Turn a row into a mark in the metric's own scale; the main method is marked in the experiments `main`."""
     assert row.value.value is not None
     low, high = (None if bound is None else bound * row.metric.scale for bound in (row.value.low, row.value.high))

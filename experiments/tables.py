@@ -33,7 +33,7 @@ ARROWS = {True: " ↑", False: " ↓", None: ""}  # which direction is better
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One figure: a metric of a method in a run, as one group shows it; `difference` is None where there is nothing to compare with."""
 
     group: str
@@ -46,7 +46,7 @@ class Row:
     difference: Interval | None
 
 
-def name_row(row: Row, others: Sequence[Row]) -> str:
+def name_row(row: ResultRow, others: Sequence[ResultRow]) -> str:
     """Return the shortest name that tells the row from the others: its point, its method, or both."""
     if len({other.method for other in others}) == 1:
         return row.point.label
@@ -54,9 +54,9 @@ def name_row(row: Row, others: Sequence[Row]) -> str:
     return title if len({other.point for other in others}) == 1 else f"{row.point.label}, {title}"
 
 
-def build_rows(experiment: Experiment, results: Mapping[str, RunResult]) -> list[Row]:
+def build_rows(experiment: Experiment, results: Mapping[str, RunResult]) -> list[ResultRow]:
     """Return a row for every group, point, method and metric; points whose run is not in `results` (by run name) are left out."""
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     for group in experiment.groups:
         for point in group.points:
             if point.run.name in results:
@@ -72,16 +72,16 @@ def list_methods(experiment: Experiment, result: RunResult) -> list[str]:
     return sort_methods(list(wanted))
 
 
-def build_row(experiment: Experiment, group: Group, point: Point, method: str, name: str, results: Mapping[str, RunResult]) -> Row:
+def build_row(experiment: Experiment, group: Group, point: Point, method: str, name: str, results: Mapping[str, RunResult]) -> ResultRow:
     """Compute one figure and its difference to what the experiment compares with."""
     result = results[point.run.name]
     other = (result, experiment.compared_with) if experiment.compared_with else (results.get(DEFAULT.name), method)
     is_itself = other[0] is None or (other[0].experiment == result.experiment and other[1] == method)
     difference = None if is_itself else compare((result, method), (other[0], other[1]), name)
-    return Row(group.title, point, result.experiment, method, result.get_metric(name), result.seed, result.average(method, name), difference)
+    return ResultRow(group.title, point, result.experiment, method, result.get_metric(name), result.seed, result.average(method, name), difference)
 
 
-def list_csv_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def list_csv_rows(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
     """Return the rows as CSV cells; what does not exist is empty."""
     cells = []
     for row in rows:
@@ -93,7 +93,7 @@ def list_csv_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return cells
 
 
-def build_page(experiment: Experiment, rows: Sequence[Row], results: Mapping[str, RunResult]) -> str:
+def build_page(experiment: Experiment, rows: Sequence[ResultRow], results: Mapping[str, RunResult]) -> str:
     """Return the experiment's page: how it was made, the plot, and a table of values and one of differences a group."""
     missing = [run for run in experiment.list_runs() if run.name not in results]
     first = next(iter(results.values()))
@@ -126,7 +126,7 @@ def describe_comparison(experiment: Experiment) -> str:
     return f"to `{get_title(experiment.compared_with)}` of the same run"
 
 
-def build_group(group: Group, rows: Sequence[Row]) -> list[str]:
+def build_group(group: Group, rows: Sequence[ResultRow]) -> list[str]:
     """Return the two tables of a group."""
     title = f"{group.title} ({group.axis})" if group.axis else group.title
     lines = [f"## {title[0].upper()}{title[1:]}", "", *build_grid(rows, differences=False)]
@@ -135,14 +135,14 @@ def build_group(group: Group, rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def build_grid(rows: Sequence[Row], *, differences: bool) -> list[str]:
+def build_grid(rows: Sequence[ResultRow], *, differences: bool) -> list[str]:
     """Return one Markdown table: a line a point and method, a column a metric, n at the end."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
         f"| | {' | '.join(format_heading(metric) for metric in metrics)} | n |",
         f"|---|{'---:|' * (len(metrics) + 1)}",
     ]
-    by_label: dict[str, list[Row]] = {}
+    by_label: dict[str, list[ResultRow]] = {}
     for row in rows:
         by_label.setdefault(name_row(row, rows), []).append(row)
     for label, cells in by_label.items():
@@ -158,7 +158,7 @@ def format_heading(metric: Metric) -> str:
     return f"{metric.title}{ARROWS[metric.higher_is_better]}"
 
 
-def format_cell(row: Row, interval: Interval | None, *, signed: bool) -> str:
+def format_cell(row: ResultRow, interval: Interval | None, *, signed: bool) -> str:
     """Write a value with its interval; a difference whose interval excludes zero is bold."""
     if interval is None or interval.value is None:
         return "–"
@@ -178,7 +178,7 @@ def format_counts(counts: Sequence[int]) -> str:
     return str(known[0]) if min(known) == max(known) else f"{min(known)} to {max(known)}"
 
 
-def format_users(rows: Sequence[Row]) -> str:
+def format_users(rows: Sequence[ResultRow]) -> str:
     """Write how many users the main method's figures rest on."""
     return format_counts([row.value.n for row in rows if row.method == MAIN] or [0])
 
@@ -193,7 +193,7 @@ def build_runs(experiment: Experiment, results: Mapping[str, RunResult]) -> list
     return [*lines, ""]
 
 
-def build_legend(rows: Sequence[Row]) -> list[str]:
+def build_legend(rows: Sequence[ResultRow]) -> list[str]:
     """Say what each column means."""
     return build_legend_lines(dict.fromkeys(row.metric for row in rows))
 

@@ -6,11 +6,11 @@ Departures: (1) an image that breaks the image policy and a caption without a wo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.config import Count, RowMapConfig, config_dataclass
 from pipeline.data.images import decode_batch
 from pipeline.ledger import open_ledger
 from pipeline.rows import MapResult, Rejection, Row, map_rows
@@ -22,22 +22,13 @@ COLUMNS = pa.schema([pa.field("caption", pa.string())])
 EMPTY_CAPTION = "The caption is empty."
 
 
-@dataclass(frozen=True)
-class CaptioningConfig:
+@config_dataclass
+class CaptioningConfig(RowMapConfig):
     """How the captioner is asked."""
 
     prompt: str | None
-    num_beams: int
-    max_new_tokens: int
-    batch_size: int
-    max_rejected_fraction: float
-
-    def __post_init__(self) -> None:
-        for name in ("num_beams", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
+    num_beams: Count
+    max_new_tokens: Count
 
 
 def caption_items(items: pa.Table, config: CaptioningConfig, *, load: Callable[[], Captioner], model: Sequence[str]) -> MapResult:

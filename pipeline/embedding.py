@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from pipeline.config import RowMapConfig, config_dataclass
 from pipeline.data.images import decode_batch
 from pipeline.ledger import open_ledger
 from pipeline.rows import MapResult, Rejection, Row, map_rows
@@ -32,19 +33,11 @@ CHECK_COLUMNS = pa.schema([pa.field(CHECK, pa.binary())])
 NO_TEXT = "The item has neither a caption nor a text."
 
 
-@dataclass(frozen=True)
-class EmbeddingConfig:
+@config_dataclass
+class EmbeddingConfig(RowMapConfig):
     """What is encoded, and in batches of which size."""
 
     semantic_text: Literal["caption", "caption+text", "text", "text+category"]
-    batch_size: int
-    max_rejected_fraction: float
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}, but it must be >= 1.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
 
 
 @dataclass(frozen=True)

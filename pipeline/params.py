@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import types
+import json
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 
 T = TypeVar("T")
 
@@ -16,6 +18,15 @@ BLOCKS = (
     "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
     "mapper", "reflection", "sd", "ti", "pmg", "comparison", "generation", "evaluation", "report", "runtime",
 )  # fmt: skip
+UNKNOWN = "unexpected_keyword_argument"
+RULES = {
+    "greater_than_equal": ">= {ge:g}",
+    "greater_than": "> {gt:g}",
+    "less_than_equal": "<= {le:g}",
+    "less_than": "< {lt:g}",
+    "tuple_type": "a list",
+    "too_short": "a list of {min_length} or more",
+}
 
 
 def load_params(path: Path, section: str, config_class: type[T]) -> T:
@@ -24,10 +35,7 @@ def load_params(path: Path, section: str, config_class: type[T]) -> T:
     Every stage loads its block here, so a file with a top-level key that nothing reads (a typo) is refused by any stage that runs.
     """
     check_blocks(read_document(path), where=str(path), also=section.split(".")[0])
-    block = read_section(path, section)
-    if not isinstance(block, dict):
-        raise ValueError(f"{path}: `{section}` is {block!r}, but it must be a block of {list_fields(config_class)}.")
-    return build_config(block, config_class, where=f"{path}: {section}")
+    return build_config(read_section(path, section), config_class, where=f"{path}: {section}")
 
 
 def load_seed(path: Path) -> int:
@@ -75,49 +83,44 @@ def read_section(path: Path, section: str) -> Any:
     return value
 
 
-def build_config(block: dict[str, Any], config_class: type[T], *, where: str) -> T:
-    """Build `config_class` from `block`, refusing unknown or missing keys and values of a wrong type."""
-    hints = typing.get_type_hints(config_class)
-    fields = {field.name: field for field in dataclasses.fields(config_class)}
-    unknown = sorted(set(block) - set(fields))
-    if unknown:
-        raise ValueError(f"{where}: unknown key `{unknown[0]}`; allowed are: {', '.join(sorted(fields))}.")
-    missing = sorted(set(fields) - set(block))
-    if missing:
-        raise ValueError(f"{where}: `{missing[0]}` is missing; all of these are needed: {', '.join(sorted(fields))}.")
-    values = {name: coerce_value(block[name], hints[name], where=f"{where}.{name}") for name in fields}
+def build_config(block: Any, config_class: type[T], *, where: str) -> T:
+    """Build `config_class` from `block`; ValueError says which key or value is wrong and what is allowed."""
+    assert is_pydantic_dataclass(config_class), f"{config_class.__name__} is no config_dataclass"
     try:
-        return config_class(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        text = json.dumps(block, default=str)  # as JSON, a strict config takes lists for tuples and blocks for nested configs
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}.") from error
+    try:
+        return TypeAdapter(config_class).validate_json(text)
+    except ValidationError as error:
+        raise ValueError(explain_error(error, config_class, where=where)) from error
 
 
-def coerce_value(value: Any, hint: Any, *, where: str) -> Any:
-    """Return `value` as `hint` (int for float and list for tuple are taken); ValueError otherwise."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        return coerce_value(value, next(arg for arg in args if arg is not type(None)), where=where)
-    if origin is typing.Literal:
-        if value in args:
-            return value
-        raise ValueError(f"{where} is {value!r}, but it must be one of: {', '.join(map(str, args))}.")
-    if origin in (tuple, list):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{where} is {value!r}, but it must be a list.")
-        return tuple(coerce_value(item, args[0], where=f"{where}[{i}]") for i, item in enumerate(value))
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}, but it must be a block of {list_fields(hint)}.")
-        return build_config(value, hint, where=where)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise ValueError(f"{where} is {value!r}, but it must be of type {hint.__name__}.")
-    return value
+def explain_error(error: ValidationError, config_class: type, *, where: str) -> str:
+    """Return one sentence for the first thing that is wrong, an unknown key before all others (it is a typo of a missing one)."""
+    first = min(error.errors(), key=lambda entry: entry["type"] != UNKNOWN)
+    kind, path, context = first["type"], first["loc"], first.get("ctx", {})
+    if kind in (UNKNOWN, "missing"):
+        place, names = name_place(where, path[:-1]), list_fields(config_class, path[:-1])
+        says = f"unknown key `{path[-1]}`; allowed are" if kind == UNKNOWN else f"`{path[-1]}` is missing; all of these are needed"
+        return f"{place}: {says}: {names}."
+    place = name_place(where, path)
+    if kind == "value_error":
+        return f"{place}: {context['error']}"
+    if kind == "dataclass_type":
+        rule = f"a block of {list_fields(config_class, path)}"
+    else:
+        rule = RULES[kind].format(**context) if kind in RULES else first["msg"].removeprefix("Input should be ")
+    return f"{place} is {first['input']!r}, but it must be {rule}."
 
 
-def list_fields(config_class: type) -> str:
-    """Return the names of a config's fields, comma separated."""
-    return ", ".join(field.name for field in dataclasses.fields(config_class))
+def name_place(where: str, path: tuple[str | int, ...]) -> str:
+    """Return the full name of a value, e.g. `params.yaml: generation.splits[0]`."""
+    return where + "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in path)
+
+
+def list_fields(config_class: type, path: tuple[str | int, ...]) -> str:
+    """Return the names of the fields of a config, or of the one at `path` in it, comma separated."""
+    for name in path:
+        config_class = typing.get_type_hints(config_class)[name]
+    return ", ".join(sorted(field.name for field in dataclasses.fields(config_class)))

@@ -8,10 +8,12 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from pydantic import NonNegativeInt
+
+from pipeline.config import Count, config_dataclass
 from pipeline.params import load_params
 
 if TYPE_CHECKING:
@@ -24,19 +26,13 @@ T = TypeVar("T")
 LOG_SECONDS = 10.0  # between two progress lines when the output is no terminal
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class RuntimeConfig:
     """Knobs that cannot change a result; no stage lists them in its DVC params."""
 
     device: Literal["auto", "cpu", "cuda"]
-    num_threads: int
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        if self.num_threads < 0:
-            raise ValueError(f"num_threads is {self.num_threads}, but it must be >= 0 (0: all cores).")
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every is {self.checkpoint_every}, but it must be >= 1 step.")
+    num_threads: NonNegativeInt  # 0: all cores
+    checkpoint_every: Count  # steps
 
 
 def load_runtime(params: Path) -> RuntimeConfig:

@@ -8,18 +8,10 @@ import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json
 from pipeline.conditioning.attention_pretraining import pretrain_attention
-from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
+from pipeline.conditioning.calibrator import BalanceCalibrator
 from pipeline.conditioning.conditioner import Conditioner
-from pipeline.conditioning.fit import (
-    CURVE_COLUMNS,
-    MapperConfig,
-    MapperState,
-    build_captions,
-    choose_captions,
-    fit_mapper,
-    summarise_fit,
-    write_prompts,
-)
+from pipeline.conditioning.config import CalibratorConfig, MapperConfig
+from pipeline.conditioning.fit import CURVE_COLUMNS, MapperState, build_captions, choose_captions, fit_mapper, summarise_fit, write_prompts
 from pipeline.conditioning.leave_one_out import build_leave_one_out_cases
 from pipeline.conditioning.mapper import save_mapper
 from pipeline.cost import Clock, describe_training
@@ -31,7 +23,7 @@ from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
 from pipeline.params import load_params, load_seed
 from pipeline.randomness import make_generator
-from pipeline.retrieval.history import RetrievalConfig
+from pipeline.retrieval.config import RetrievalConfig
 from pipeline.rows import Summary
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS

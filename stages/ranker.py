@@ -7,7 +7,8 @@ import typer
 
 from pipeline.artifacts import read_table
 from pipeline.params import load_params, load_seed
-from pipeline.ranker.fit import RankerConfig, read_data
+from pipeline.ranker.config import RankerConfig
+from pipeline.ranker.fit import read_data
 from pipeline.ranker.run import run_ranker, summarise_run
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CASES, EMBEDDINGS, INTERACTIONS, ITEMS

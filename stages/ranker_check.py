@@ -7,9 +7,10 @@ import typer
 
 from pipeline.artifacts import read_table
 from pipeline.params import load_params, load_seed
-from pipeline.ranker.fit import RankerConfig, read_data
+from pipeline.ranker.config import CheckConfig, RankerConfig
+from pipeline.ranker.fit import read_data
 from pipeline.ranker.interactions import join_embeddings
-from pipeline.ranker.run import CheckConfig, run_ranker, summarise_run
+from pipeline.ranker.run import run_ranker, summarise_run
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
 from stages.entry import run_stage

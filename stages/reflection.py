@@ -6,8 +6,8 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json
-from pipeline.conditioning.calibrator import CalibratorConfig
 from pipeline.conditioning.conditioner import build_conditioner, save_conditioner
+from pipeline.conditioning.config import CalibratorConfig
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.cost import describe_training
 from pipeline.data.cases import select_cases

@@ -8,7 +8,8 @@ import typer
 from pipeline.artifacts import build_provenance, read_table, write_json
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.params import load_params, load_seed
-from pipeline.retrieval.history import RetrievalConfig, retrieve_histories
+from pipeline.retrieval.config import RetrievalConfig
+from pipeline.retrieval.history import retrieve_histories
 from pipeline.retrieval.measure import measure_retrieval
 from pipeline.rows import Summary
 from pipeline.schemas import CASES, EMBEDDINGS, ITEMS, RETRIEVED

@@ -9,7 +9,8 @@ import torch
 import typer
 
 from pipeline.artifacts import read_table, write_csv, write_json, write_tensors
-from pipeline.baselines.sd.fit import CURVE_COLUMNS, STAGE, StableDiffusionConfig, TextedImage, tune
+from pipeline.baselines.sd.config import StableDiffusionConfig
+from pipeline.baselines.sd.fit import CURVE_COLUMNS, STAGE, TextedImage, tune
 from pipeline.cost import describe_training
 from pipeline.data.texts import read_item_texts
 from pipeline.fingerprint import compute_fingerprint

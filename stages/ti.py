@@ -6,7 +6,8 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
-from pipeline.baselines.ti.fit import STAGE, TextualInversionConfig
+from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.fit import STAGE
 from pipeline.baselines.ti.run import CURVE_COLUMNS, InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.cost import summarise_rows
 from pipeline.data.texts import read_item_texts

@@ -16,8 +16,23 @@ REPO = Path(__file__).resolve().parents[1]
 DVC_YAML = REPO / "dvc.yaml"
 
 LAYERS = (
-    {"artifacts", "checkpoints", "code", "compose", "cost", "doctor", "files", "fingerprint", "ledger", "params", "randomness", "rows", "runtime"}
-    | {"schemas", "work"},
+    {
+        "artifacts",
+        "checkpoints",
+        "code",
+        "compose",
+        "config",
+        "cost",
+        "doctor",
+        "files",
+        "fingerprint",
+        "ledger",
+        "params",
+        "randomness",
+        "rows",
+        "runtime",
+    }
+    | {"config", "schemas", "work"},
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker"},
     {"conditioning", "baselines"},

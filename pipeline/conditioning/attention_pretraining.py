@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
-from pipeline.conditioning.fit import STAGE, MapperConfig, choose_batch
+from pipeline.conditioning.config import MapperConfig
+from pipeline.conditioning.fit import STAGE, choose_batch
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.keywords.prompts import flatten_text

@@ -14,24 +14,12 @@ Departures from the paper, whose eq. 9 has no parameters although its loss secti
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True)
-class CalibratorConfig:
-    """Params `calibrator`."""
-
-    attention: Literal["learned", "literal"]
-    fusion: Literal["concat", "residual_add"]
-    init_scale: float  # of the cosines before the softmax; learned from there
-
-    def __post_init__(self) -> None:
-        if self.init_scale <= 0:
-            raise ValueError(f"init_scale is {self.init_scale}, but it must be > 0.")
+from pipeline.conditioning.config import CalibratorConfig
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,9 @@ import torch
 from torch import nn
 
 from pipeline.artifacts import read_tensors, write_tensors
-from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig, GeneralPreference
+from pipeline.conditioning.calibrator import BalanceCalibrator, GeneralPreference
+from pipeline.conditioning.config import CalibratorConfig, PromptFormat
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper, take_prefix
-
-
-@dataclass(frozen=True)
-class PromptFormat:
-    """How p_g reaches the language model; fixed by the stage mapper and carried along with its weights."""
-
-    prompt_style: str  # chat | few_shot
-    max_text_tokens: int  # T
 
 
 @dataclass(frozen=True)

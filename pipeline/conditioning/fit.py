@@ -16,18 +16,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.conditioning.conditioner import PromptFormat
+from pipeline.conditioning.config import MapperConfig
 from pipeline.conditioning.img_tokens import init_img_vectors, rescale_rows
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_loss, take_prefix
 from pipeline.conditioning.states import compute_prompt_states, run_prompts
 from pipeline.cost import Clock
 from pipeline.fingerprint import compute_fingerprint
-from pipeline.keywords.prompts import PromptStyle, build_detailed_prompt, flatten_text
+from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.randomness import make_generator
 from pipeline.runtime import progress
 
@@ -37,66 +37,6 @@ if TYPE_CHECKING:
 
 STAGE = "mapper"
 CURVE_COLUMNS = ("step", "phase", "learning_rate", "loss", "held_out_loss", "held_out_match")
-
-
-@dataclass(frozen=True)
-class MapperConfig:
-    """Params `mapper`."""
-
-    prompt_style: PromptStyle
-    prompt: Literal["leave_one_out", "detailed", "caption"]
-    leave_one_out_k: int
-    max_text_tokens: int
-    num_img_tokens: int
-    d_model: int
-    num_layers: int
-    num_heads: int
-    ffn_dim: int
-    img_steps: int
-    img_batch_size: int
-    mapper_steps: int
-    attention_steps: int
-    batch_size: int
-    states_batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    clip_norm: float
-    max_captions: int
-    held_out_captions: int
-    held_out_every: int
-
-    def __post_init__(self) -> None:
-        sizes = (
-            "leave_one_out_k",
-            "max_text_tokens",
-            "num_img_tokens",
-            "img_batch_size",
-            "batch_size",
-            "states_batch_size",
-            "held_out_captions",
-            "held_out_every",
-        )
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("img_steps", "mapper_steps", "attention_steps", "warmup_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
-        if self.learning_rate <= 0 or self.clip_norm <= 0:
-            raise ValueError(f"learning_rate ({self.learning_rate}) and clip_norm ({self.clip_norm}) must be > 0.")
-        if self.max_captions <= self.held_out_captions:
-            raise ValueError(f"max_captions ({self.max_captions}) must be larger than held_out_captions ({self.held_out_captions}).")
-
-    @property
-    def prompt_format(self) -> PromptFormat:
-        """How prompts reach the language model."""
-        return PromptFormat(self.prompt_style, self.max_text_tokens)
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of both phases."""
-        return self.img_steps + self.mapper_steps
 
 
 @dataclass

@@ -16,7 +16,8 @@ import torch
 from pipeline.artifacts import build_table
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
 from pipeline.randomness import make_generator
-from pipeline.retrieval.history import RetrievalConfig, list_unique, retrieve_histories
+from pipeline.retrieval.config import RetrievalConfig
+from pipeline.retrieval.history import list_unique, retrieve_histories
 from pipeline.schemas import CASES, RETRIEVED
 
 SPLIT = "train"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,23 @@ import torch
 from torch import nn
 
 from pipeline.artifacts import read_tensors, write_tensors
+from pipeline.config import Count, config_dataclass
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class MapperShape:
     """Geometry of a mapper; all of it is stored with the weights."""
 
-    d_model: int
-    num_layers: int  # of the encoder, and as many of the decoder
-    num_heads: int
-    ffn_dim: int
-    input_dim: int  # D
-    num_img_tokens: int  # L
-    num_tokens: int  # K
-    token_dim: int  # d
+    d_model: Count
+    num_layers: Count  # of the encoder, and as many of the decoder
+    num_heads: Count
+    ffn_dim: Count
+    input_dim: Count  # D
+    num_img_tokens: Count  # L
+    num_tokens: Count  # K
+    token_dim: Count  # d
 
     def __post_init__(self) -> None:
-        if min(dataclasses.astuple(self)) < 1:
-            raise ValueError(f"mapper shape {self} has a size below 1.")
         if self.d_model % self.num_heads:
             raise ValueError(f"mapper d_model {self.d_model} is not divisible by num_heads {self.num_heads}.")
 

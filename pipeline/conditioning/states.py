@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, PromptFormat
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
+from pipeline.conditioning.config import PromptFormat
 from pipeline.keywords.prompts import wrap_detailed_prompt
 from pipeline.ledger import open_ledger
 from pipeline.models.llm import LazyLanguageModel, PromptStates

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-SPLITS = ("train", "val", "test")
+from pipeline.config import SPLITS
 
 
 @dataclass(frozen=True)

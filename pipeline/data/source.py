@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
+
+from pipeline.config import Share, config_dataclass
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.stored_images import ImageFormat, store_images
@@ -14,36 +17,27 @@ from pipeline.data.stored_images import ImageFormat, store_images
 MIN_USERS = 3  # one a split
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class SourceConfig:
     """Params of every data set that is made of raw files; explained in conf/dataset/*.yaml."""
 
     name: str
     raw: str
-    history_length: int
-    image_size: int
+    history_length: Annotated[int, Ge(2)]
+    image_size: Annotated[int, Ge(16), Le(1024)]  # px
     image_format: ImageFormat
-    max_rejected_fraction: float
+    max_rejected_fraction: Share
     paper_users: int | None
     paper_items: int | None
 
-    def __post_init__(self) -> None:
-        if self.history_length < 2:
-            raise ValueError(f"history_length is {self.history_length}, but it must be >= 2 items.")
-        if not 16 <= self.image_size <= 1024:
-            raise ValueError(f"image_size is {self.image_size}, but it must be in [16, 1024] px.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
 
-
-@dataclass(frozen=True)
+@config_dataclass
 class SplitConfig(SourceConfig):
     """Params of a data set whose users we split ourselves: `splits` are the shares of train, val and test."""
 
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_shares(self.splits)
 
 
@@ -69,14 +63,14 @@ class UserSequence:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class LoadedItems:
     """The items whose image can be read, as rows of the items table by id in raw order, and those whose image cannot."""
 
     items: dict[str, dict[str, Any]]
     missing: list[MissingImage]
 
 
-def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalogue:
+def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> LoadedItems:
     """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason."""
     present = [item for item in raw_items if item.image.is_file()]
     stored = dict(
@@ -93,10 +87,10 @@ def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Catalo
             items[item.item_id] = build_item(item.item_id, outcome, text=item.text, category=item.category)
         else:
             missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
-    return Catalogue(items, missing)
+    return LoadedItems(items, missing)
 
 
-def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
         raise TooFewImagesError(
@@ -109,7 +103,7 @@ def build_tables(catalogue: Catalogue, sequences: Sequence[UserSequence], config
     return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
 
 
-def finish_dataset(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
     extras = read_extra_items(extra)
     place_in_histories(cases, extras)
@@ -135,7 +129,7 @@ def build_case(sequence: UserSequence, split: str) -> dict[str, Any]:
     }
 
 
-def compare_counts(catalogue: Catalogue, cases: list[dict[str, Any]], config: SourceConfig) -> dict[str, dict[str, float]]:
+def compare_counts(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig) -> dict[str, dict[str, float]]:
     """Compare users and items with the paper's Table 2 where it has the data set; the deviation is a share, reported and not enforced."""
     found = {"users": len({case["user_id"] for case in cases}), "items": len(catalogue.items)}
     paper = {"users": config.paper_users, "items": config.paper_items}

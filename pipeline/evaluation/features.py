@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,15 +21,9 @@ from pipeline.data.images import decode_batch
 from pipeline.evaluation.inputs import Catalogue
 from pipeline.metrics.image import Moments, compute_moments
 from pipeline.models.perceptual import Features, Perceptual
+from pipeline.models.protocols import ClipModel
 
 STORE_BYTES = 2**30
-
-
-class ClipModel(Protocol):
-    """The part of a CLIP encoder that evaluation uses; vectors are L2-normalised, on the CPU."""
-
-    def encode_images(self, images: Sequence[Image.Image]) -> Tensor: ...
-    def encode_texts(self, texts: Sequence[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.artifacts import build_table, get_matrix
+from pipeline.config import config_dataclass
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Task, identify_task
@@ -33,7 +34,7 @@ ROLES = ("metric_clip", "clip", "visual", "check_visual", "perceptual", "judge")
 WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 
-@dataclasses.dataclass(frozen=True)
+@config_dataclass
 class ModelNames:
     """What evaluation needs of the params' `models` block; without a judge nobody names styles."""
 

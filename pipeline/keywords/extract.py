@@ -5,11 +5,11 @@ Departures: (1) an item without caption, without text, or with a reply that hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.config import Count, RowMapConfig, config_dataclass
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import PromptStyle, build_keyword_prompt, wrap_keyword_prompt
 from pipeline.ledger import open_ledger
@@ -25,22 +25,13 @@ NO_TEXT = "The item's text is empty."
 NO_CAPTION = "The item has no caption (captioning rejected its image)."
 
 
-@dataclass(frozen=True)
-class KeywordsConfig:
+@config_dataclass
+class KeywordsConfig(RowMapConfig):
     """How keywords are asked for."""
 
     prompt_style: PromptStyle
-    num_keywords: int
-    max_new_tokens: int
-    batch_size: int
-    max_rejected_fraction: float
-
-    def __post_init__(self) -> None:
-        for name in ("num_keywords", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
+    num_keywords: Count
+    max_new_tokens: Count
 
 
 def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:

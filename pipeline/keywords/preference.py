@@ -23,33 +23,30 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import NonNegativeInt
 
+from pipeline.config import Count, Share, config_dataclass
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.rows import Rejection
 
 Source = Literal["all", "retrieved", "weighted"]
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class PreferenceConfig:
     """How keywords become a preference."""
 
     keywords_from: Source  # of p_g
     global_from: Source  # of the text of E^g
-    num_keywords: int
-    min_count: int
-    min_keywords: int
+    num_keywords: Count
+    min_count: Count
+    min_keywords: NonNegativeInt
     reference_in_prompt: Literal["text", "text+caption", "none"]
-    max_rejected_fraction: float
+    max_rejected_fraction: Share
 
     def __post_init__(self) -> None:
-        for name in ("num_keywords", "min_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        if not 0 <= self.min_keywords <= self.num_keywords:
-            raise ValueError(f"min_keywords is {self.min_keywords}, but it must be between 0 and num_keywords ({self.num_keywords}).")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
+        if self.min_keywords > self.num_keywords:
+            raise ValueError(f"min_keywords is {self.min_keywords}, but it must be at most num_keywords ({self.num_keywords}).")
 
 
 @dataclass(frozen=True)

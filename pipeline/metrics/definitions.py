@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES
+
 Group = Literal["right answer", "personalisation", "semantic alignment", "recommender", "coverage"]
 GROUPS: tuple[Group, ...] = ("right answer", "personalisation", "semantic alignment", "recommender", "coverage")
-CUTOFF = 10  # the K of R@K and N@K, Table 4
-NUM_NEGATIVES = 99  # items that the sampled protocol ranks beside the positive
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SSIM_WINDOW = 11
+from pipeline.metrics.protocol import SSIM_WINDOW
+
 SSIM_SIGMA = 1.5
 SSIM_K = (0.01, 0.03)
 PERCENT = 100.0

@@ -2,7 +2,7 @@
 
 Not in the paper, which prints bare means; here every figure carries n and an interval. The unit is the user: a user with
 several cases counts once, with the mean of those cases, so that the interval speaks about new users and not about new cases.
-Shapes: U users, R resamples.
+Shapes: U users.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MAX_DRAWS = 262_144  # indices drawn at once: 2 MiB of int64, whatever the number of users
+MAX_DRAWS = 32_768  # indices drawn at once: 256 KiB, which stay in the cache, whatever the number of users
 
 
 @dataclass(frozen=True)
@@ -33,31 +33,29 @@ def average_by_user(user_ids: Sequence[Hashable], values: Sequence[float | None]
     return {user_id: math.fsum(kept) / len(kept) for user_id, kept in grouped.items()}
 
 
-def resample_means(value_U: np.ndarray, *, num_resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw U users with replacement R times and return the R means."""
-    num_users = len(value_U)
-    chunk = max(1, MAX_DRAWS // num_users)
-    parts = []
-    for start in range(0, num_resamples, chunk):
-        index_RU = generator.integers(0, num_users, size=(min(chunk, num_resamples - start), num_users))
-        parts.append(value_U[index_RU].mean(axis=1))
-    return np.concatenate(parts)
-
-
 def compute_mean_interval(by_user: dict[Hashable, float], *, seed: int, num_resamples: int = 2000, level: float = 0.95) -> Interval:
     """Return the mean over users with the percentile bootstrap interval of the given level."""
-    if not 0 < level < 1 or num_resamples < 1:
-        raise ValueError(f"level must be between 0 and 1 and num_resamples at least 1, got {level} and {num_resamples}")
+    from scipy.stats import bootstrap
+
+    if not 0 < level < 1 or num_resamples < 2:
+        raise ValueError(f"level must be between 0 and 1 and num_resamples at least 2, got {level} and {num_resamples}")
     value_U = np.array([by_user[user_id] for user_id in sorted(by_user, key=str)], dtype=np.float64)
     if len(value_U) == 0:
         return Interval(None, None, None, 0)
     mean = float(value_U.mean())
     if len(value_U) == 1:
         return Interval(mean, None, None, 1)
-    mean_R = resample_means(value_U, num_resamples=num_resamples, generator=np.random.default_rng(seed))
-    tail = (1 - level) / 2
-    low, high = np.quantile(mean_R, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high), len(value_U))
+    found = bootstrap(
+        (value_U,),
+        np.mean,
+        n_resamples=num_resamples,
+        batch=max(1, MAX_DRAWS // len(value_U)),
+        vectorized=True,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), len(value_U))
 
 
 def compute_paired_interval(

@@ -11,12 +11,10 @@ Shapes: B users or cases, N items, P positives a user.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Ideal = Literal["standard", "retrieved"]
+from pipeline.metrics.protocol import Ideal
 
 
 def compute_ranks(score_BN: Tensor, target_B: Tensor, *, candidate_BN: Tensor, target_score_B: Tensor | None = None) -> Tensor:

@@ -88,21 +88,3 @@ class FakeClip:
         if pooled_BH.shape[1] != len(self.text_DV):
             raise ValueError(f"pooled text states have width {pooled_BH.shape[1]}, but the text projection takes {len(self.text_DV)}.")
         return pooled_BH @ self.text_DV
-
-
-class FakeCaptioner:
-    """Names the strongest colour channel."""
-
-    def caption(self, images: list[Image.Image], *, prompt: str | None = None, num_beams: int = 1, max_new_tokens: int = 8) -> list[str]:
-        """Caption every image."""
-        means = [np.asarray(image, dtype=np.float32).mean(axis=(0, 1)) for image in images]
-        return [f"a {('red', 'green', 'blue')[int(mean.argmax())]} picture" for mean in means]
-
-
-class FakePerceptual:
-    """Mean squared difference of pixels in [0, 1]."""
-
-    def distance(self, first: np.ndarray, second: np.ndarray) -> Tensor:
-        """Compare uint8 images (B, H, W, 3) pair by pair -> (B,)."""
-        difference = (first.astype(np.float32) - second.astype(np.float32)) / 255.0
-        return torch.from_numpy(np.square(difference).mean(axis=(1, 2, 3)))

@@ -9,7 +9,6 @@ A hub id or an existing folder passes through unchanged.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -19,6 +18,8 @@ from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from pipeline.artifacts import read_json, write_json
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_DIR = REPO_ROOT / "embedded" / "weights"
@@ -162,16 +163,6 @@ def copy_shipped(name: str, folder: Path) -> None:
         destination = folder / path.relative_to(SHIPPED_DIR / name)
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, destination)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def write_minilm_tokenizer(source: Path, folder: Path) -> None:

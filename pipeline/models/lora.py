@@ -18,11 +18,8 @@ TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def add_lora(diffusion: Diffusion, *, rank: int, generator: torch.Generator) -> dict[str, nn.Parameter]:
-    """Put adapters that change nothing yet into the model and return their trainable weights by name; ValueError without peft."""
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise ValueError("sd.lora_rank > 0 needs the package peft; `make setup` installs it.") from error
+    """Put adapters that change nothing yet into the model and return their trainable weights by name."""
+    from peft import LoraConfig
 
     unet = diffusion.pipeline.unet
     with torch.random.fork_rng():  # peft draws from the global generator; those values are replaced below

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.models.templates import STYLE, TEXT
+
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
-
-TEXT, STYLE = "{text}", "{style}"  # the two holes of a template
 
 
 class PseudoWordEncoder:
@@ -72,10 +72,3 @@ class PseudoWordEncoder:
     def _count_vectors(self, prompt: str) -> int:
         ids = self._tokenizer(prompt, max_length=self.diffusion.num_tokens, truncation=True)["input_ids"]
         return sum(token >= self._first_id for token in ids)
-
-
-def check_template(template: str) -> None:
-    """Raise ValueError if a template lacks a hole."""
-    for hole in (TEXT, STYLE):
-        if hole not in template:
-            raise ValueError(f"template is {template!r}, but it must hold {hole}.")

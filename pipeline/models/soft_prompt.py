@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pipeline.models.llm import PAD_TOKENS
+
 if TYPE_CHECKING:
     from pipeline.models.llm import LanguageModel
 
 PREFIX_STD = 0.02
-PAD_TOKENS = 16
 
 
 @dataclass(frozen=True)

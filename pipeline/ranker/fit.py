@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -24,57 +24,21 @@ from torch.nn import functional
 
 from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.fingerprint import compute_fingerprint
-from pipeline.metrics.ranking import Ideal, compute_ndcg, compute_ranks, compute_recall
+from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES, Ideal
+from pipeline.metrics.ranking import compute_ndcg, compute_ranks, compute_recall
 from pipeline.randomness import make_generator
 from pipeline.ranker import graph, interactions, losses, micro
+from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.graph import split_rows
-from pipeline.ranker.interactions import Negatives, PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
+from pipeline.ranker.interactions import PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
 from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
-from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro, MicroConfig
+from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro
 from pipeline.ranker.scoring import RankerScorer, build_candidate_mask
 from pipeline.runtime import progress
 
 STAGE = "ranker"
 LOSSES = ("bpr", "regularisation", "contrastive_image", "contrastive_text")
 CURVE_COLUMNS = ("epoch", "loss", *LOSSES, "recall_at_10", "ndcg_at_10", "selection_recall")
-REPORT_K = 10  # of Table 4
-NUM_NEGATIVES = 99  # of the sampled protocol
-
-
-@dataclass(frozen=True)
-class RankerConfig(MicroConfig):
-    """Features, model, training and validation of the ranker; defaults are MICRO's."""
-
-    image_feature: Literal["visual", "clip_image"] = "visual"
-    text_feature: Literal["semantic", "visual", "clip_image"] = "semantic"
-    include_reference: bool = False
-    learning_rate: float = 5e-4
-    decay: float = 0.96
-    decay_epochs: int = 50
-    batch_size: int = 1024
-    negatives: Negatives = "all"
-    epochs: int = 1000
-    regularisation: float = 1e-5
-    contrastive_weight: float = 0.03
-    contrastive_anchors: int = 0
-    temperature: float = 0.5
-    validation_items: int = 1
-    validate_every: int = 5
-    selection_k: int = 20
-    patience: int = 10
-    ndcg: Ideal = "standard"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("decay_epochs", "batch_size", "epochs", "validate_every", "selection_k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("regularisation", "contrastive_weight", "contrastive_anchors", "validation_items", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
-        for name in ("learning_rate", "decay", "temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be > 0.")
 
 
 @dataclass
@@ -243,8 +207,8 @@ def _record_validation(model: Micro, data: RankerData, config: RankerConfig, tra
 
 def _measure(rank_BP: Tensor, ideal: Ideal) -> dict[str, float]:
     return {
-        f"recall_at_{REPORT_K}": float(compute_recall(rank_BP, k=REPORT_K).mean()),
-        f"ndcg_at_{REPORT_K}": float(compute_ndcg(rank_BP, k=REPORT_K, ideal=ideal).mean()),
+        f"recall_at_{CUTOFF}": float(compute_recall(rank_BP, k=CUTOFF).mean()),
+        f"ndcg_at_{CUTOFF}": float(compute_ndcg(rank_BP, k=CUTOFF, ideal=ideal).mean()),
     }
 
 

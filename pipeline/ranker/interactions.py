@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +24,13 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import get_matrix
+from pipeline.ranker.config import Negatives
 from pipeline.ranker.graph import normalise_rows
 from pipeline.ranker.micro import join_text
 
-Negatives = Literal["all", "interacted"]
-
 
 @dataclass(frozen=True)
-class Case:
+class RankedCase:
     """One reference to be ranked for a user, with the history that is no candidate; all by id."""
 
     case_id: str
@@ -50,7 +48,7 @@ class RankerData:
     features: dict[str, Tensor]  # `image` and `text`, (N, F), rows of length 1
     train_P2: Tensor  # unique, sorted
     validation_P2: Tensor
-    cases: tuple[Case, ...]  # those whose reference is in the catalogue
+    cases: tuple[RankedCase, ...]  # those whose reference is in the catalogue
     num_left_out: int  # interactions and references whose item has no embedding
 
 
@@ -136,9 +134,9 @@ def _group_histories(interactions: pa.Table) -> dict[str, list[str]]:
     return histories
 
 
-def _list_cases(cases: pa.Table) -> list[Case]:
+def _list_cases(cases: pa.Table) -> list[RankedCase]:
     columns = (cases[name].to_pylist() for name in ("case_id", "user_id", "reference_id", "history"))
-    return [Case(case_id, user_id, reference_id, tuple(history)) for case_id, user_id, reference_id, history in zip(*columns, strict=True)]
+    return [RankedCase(case_id, user_id, reference_id, tuple(history)) for case_id, user_id, reference_id, history in zip(*columns, strict=True)]
 
 
 def _read_features(embeddings: pa.Table, column: str, rows: Sequence[int]) -> Tensor:

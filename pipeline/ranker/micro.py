@@ -3,8 +3,8 @@
 After Zhang et al., "Latent Structure Mining with Contrastive Modality Fusion" (TKDE). Features only decide which items are
 neighbours and how strongly; what is propagated are item embeddings. Departures:
 1. Only the LightGCN variant; the matrix factorisation and NGCF variants are left out.
-2. `train_features=False` keeps the feature tables fixed and trains their projections alone (MICRO trains the tables, which is the
-   default of this class). A substituted image is then seen by the learned graph exactly as it is.
+2. `train_features=False` keeps the feature tables fixed and trains their projections alone (MICRO trains the tables, which is
+   the default). A substituted image is then seen by the learned graph exactly as it is.
 3. `image_text_weight`: the image graph joins an item to those that look alike AND are about alike things: its feature is the image
    vector beside the text vector times this weight (0: the image alone, as printed). MICRO's two graphs are separate, so that what
    an item gains from its style does not depend on what it shows, and the ranker cannot learn that a user likes animals in one
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.ranker.config import MicroConfig
 from pipeline.ranker.graph import (
     InteractionGraph,
     ItemGraph,
@@ -33,30 +34,6 @@ from pipeline.ranker.graph import (
 
 MODALITIES = ("image", "text")
 ItemGraphs = dict[str, ItemGraph]  # by modality
-
-
-@dataclass(frozen=True)
-class MicroConfig:
-    """Sizes and graph settings of the model."""
-
-    embedding_dim: int = 64
-    num_neighbors: int = 10
-    original_weight: float = 0.9
-    item_layers: int = 1
-    user_layers: int = 2
-    train_features: bool = True
-    image_text_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("embedding_dim", "num_neighbors", "item_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        if self.user_layers < 0:
-            raise ValueError(f"user_layers is {self.user_layers}, but it must be >= 0.")
-        if not 0.0 <= self.original_weight <= 1.0:
-            raise ValueError(f"original_weight is {self.original_weight}, but it must be between 0 and 1.")
-        if not 0.0 <= self.image_text_weight < math.inf:
-            raise ValueError(f"image_text_weight is {self.image_text_weight}, but it must be >= 0 and finite.")
 
 
 def join_text(image_BF: Tensor, text_BT: Tensor, *, weight: float) -> Tensor:

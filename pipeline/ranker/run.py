@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pipeline.artifacts import write_csv, write_json
-from pipeline.ranker.fit import CURVE_COLUMNS, RankerConfig, identify_training, measure_ranker, train_ranker
+from pipeline.ranker.config import RankerConfig
+from pipeline.ranker.fit import CURVE_COLUMNS, identify_training, measure_ranker, train_ranker
 from pipeline.ranker.interactions import RankerData
 from pipeline.ranker.scoring import load_ranker, save_ranker
 from pipeline.rows import Summary
 from pipeline.work import open_work
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """Params `ranker_check`: in what the second ranker differs from the first."""
-
-    seed_offset: int
-
-    def __post_init__(self) -> None:
-        if self.seed_offset < 1:
-            raise ValueError(f"seed_offset is {self.seed_offset}, but it must be >= 1: the second ranker has another seed.")
 
 
 def run_ranker(

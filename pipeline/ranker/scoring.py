@@ -27,8 +27,9 @@ from torch import Tensor
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.metrics.ranking import compute_ranks
 from pipeline.randomness import make_generator
+from pipeline.ranker.config import MicroConfig
 from pipeline.ranker.graph import invert_root, normalise_rows, select_neighbours, split_rows
-from pipeline.ranker.micro import MODALITIES, Micro, MicroConfig, join_text
+from pipeline.ranker.micro import MODALITIES, Micro, join_text
 
 Ids = Sequence[str]
 

@@ -1,65 +1,55 @@
-"""The params of the reflection stage."""
+"""The params of the reflection stage, and the readings of the paper that they choose from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.reflection.losses import CalibrationReading, LossWeights, PolicyReading, SemanticReading
-from pipeline.reflection.policy import PerturbedRows
-from pipeline.reflection.reward import Baseline, RewardReading
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from pipeline.config import Count, TrainingConfig, config_dataclass
 
 Trainable = Literal["calibrator+mapper", "calibrator"]
+PerturbedRows = Literal["attention", "all"]
+PolicyReading = Literal["score_function", "literal", "standard_normal"]
+RewardReading = Literal["hinge_cost", "swapped", "literal", "rank"]
+Baseline = Literal["mean", "center", "none"]
+CalibrationReading = Literal["pooled", "literal"]
+SemanticReading = Literal["mapped", "literal"]
 
 
-@dataclass(frozen=True)
-class ReflectionConfig:
+@config_dataclass
+class ReflectionConfig(TrainingConfig):
     """How the calibrator and the mapper are trained; every field is explained in conf/config.yaml or conf/method/default.yaml."""
 
-    num_steps: int
-    batch_cases: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    alpha: float
-    beta: float
-    gamma: float
-    rank_scale: float
-    num_perturbations: int
-    sigma: float
+    batch_cases: Count
+    alpha: NonNegativeFloat
+    beta: NonNegativeFloat
+    gamma: NonNegativeFloat
+    rank_scale: NonNegativeFloat
+    num_perturbations: NonNegativeInt
+    sigma: PositiveFloat
     trainable: Trainable
     perturbed_rows: PerturbedRows
     policy: PolicyReading
     reward: RewardReading
-    margin: float
+    margin: NonNegativeFloat
     standardise_scores: bool
     baseline: Baseline
     calibration: CalibrationReading
     semantic: SemanticReading
     retrieved_feature: Literal["visual", "clip_image"]
-    reward_steps: int
-    reward_guidance: float
+    reward_steps: Count
+    reward_guidance: NonNegativeFloat
     reward_scheduler: Literal["dpm", "ddim", "own"]
-    draw_batch: int
-    validation_cases: int
-    validation_every: int
-    patience: int
+    draw_batch: Count
+    validation_cases: Count
+    patience: NonNegativeInt
     keep: Literal["best", "last"]
 
     def __post_init__(self) -> None:
-        for name in ("batch_cases", "reward_steps", "draw_batch", "validation_cases", "validation_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("num_steps", "num_perturbations", "weight_decay", "margin", "reward_guidance", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
-        for name in ("learning_rate", "clip_norm", "sigma"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be > 0.")
         if self.num_perturbations == 1 and self.baseline == "mean":
             raise ValueError("baseline is 'mean' with num_perturbations 1, which makes every advantage 0; use 'center' or 'none'.")
-        self.list_weights()
 
-    def list_weights(self) -> LossWeights:
-        """Return the weights of eq. 15; without perturbations the rank loss is dropped by the caller."""
-        return LossWeights(alpha=self.alpha, beta=self.beta, gamma=self.gamma, rank_scale=self.rank_scale)
+    def list_scales(self) -> dict[str, float]:
+        """Return the factor of each loss in eq. 15; without perturbations the rank loss is dropped by the caller."""
+        return {"rank": self.alpha * self.rank_scale, "calibration": self.beta, "semantic": self.gamma}

@@ -17,31 +17,12 @@ Shapes: B cases, R perturbations, T rows of P^gen, S tokens of the text encoder,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-PolicyReading = Literal["score_function", "literal", "standard_normal"]
-CalibrationReading = Literal["pooled", "literal"]
-SemanticReading = Literal["mapped", "literal"]
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of eq. 15; `rank_scale` multiplies the rank loss on top of alpha."""
-
-    alpha: float = 0.2
-    beta: float = 0.5
-    gamma: float = 0.3
-    rank_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "beta", "gamma", "rank_scale"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
+from pipeline.reflection.config import CalibrationReading, PolicyReading
 
 
 def check_shape(name: str, tensor: Tensor, expected: Sequence[int]) -> None:
@@ -127,16 +108,6 @@ def _compute_row_distance(row_BTD: Tensor, target_BD: Tensor, mask_BT: Tensor) -
     distance_BT = (row_BTD - target_BD[:, None, :].expand(row_BTD.shape)).square().mean(dim=2)
     weight_BT = mask_BT.to(distance_BT.dtype)
     return (distance_BT * weight_BT).sum() / weight_BT.sum().clamp(min=1.0)
-
-
-def combine_losses(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """Compute eq. 15 over the losses that are present (`rank`, `calibration`, `semantic`) -> ()."""
-    return torch.stack([scale * losses[name] for name, scale in list_scales(weights).items() if name in losses]).sum()
-
-
-def list_scales(weights: LossWeights) -> dict[str, float]:
-    """Return the factor of each loss in eq. 15."""
-    return {"rank": weights.alpha * weights.rank_scale, "calibration": weights.beta, "semantic": weights.gamma}
 
 
 def compute_calibration(

@@ -13,28 +13,20 @@ Shapes: B cases, R perturbations, T rows of P^gen, D token width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.models.protocols import ImageEncoder
 from pipeline.randomness import make_generator
+from pipeline.reflection.config import PerturbedRows
 from pipeline.reflection.losses import check_shape
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
-
-PerturbedRows = Literal["attention", "all"]
-
-
-class ImageEncoder(Protocol):
-    """Turns images into the features that the ranker was trained on."""
-
-    def encode_images(self, images: list[Image.Image]) -> Tensor:
-        """Return (B, V) float32, L2-normalised."""
-        ...
 
 
 def choose_rows(prompt_BTD: Tensor, pool_mask_BT: Tensor, rows: PerturbedRows) -> Tensor:

@@ -13,15 +13,11 @@ Shapes: B cases, R perturbations, C comparators (reference, global).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from pipeline.reflection.config import Baseline, RewardReading
 from pipeline.reflection.losses import check_shape
-
-RewardReading = Literal["hinge_cost", "swapped", "literal", "rank"]
-Baseline = Literal["mean", "center", "none"]
 
 
 def compute_z_scores(score_BK: Tensor, mean_B: Tensor, std_B: Tensor) -> Tensor:

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 from pipeline.conditioning.calibrator import GeneralPreference
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
+from pipeline.models.protocols import ImageEncoder
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.losses import (
     compute_calibration,
     compute_literal_semantic_loss,
     compute_rank_loss,
     compute_semantic_loss,
-    list_scales,
 )
-from pipeline.reflection.policy import ImageEncoder, build_actions, choose_rows, draw_images, draw_noise, encode_drawings
+from pipeline.reflection.policy import build_actions, choose_rows, draw_images, draw_noise, encode_drawings
 from pipeline.reflection.reward import check_finite, compute_advantages, compute_mean_rank, compute_rewards, compute_z_scores
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def observe_step(
 
 def set_gradients(losses: dict[str, Tensor], parameters: list[nn.Parameter], config: ReflectionConfig) -> dict[str, float]:
     """Set every parameter's gradient to the weighted sum of eq. 15, clipped; return loss values and gradient norms."""
-    scales = list_scales(config.list_weights())
+    scales = config.list_scales()
     total: list[Tensor | None] = [None] * len(parameters)
     logged = {"loss": sum(scales[name] * float(loss.detach()) for name, loss in losses.items())}
     for name, loss in losses.items():

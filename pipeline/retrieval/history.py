@@ -12,8 +12,7 @@ Shapes: N history items (oldest first), K retrieved ones, D dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,30 +21,8 @@ from torch import Tensor
 
 from pipeline.artifacts import get_matrix
 from pipeline.randomness import make_generator
+from pipeline.retrieval.config import Normalisation, RetrievalConfig, Strategy
 from pipeline.retrieval.index import search_top_k
-
-Strategy = Literal["ret", "exp-ret", "random"]
-Normalisation = Literal["minmax", "raw", "sum"]
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """How many history items are retrieved, which ones, and how they are weighted."""
-
-    k: int
-    strategy: Strategy
-    center: bool
-    normalisation: Normalisation
-    temperature: float
-    max_rejected_fraction: float
-
-    def __post_init__(self) -> None:
-        if self.k < 0:
-            raise ValueError(f"k is {self.k}, but it must be >= 0 (0: no retrieval).")
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}, but it must be a finite number > 0.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be between 0 and 1.")
 
 
 def compute_weights(similarity_K: Tensor, *, normalisation: Normalisation = "minmax", temperature: float = 1.0) -> Tensor:

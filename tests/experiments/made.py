@@ -19,7 +19,7 @@ from experiments.catalogue import (
     Run,
     list_runs,
 )
-from experiments.claimed import Evidence
+from experiments.claim_list import Evidence
 from experiments.results import RunResult
 from pipeline.metrics.definitions import Metric, define_metrics
 

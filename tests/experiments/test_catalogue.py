@@ -32,7 +32,7 @@ from pipeline.keywords.preference import PreferenceConfig
 from pipeline.metrics.definitions import define_metrics
 from pipeline.params import build_config
 from pipeline.reflection.config import ReflectionConfig
-from pipeline.retrieval.history import RetrievalConfig
+from pipeline.retrieval.config import RetrievalConfig
 
 REPO = Path(__file__).resolve().parents[2]
 RUNS = list_runs(EXPERIMENTS)

@@ -12,13 +12,13 @@ import yaml
 
 from experiments.catalogue import DEFAULT, Run
 from experiments.plan import compose_run
-from pipeline.conditioning.calibrator import CalibratorConfig
+from pipeline.conditioning.config import CalibratorConfig
 from pipeline.embedding import EmbeddingConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import build_config
 from pipeline.reflection.config import ReflectionConfig
-from pipeline.retrieval.history import RetrievalConfig
+from pipeline.retrieval.config import RetrievalConfig
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = (REPO / "docs" / "method.md").read_text(encoding="utf-8")

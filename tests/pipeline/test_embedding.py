@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pipeline.embedding import (
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.schemas import CAPTIONS, EMBEDDINGS
 from tests.broken_items import REJECTED, build_items
+from tests.configs import EMBEDDING
 from tests.tiny_encoders import save_tiny_clip, save_tiny_vit
 
 MODELS = ("clip-1", "vit-1", "float32")
@@ -37,7 +39,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
 
 
 def make_config(**changes: Any) -> EmbeddingConfig:
-    return EmbeddingConfig(**{"semantic_text": "caption", "batch_size": 4, "max_rejected_fraction": 0.5, **changes})
+    return replace(EMBEDDING, **changes)
 
 
 def make_captions(**captions: str) -> pa.Table:
@@ -146,9 +148,3 @@ def test_a_vector_that_overflowed_is_named(bad: float) -> None:
     good = np.array([0.6, 0.8], np.float32)
     assert check_vectors({"semantic": good, "visual": good}) is None
     assert check_vectors({"semantic": good, "visual": np.full(2, bad, np.float32)}) == "The visual vector is not finite or has no length."
-
-
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("max_rejected_fraction", 2.0)])
-def test_params_out_of_range_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"^{name} is"):
-        make_config(**{name: value})

@@ -9,14 +9,13 @@ import pytest
 import yaml
 
 from pipeline.compose import compose_params
-from pipeline.conditioning.calibrator import CalibratorConfig
-from pipeline.conditioning.fit import MapperConfig
+from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.embedding import EmbeddingConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import BLOCKS, load_params
-from pipeline.ranker.fit import RankerConfig
+from pipeline.ranker.config import RankerConfig
 from pipeline.reflection.config import ReflectionConfig
-from pipeline.retrieval.history import RetrievalConfig
+from pipeline.retrieval.config import RetrievalConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRINTED = {

@@ -1,30 +1,37 @@
 """Strict reading of params.yaml. Run: python -m pytest tests/pipeline/test_params.py"""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import NonNegativeInt
 
 from pipeline.compose import compose_params
+from pipeline.config import config_dataclass
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.params import load_params, load_seed
 
 
-@dataclass(frozen=True)
+@config_dataclass
+class InnerConfig:
+    width: NonNegativeInt
+
+
+@config_dataclass
 class ToyConfig:
-    k: int
+    k: NonNegativeInt
     rate: float
     mode: Literal["ret", "random"]
     names: tuple[str, ...]
     prompt: str | None
+    inner: InnerConfig
 
     def __post_init__(self) -> None:
-        if self.k < 0:
-            raise ValueError(f"k is {self.k}, but it must be >= 0.")
+        if self.k > 10 * self.rate:
+            raise ValueError(f"k is {self.k}, but it must be at most ten times the rate.")
 
 
-GOOD = "{k: 5, rate: 1, mode: ret, names: [a], prompt: null}"
+GOOD = "{k: 5, rate: 1, mode: ret, names: [a], prompt: null, inner: {width: 2}}"
 
 
 def write(path: Path, block: str) -> Path:
@@ -35,7 +42,7 @@ def write(path: Path, block: str) -> Path:
 
 def test_a_block_becomes_its_dataclass(tmp_path: Path) -> None:
     config = load_params(write(tmp_path, GOOD), "toy", ToyConfig)
-    assert config == ToyConfig(k=5, rate=1.0, mode="ret", names=("a",), prompt=None)
+    assert config == ToyConfig(k=5, rate=1.0, mode="ret", names=("a",), prompt=None, inner=InnerConfig(width=2))
     assert isinstance(config.rate, float)
     assert load_seed(tmp_path / "params.yaml") == 3
 
@@ -43,14 +50,25 @@ def test_a_block_becomes_its_dataclass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("k: 5", "kk: 5", ["unknown key `kk`", "mode", "names"]),
+        ("k: 5", "kk: 5", ["toy: unknown key `kk`", "mode", "names"]),
+        ("k: 5", "k: 5, 2020-01-01: 3", ["toy: keys must be str"]),
         ("k: 5, ", "", ["`k` is missing"]),
         ("k: 5", "k: '5'", ["toy.k", "'5'", "int"]),
         ("k: 5", "k: true", ["toy.k", "int"]),
         ("k: 5", "k: 5.0", ["toy.k", "int"]),
-        ("k: 5", "k: -1", ["k is -1", ">= 0"]),
-        ("mode: ret", "mode: best", ["'best'", "ret, random"]),
+        ("k: 5", "k: -1", ["toy.k is -1, but it must be >= 0."]),
+        ("k: 5", "k: 11", ["toy: k is 11, but it must be at most ten times the rate."]),
+        ("rate: 1", "rate: true", ["toy.rate is True, but it must be a valid number."]),
+        ("rate: 1", "rate: 1e-5", ["toy.rate is '1e-5', but it must be a valid number."]),
+        ("rate: 1", "rate: .nan", ["toy.rate is nan, but it must be a finite number."]),
+        ("rate: 1", "rate: -.inf", ["toy.rate is -inf, but it must be a finite number."]),
+        ("mode: ret", "mode: best", ["'best'", "'ret' or 'random'"]),
         ("names: [a]", "names: a", ["toy.names", "list"]),
+        ("names: [a]", "names: [a, 3]", ["toy.names[1] is 3"]),
+        ("inner: {width: 2}", "inner: 2", ["toy.inner is 2, but it must be a block of width."]),
+        ("width: 2", "width: 2, depth: 3", ["toy.inner: unknown key `depth`; allowed are: width."]),
+        ("width: 2", "", ["toy.inner: `width` is missing; all of these are needed: width."]),
+        ("width: 2", "width: -1", ["toy.inner.width is -1, but it must be >= 0."]),
         ("prompt: null", "prompt: 3", ["toy.prompt", "str"]),
     ],
 )
@@ -59,6 +77,11 @@ def test_a_wrong_param_gets_one_sentence_that_names_it(tmp_path: Path, old: str,
         load_params(write(tmp_path, GOOD.replace(old, new)), "toy", ToyConfig)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_block_that_is_none_lists_its_fields(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"toy is \[1\], but it must be a block of inner, k, mode, names, prompt, rate\.$"):
+        load_params(write(tmp_path, "[1]"), "toy", ToyConfig)
 
 
 def test_a_missing_block_lists_the_blocks_that_exist(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Generators, devices and progress lines. Run: python -m pytest tests/pipeline/test_runtime.py"""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pipeline.randomness import make_generator
 from pipeline.rows import Summary
-from pipeline.runtime import RuntimeConfig, format_progress, print_summary, progress, resolve_device
+from pipeline.runtime import format_progress, print_summary, progress, resolve_device
+from tests.configs import RUNTIME
 
 
 def test_a_rows_randomness_depends_on_its_names_alone() -> None:
@@ -18,8 +21,8 @@ def test_a_rows_randomness_depends_on_its_names_alone() -> None:
 def test_asking_for_an_absent_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no usable GPU"):
-        resolve_device(RuntimeConfig(device="cuda", num_threads=0, checkpoint_every=1))
-    assert resolve_device(RuntimeConfig(device="auto", num_threads=0, checkpoint_every=1)).type == "cpu"
+        resolve_device(replace(RUNTIME, device="cuda"))
+    assert resolve_device(replace(RUNTIME, device="auto", num_threads=0)).type == "cpu"
 
 
 def test_progress_lines_show_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
 from stages import pmg, sd, ti
-from tests.pipeline.baselines.ti.test_fit import CONFIG as TI
+from tests.configs import TI
 from tests.small_project import REPO
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
@@ -117,7 +117,6 @@ def test_sd_is_not_tuned_by_default_and_draws_as_without_the_stage(project: Proj
 
 
 def test_sd_is_tuned_to_the_same_bytes_again_and_draws_with_its_adapters(project: Project) -> None:
-    pytest.importorskip("peft")
     project.generate("sd")
     plain = read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
     project.params["sd"] |= {"lora_rank": 2, "learning_rate": 0.1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.artifacts import read_json, read_table, write_table
 from pipeline.data.images import decode_image
 from pipeline.models.encoders import VisualEncoder, load_clip, load_visual
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
-from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import (
     CAPTIONS,
@@ -34,21 +35,11 @@ from pipeline.schemas import (
     Table,
 )
 from stages import evaluation, report
+from tests.configs import EVALUATION, RANKER, RUNTIME
 from tests.tiny_encoders import CLIP_DIM, save_tiny_backbone, save_tiny_clip
 
 ITEM_IDS = [f"i{n}" for n in range(12)]
 METHODS = ("original", "truth", "ragar")
-EVALUATION = {
-    "split": "test",
-    "history": "all",
-    "text": "text_and_caption",
-    "image_size": 32,
-    "batch_size": 4,
-    "main_method": "ragar",
-    "num_resamples": 100,
-    "level": 0.95,
-    "max_rejected_fraction": 0.5,
-}
 
 
 def make_png(seed: int) -> bytes:
@@ -118,7 +109,7 @@ def save_tiny_ranker(path: Path, *, image_feature: str = "clip_image", encoder: 
     images = [decode_image(make_png(n)) for n in range(len(ITEM_IDS))]
     features = {"image": encoder.encode_images(images).double(), "text": torch.randn(len(ITEM_IDS), CLIP_DIM, dtype=torch.float64)}
     pairs = torch.tensor([[user, item] for user in range(3) for item in range(2 + user, 6 + user)])
-    model = Micro(features, pairs, num_users=3, config=MicroConfig(embedding_dim=4, num_neighbors=3))
+    model = Micro(features, pairs, num_users=3, config=replace(RANKER, embedding_dim=4, num_neighbors=3))
     save_ranker(path, model, features, user_ids=["u0", "u1", "u2"], item_ids=ITEM_IDS, image_feature=image_feature)
 
 
@@ -129,9 +120,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = save_models(folder)
     save_tiny_ranker(folder / "ranker.safetensors", encoder=load_clip(str(models["clip"])))
     save_tiny_ranker(folder / "check.safetensors", image_feature="check_visual", encoder=load_visual(str(models["check_visual"])))
-    runtime = {"device": "cpu", "num_threads": 1, "checkpoint_every": 1}
     shown = {"title": "<i>tiny</i>", "num_users": 2, "num_concepts": 2, "num_rejected": 5}
-    params = {"seed": 0, "runtime": runtime, "models": models, "evaluation": EVALUATION, "report": shown}
+    params = {
+        "seed": 0,
+        "runtime": asdict(RUNTIME),
+        "models": models,
+        "evaluation": asdict(replace(EVALUATION, image_size=32, num_resamples=100)),
+        "report": shown,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder
 

@@ -18,9 +18,8 @@ from pipeline.baselines.pmg import keywords
 from pipeline.data.images import decode_image
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS
 from stages import pmg, ti
+from tests.configs import PMG, TI
 from tests.full_models import IMAGE_SIZE, NUM_UNET_PARAMETERS, TOKEN_DIM, build_unet, save_full_stable_diffusion
-from tests.pipeline.baselines.pmg.test_keywords import CONFIG as PMG
-from tests.pipeline.baselines.ti.test_fit import CONFIG as TI
 from tests.stages.test_reflection_and_generation import ITEM_IDS, Project, save_models
 
 MAX_MEMORY_MB = {"cpu": 10_000, "cuda": 10_000}

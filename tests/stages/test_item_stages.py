@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, ITEM
 from stages import captioning, embedding, retrieval
 from tests.broken_items import REJECTED as BROKEN
 from tests.broken_items import build_items
+from tests.configs import CAPTIONING, EMBEDDING, RETRIEVAL, RUNTIME
 from tests.tiny_encoders import CLIP_DIM, save_tiny_backbone, save_tiny_blip2, save_tiny_clip, save_tiny_hf_clip, save_tiny_vit
 
 
@@ -40,10 +42,10 @@ class Project:
         self.params: dict[str, Any] = {
             "seed": 3,
             "models": dict(models),
-            "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 10},
-            "captioning": {"prompt": None, "num_beams": 2, "max_new_tokens": 6, "batch_size": 4, "max_rejected_fraction": 0.9},
-            "embedding": {"semantic_text": "caption", "batch_size": 4, "max_rejected_fraction": 0.9},
-            "retrieval": {"k": 2, "strategy": "ret", "center": False, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 0.5},
+            "runtime": asdict(RUNTIME),
+            "captioning": asdict(replace(CAPTIONING, max_rejected_fraction=0.9)),
+            "embedding": asdict(replace(EMBEDDING, max_rejected_fraction=0.9)),
+            "retrieval": asdict(replace(RETRIEVAL, max_rejected_fraction=0.5)),
         }
         items = build_items(8)
         write_table(root / "items.parquet", items, ITEMS, provenance={})

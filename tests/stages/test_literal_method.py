@@ -35,7 +35,7 @@ def project(tmp_path: Path, models: dict[str, str]) -> Project:
     literal = read_document(compose(tmp_path, "method=literal"))
     for section in ("retrieval", "preference", "calibrator"):
         project.params[section] = literal[section] | ({"min_count": 1} if section == "preference" else {})
-    project.params["reflection"] = literal["reflection"] | {name: REFLECTION[name] for name in SIZES}
+    project.params["reflection"] = literal["reflection"] | {name: getattr(REFLECTION, name) for name in SIZES}
     widen_vectors(tmp_path / "embeddings.parquet")
     rows = [{"item_id": item_id, "keywords": ["neon", item_id]} for item_id in ITEM_IDS]
     write_table(tmp_path / "keywords.parquet", build_table(rows, KEYWORDS), KEYWORDS, provenance={})

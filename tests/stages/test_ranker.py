@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline.artifacts import read_json, read_table, write_table
-from pipeline.ranker.fit import RankerConfig
 from pipeline.ranker.scoring import load_ranker
 from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
 from stages import ranker_check
 from stages.ranker import app
+from tests.configs import RANKER, RUNTIME
 from tests.pipeline.ranker.conftest import build_world
 
 REPO = Path(__file__).resolve().parents[2]
@@ -29,8 +30,8 @@ FILES = ("ranker.safetensors", "metrics.json", "curves.csv")
 
 def write_inputs(folder: Path, **changes: object) -> list[str]:
     """Write the three tables and params.yaml, and return the stage's arguments without `--out`."""
-    config = RankerConfig(embedding_dim=8, num_neighbors=5, epochs=4, batch_size=64, learning_rate=0.02, validate_every=2)
-    runtime = {"device": "cpu", "num_threads": 1, "checkpoint_every": 1}
+    config = replace(RANKER, epochs=4)
+    runtime = dataclasses.asdict(replace(RUNTIME, checkpoint_every=1))
     params = {"seed": 0, "runtime": runtime, "ranker": {**dataclasses.asdict(config), **changes}, "ranker_check": {"seed_offset": 7}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     arguments = ["--params", str(folder / "params.yaml")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,60 +18,28 @@ from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.data.images import decode_image, encode_png
 from pipeline.generation.build import list_methods
-from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
 from stages import generation, reflection
-from tests.pipeline.baselines.pmg.test_keywords import CONFIG as PMG
+from tests import configs
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 ITEM_IDS = [f"i{index:02d}" for index in range(12)]
 CASE_IDS = [f"c{index:02d}" for index in range(10)]
 SPLITS = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
-REFLECTION = {
-    "num_steps": 3,
-    "batch_cases": 2,
-    "learning_rate": 0.01,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-    "alpha": 0.2,
-    "beta": 0.5,
-    "gamma": 0.3,
-    "rank_scale": 1.0,
-    "num_perturbations": 2,
-    "sigma": 0.3,
-    "trainable": "calibrator+mapper",
-    "perturbed_rows": "attention",
-    "policy": "score_function",
-    "reward": "hinge_cost",
-    "margin": 0.1,
-    "standardise_scores": True,
-    "baseline": "mean",
-    "calibration": "pooled",
-    "semantic": "mapped",
-    "retrieved_feature": "visual",
-    "reward_steps": 2,
-    "reward_guidance": 3.0,
-    "reward_scheduler": "dpm",
-    "draw_batch": 8,
-    "validation_cases": 2,
-    "validation_every": 2,
-    "patience": 0,
-    "keep": "last",
-}
-
-SD = {
-    "negative_prompt": "",
-    "lora_rank": 0,
-    "num_steps": 4,
-    "batch_size": 2,
-    "learning_rate": 0.01,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-    "validation_images": 2,
-    "validation_every": 2,
-}
+REFLECTION = replace(
+    configs.REFLECTION,
+    num_steps=3,
+    num_perturbations=2,
+    retrieved_feature="visual",
+    reward_steps=2,
+    reward_guidance=3.0,
+    draw_batch=8,
+    validation_cases=2,
+    keep="last",
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,20 +70,13 @@ class Project:
             "comparison": dict.fromkeys(list_methods(), True),
             "seed": 3,
             "models": dict(models),
-            "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 2},
+            "runtime": asdict(configs.RUNTIME),
             "mapper": {"states_batch_size": 4},
-            "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
-            "reflection": dict(REFLECTION),
-            "sd": dict(SD),
-            "pmg": asdict(PMG),
-            "generation": {
-                "splits": ["test"],
-                "steps": 2,
-                "guidance_scale": 3.0,
-                "scheduler": "dpm",
-                "batch_size": 3,
-                "max_rejected_fraction": 0.5,
-            },
+            "calibrator": asdict(configs.CALIBRATOR),
+            "reflection": asdict(REFLECTION),
+            "sd": asdict(configs.SD),
+            "pmg": asdict(configs.PMG),
+            "generation": asdict(replace(configs.GENERATION, steps=2, guidance_scale=3.0)),
         }
         self.write_tables()
         self.write_checkpoints()
@@ -203,7 +164,7 @@ class Project:
         """Write an untrained ranker and mapper."""
         generator = torch.Generator().manual_seed(1)
         pairs = torch.stack([torch.arange(len(CASE_IDS)).repeat_interleave(3), torch.arange(3).repeat(len(CASE_IDS))], dim=1)
-        config = MicroConfig(embedding_dim=8, num_neighbors=4)
+        config = replace(configs.RANKER, num_neighbors=4)
         model = Micro(self.features, pairs, num_users=len(CASE_IDS), config=config, generator=generator)
         users = [f"u{case_id}" for case_id in CASE_IDS]
         save_ranker(self.root / "ranker.safetensors", model, self.features, user_ids=users, item_ids=ITEM_IDS, image_feature="visual")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from pipeline.conditioning.mapper import load_mapper
 from pipeline.keywords.extract import NO_TEXT
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
 from stages import keywords, mapper, preference
-from tests.pipeline.conditioning.test_fit import CONFIG as MAPPER
+from tests import configs
+from tests.configs import MAPPER
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, save_tiny_stable_diffusion
 
 NAMES = ("dog", "cat", "car", "cow", "")
@@ -42,18 +43,10 @@ class Project:
         self.params: dict[str, Any] = {
             "seed": 3,
             "models": models,
-            "runtime": {"device": "cpu", "num_threads": 1, "checkpoint_every": 2},
-            "keywords": {"prompt_style": "chat", "num_keywords": 3, "max_new_tokens": 6, "batch_size": 2, "max_rejected_fraction": 1.0},
-            "preference": {
-                "keywords_from": "retrieved",
-                "num_keywords": 4,
-                "min_count": 2,
-                "min_keywords": 2,
-                "global_from": "retrieved",
-                "reference_in_prompt": "text+caption",
-                "max_rejected_fraction": 1.0,
-            },
-            "retrieval": {"k": 2, "strategy": "ret", "center": True, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 1.0},
+            "runtime": asdict(configs.RUNTIME),
+            "keywords": asdict(replace(configs.KEYWORDS, prompt_style="chat", num_keywords=3, max_new_tokens=6)),
+            "preference": asdict(replace(configs.PREFERENCE, num_keywords=4, min_keywords=2, global_from="retrieved")),
+            "retrieval": asdict(replace(configs.RETRIEVAL, center=True, max_rejected_fraction=1.0)),
             "mapper": asdict(MAPPER),
         }
         item_ids = [f"i{index}" for index in range(len(NAMES))]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.cost import Clock
 from pipeline.models.denoising import Denoiser, draw_noise
@@ -27,31 +28,6 @@ from pipeline.runtime import progress
 STAGE = "sd"
 CURVE_COLUMNS = ("step", "loss", "validation_loss")
 VALIDATION_BATCH = 8
-
-
-@dataclass(frozen=True)
-class StableDiffusionConfig:
-    """Params `sd`; every field is explained in conf/config.yaml."""
-
-    negative_prompt: str
-    lora_rank: int
-    num_steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    clip_norm: float
-    validation_images: int
-    validation_every: int
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "validation_images", "validation_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        for name in ("lora_rank", "num_steps", "weight_decay"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
-        if self.learning_rate <= 0 or self.clip_norm <= 0:
-            raise ValueError(f"learning_rate ({self.learning_rate}) and clip_norm ({self.clip_norm}) must be > 0.")
 
 
 @dataclass(frozen=True)

@@ -20,41 +20,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pipeline.baselines.ti.config import TextualInversionConfig
 from pipeline.models.denoising import Denoiser, draw_noise
-from pipeline.models.pseudo_words import PseudoWordEncoder, check_template
+from pipeline.models.pseudo_words import PseudoWordEncoder
 from pipeline.randomness import make_generator
 
 STAGE = "ti"
-
-
-@dataclass(frozen=True)
-class TextualInversionConfig:
-    """Params `ti`; every field is explained in conf/config.yaml."""
-
-    num_vectors: int
-    init_word: str
-    template: str
-    num_steps: int
-    images_per_step: int
-    noises_per_image: int
-    users_per_batch: int
-    learning_rate: float
-    weight_decay: float
-    held_out_images: int
-    held_out_draws: int
-    held_out_every: int
-    max_rejected_fraction: float
-
-    def __post_init__(self) -> None:
-        check_template(self.template)
-        counts = ("num_vectors", "num_steps", "images_per_step", "noises_per_image", "users_per_batch")
-        for name in (*counts, "held_out_images", "held_out_draws", "held_out_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 1.")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise ValueError(f"learning_rate ({self.learning_rate}) must be > 0 and weight_decay ({self.weight_decay}) >= 0.")
-        if not 0 <= self.max_rejected_fraction <= 1:
-            raise ValueError(f"max_rejected_fraction is {self.max_rejected_fraction}, but it must be in [0, 1].")
 
 
 @dataclass(frozen=True)

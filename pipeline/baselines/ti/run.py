@@ -11,17 +11,8 @@ import pyarrow as pa
 import torch
 
 from pipeline import cost
-from pipeline.baselines.ti.fit import (
-    STAGE,
-    InversionState,
-    Picture,
-    TextualInversionConfig,
-    UserPictures,
-    build_state,
-    fit_users,
-    list_measured_steps,
-    split_pictures,
-)
+from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.fit import STAGE, InversionState, Picture, UserPictures, build_state, fit_users, list_measured_steps, split_pictures
 from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.cost import measure_rows
 from pipeline.fingerprint import compute_fingerprint

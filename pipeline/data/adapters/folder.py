@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import find_table, read_rows, require_folder, resolve_inside
@@ -27,16 +28,16 @@ from pipeline.params import load_params
 ITEM_COLUMNS = ("image", "text", "category", "image_url")
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class FolderConfig(SplitConfig):
     """Params of a catalogue of one's own; explained in conf/dataset/folder.yaml."""
 
-    min_history: int
+    min_history: Count
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.min_history <= self.history_length:
-            raise ValueError(f"min_history is {self.min_history}, but it must be between 1 and history_length, {self.history_length}.")
+        if self.min_history > self.history_length:
+            raise ValueError(f"min_history is {self.min_history}, but it must be at most history_length, {self.history_length}.")
 
 
 @dataclass(frozen=True, slots=True)

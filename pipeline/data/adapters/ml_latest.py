@@ -18,11 +18,13 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import polars as pl
+from annotated_types import Ge, Le
 
+from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import MAX_KEPT, DataError, Problems, quote
 from pipeline.data.raw_files import read_csv, read_lines, require_file, require_folder
@@ -38,19 +40,12 @@ NO_GENRES = "(no genres listed)"
 SEPARATOR = "\x1f"  # a character that no line holds: polars then reads whole lines
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class MlLatestConfig(SplitConfig):
     """Params of MovieLens; explained in conf/dataset/ml_latest.yaml. A chunk holds history_length ratings and the reference."""
 
-    min_rating: float
-    num_people: int | None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.min_rating <= 5:
-            raise ValueError(f"min_rating is {self.min_rating}, but it must be in [0, 5] stars.")
-        if self.num_people is not None and self.num_people < 1:
-            raise ValueError(f"num_people is {self.num_people}, but it must be >= 1, or null for all.")
+    min_rating: Annotated[float, Ge(0), Le(5)]  # stars
+    num_people: Count | None
 
 
 def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:

@@ -17,13 +17,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.data.dataset import SPLITS, Dataset, TooFewImagesError
+from pipeline.config import SPLITS, config_dataclass
+from pipeline.data.dataset import Dataset, TooFewImagesError
 from pipeline.data.npy import read_npy
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_folder, resolve_inside
@@ -37,7 +37,7 @@ INFO_FILES = ("mapped_movies.npy", "mapped_anno_dict.npy")
 Windows = dict[str, list[tuple[str, ...]]]  # user -> windows, the target last
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class PigeonConfig(SourceConfig):
     """Params of Pigeon's sets; explained in conf/dataset/pigeon.yaml."""
 

@@ -19,11 +19,16 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Le
+from pydantic import NonNegativeInt
+
+from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import Problems, quote
 from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder, resolve_inside
-from pipeline.data.source import Catalogue, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
+from pipeline.data.source import LoadedItems, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
 from pipeline.params import load_params
 
@@ -31,21 +36,13 @@ MAX_TRACKED = 100_000  # users whose clicks are remembered while too few of them
 HIGHEST = b"\xff" * 8
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class PogConfig(SplitConfig):
     """Params of POG; explained in conf/dataset/pog.yaml."""
 
-    num_users: int
-    spare_users: int
-    spare_items: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 3 <= self.num_users <= MAX_TRACKED // 2:
-            raise ValueError(f"num_users is {self.num_users}, but it must be in [3, {MAX_TRACKED // 2}].")
-        for name in ("spare_users", "spare_items"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= 0.")
+    num_users: Annotated[int, Ge(3), Le(MAX_TRACKED // 2)]
+    spare_users: NonNegativeInt
+    spare_items: NonNegativeInt
 
 
 @dataclass
@@ -146,7 +143,7 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
         "items_looked_at": len(wanted),
         "items_not_in_item_data": len(wanted) - len(raw_items),
     }
-    kept = Catalogue({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
+    kept = LoadedItems({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
     return build_tables(kept, sequences, config, extra=extra, facts=facts)
 
 
@@ -193,7 +190,7 @@ def complete_url(url: str) -> str:
     return f"http:{url}" if url.startswith("//") else url
 
 
-def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: Catalogue, config: PogConfig) -> list[UserSequence]:
+def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: LoadedItems, config: PogConfig) -> list[UserSequence]:
     """Return the first `num_users` users whose latest items have images, in hash order."""
     sequences: list[UserSequence] = []
     for user_id, items in users:

@@ -16,12 +16,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
+from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset, TooFewImagesError
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder, resolve_inside
@@ -34,18 +35,16 @@ MAX_JSON_BYTES = 256 * 1024 * 1024
 KEYS = {"topic": str, "file_name": str, "anno": int, "text": str}
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class Ser30kConfig(SplitConfig):
     """Params of SER30K; explained in conf/dataset/ser30k.yaml."""
 
-    num_users: int
+    num_users: Annotated[int, Ge(3)]
     stickers_per_theme: int
     emotions: tuple[str, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_users < 3:
-            raise ValueError(f"num_users is {self.num_users}, but it must be >= 3.")
         if 2 * self.stickers_per_theme < self.history_length:
             raise ValueError(f"stickers_per_theme is {self.stickers_per_theme}, but two themes must fill history_length, {self.history_length}.")
         if len(self.emotions) not in (0, NUM_EMOTIONS):

@@ -16,10 +16,12 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le, Lt
 
+from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset, assign_splits, build_interactions, build_item, check_shares
 from pipeline.data.extra import place_in_histories, read_extra_items
 from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
@@ -29,21 +31,21 @@ from pipeline.runtime import progress
 MAX_TRIES = 200  # draws of a user's groups and styles before the sizes are called impossible
 
 
-@dataclass(frozen=True)
+@config_dataclass
 class StyleMojiConfig:
     """Sizes and protocol of StyleMoji; every field is explained in conf/dataset/stylemoji.yaml."""
 
     name: str
     raw: str
     protocol: Literal["preference", "themes"]
-    num_users: int
-    num_concepts: int
+    num_users: Annotated[int, Ge(3)]
+    num_concepts: Annotated[int, Ge(4)]
     styles: tuple[str, ...]
     reference_style: str
-    image_size: int
-    history_length: int
-    groups_per_user: int
-    noise: float
+    image_size: Annotated[int, Ge(16), Le(512)]  # px
+    history_length: Annotated[int, Ge(2)]
+    groups_per_user: Count
+    noise: Annotated[float, Ge(0), Lt(1)]
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -54,18 +56,11 @@ class StyleMojiConfig:
             raise ValueError(f"styles is {list(self.styles)}, but it must name at least 2 different styles.")
         if self.reference_style not in self.styles:
             raise ValueError(f"reference_style is {self.reference_style!r}, but it must be one of the styles: {', '.join(self.styles)}.")
-        for name, low in (("num_users", 3), ("num_concepts", 4), ("image_size", 16), ("history_length", 2), ("groups_per_user", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, but it must be >= {low}.")
-        if self.image_size > 512:
-            raise ValueError(f"image_size is {self.image_size}, but it must be <= 512 px.")
-        if not 0 <= self.noise < 1:
-            raise ValueError(f"noise is {self.noise}, but it must be in [0, 1).")
         check_shares(self.splits)
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class ConceptGroups:
     """Which pairs exist and which may be shown: concepts by group, and for a pair whether it is held out."""
 
     concepts: tuple[Concept, ...]
@@ -96,7 +91,7 @@ def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], se
     return Dataset([*items, *extras], build_interactions(cases), cases, labels, facts)
 
 
-def build_catalogue(config: StyleMojiConfig) -> Catalogue:
+def build_catalogue(config: StyleMojiConfig) -> ConceptGroups:
     """Read the first `num_concepts` concepts and sort them into their groups."""
     concepts = tuple(read_concepts(config.num_concepts, Path(config.raw)))
     if len(concepts) < config.num_concepts:
@@ -106,7 +101,7 @@ def build_catalogue(config: StyleMojiConfig) -> Catalogue:
         groups[concept.group].append(concept)
     if config.groups_per_user > len(groups):
         raise ValueError(f"groups_per_user is {config.groups_per_user}, but the {len(concepts)} concepts fall into {len(groups)} groups.")
-    return Catalogue(concepts, {name: tuple(members) for name, members in sorted(groups.items())}, config)
+    return ConceptGroups(concepts, {name: tuple(members) for name, members in sorted(groups.items())}, config)
 
 
 def build_item_id(concept: Concept, style: str) -> str:
@@ -114,7 +109,7 @@ def build_item_id(concept: Concept, style: str) -> str:
     return f"{concept.hexcode}-{style}"
 
 
-def build_items(catalogue: Catalogue) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def build_items(catalogue: ConceptGroups) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Render every pair; the item's text is the concept's name alone, so only the image tells the style."""
     config = catalogue.config
     items, labels = [], []
@@ -133,7 +128,7 @@ def make_user_rng(seed: int, user_index: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+def build_preference_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Draw a user's groups and liked styles, a history that shows them with noise, and a reference whose truth is held out (train: shown)."""
     config = catalogue.config
     rng = make_user_rng(seed, user_index)
@@ -157,7 +152,7 @@ def build_preference_case(catalogue: Catalogue, user_index: int, split: str, *, 
     )
 
 
-def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
+def draw_history(catalogue: ConceptGroups, liked: dict[str, str], *, exclude: Concept, rng: np.random.Generator) -> list[str] | None:
     """Draw a shuffled history: shares of liked items from each group in turn, and noise of any group and style; None if there are too few."""
     config = catalogue.config
     num_noise = round(config.noise * config.history_length)
@@ -180,7 +175,7 @@ def draw_history(catalogue: Catalogue, liked: dict[str, str], *, exclude: Concep
     return [str(item_id) for item_id in rng.permutation(chosen)]
 
 
-def build_themes_case(catalogue: Catalogue, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
+def build_themes_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Merge two random themes (group and style) into a history and take the reference from another theme (the paper's protocol)."""
     config = catalogue.config
     rng = make_user_rng(seed, user_index)

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from pipeline.conditioning.attention_pretraining import build_targets, compute_attention_loss, holds, list_parts, pretrain_attention
-from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
+from pipeline.conditioning.calibrator import BalanceCalibrator
 from pipeline.conditioning.conditioner import Conditioner, build_conditioner
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
-from tests.pipeline.conditioning.test_fit import CONFIG
+from tests.configs import CALIBRATOR
+from tests.configs import MAPPER as CONFIG
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
 
 SHAPE = MapperShape(
     d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=2, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
 )
-CALIBRATOR = CalibratorConfig(attention="learned", fusion="concat", init_scale=10.0)
 SETTINGS = dataclasses.replace(CONFIG, attention_steps=40, held_out_captions=2)
 EXAMPLES = [
     LeaveOneOutCase(f"likes {style}: {thing}", f"{thing}, red, old", f"a {style} {thing}", thing)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from pipeline.conditioning.calibrator import (
-    BalanceCalibrator,
-    CalibratorConfig,
-    compute_cosine_attention,
-    compute_literal_attention,
-)
+from pipeline.conditioning.calibrator import BalanceCalibrator, compute_cosine_attention, compute_literal_attention
+from tests.configs import CALIBRATOR
 
 SIZE, NUM_TEXT, NUM_TOKENS, LLM_DIM, TOKEN_DIM = 2, 5, 4, 6, 8
 
 
 def make_calibrator(attention: str = "learned", fusion: str = "concat") -> BalanceCalibrator:
-    config = CalibratorConfig(attention=attention, fusion=fusion, init_scale=10.0)
+    config = replace(CALIBRATOR, attention=attention, fusion=fusion)
     return BalanceCalibrator(config, llm_dim=LLM_DIM, token_dim=TOKEN_DIM, generator=torch.Generator().manual_seed(0))
 
 
@@ -123,9 +120,7 @@ def test_a_loss_on_attention_rows_reaches_queries_keys_temperature_and_projectio
     assert inputs["mapped_BKD"].grad is not None
 
 
-def test_wrong_settings_and_empty_prompts_are_named(inputs: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="init_scale is 0"):
-        CalibratorConfig(attention="learned", fusion="concat", init_scale=0)
+def test_empty_prompts_are_named(inputs: dict[str, torch.Tensor]) -> None:
     inputs["global_mask_BK"][:, 1:] = False
     with pytest.raises(ValueError, match="no token to attend to"):
         make_calibrator()(**inputs)

@@ -7,26 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.conditioning.calibrator import CalibratorConfig
-from pipeline.conditioning.conditioner import (
-    Conditioner,
-    ConditionInputs,
-    PromptFormat,
-    build_conditioner,
-    load_conditioner,
-    save_conditioner,
-)
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, build_conditioner, load_conditioner, save_conditioner
+from pipeline.conditioning.config import PromptFormat
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.conditioning.states import compute_condition_inputs, from_bytes, to_bytes
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from tests.configs import CALIBRATOR as CONFIG
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
 
 NUM_TEXT, NUM_IMG = 6, 3
 SHAPE = MapperShape(
     d_model=16, num_layers=1, num_heads=2, ffn_dim=16, input_dim=LLM_DIM, num_img_tokens=NUM_IMG, num_tokens=NUM_TOKENS, token_dim=TOKEN_DIM
 )
-CONFIG = CalibratorConfig(attention="learned", fusion="concat", init_scale=10.0)
 PREFERENCES = [
     {"global_prompt": "dog, red", "detailed_prompt": "likes red; shows a dog:"},
     {"global_prompt": "cat", "detailed_prompt": "cat"},
@@ -113,7 +106,7 @@ def test_a_file_brings_back_the_conditioner_in_its_prompt_format(conditioner: Co
     save_conditioner(tmp_path / "calibrator.safetensors", conditioner, {"seed": 3})
     loaded, facts = load_conditioner(tmp_path / "calibrator.safetensors")
     assert facts == {"seed": 3}
-    assert loaded.prompt_format == PromptFormat("few_shot", NUM_TEXT)
+    assert loaded.prompt_format == PromptFormat(prompt_style="few_shot", max_text_tokens=NUM_TEXT)
     assert loaded.calibrator.config == CONFIG
     state = conditioner.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())

@@ -9,45 +9,12 @@ import pytest
 import torch
 
 from pipeline.conditioning import fit
-from pipeline.conditioning.fit import (
-    CaptionSet,
-    MapperConfig,
-    MapperState,
-    build_captions,
-    choose_captions,
-    compute_rate,
-    fit_mapper,
-    summarise_fit,
-    write_prompts,
-)
+from pipeline.conditioning.fit import CaptionSet, MapperState, build_captions, choose_captions, compute_rate, fit_mapper, summarise_fit, write_prompts
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from tests.configs import MAPPER as CONFIG
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("dog", "cat", "car", "cow")]
-CONFIG = MapperConfig(
-    prompt_style="few_shot",
-    prompt="caption",
-    leave_one_out_k=2,
-    max_text_tokens=8,
-    num_img_tokens=2,
-    d_model=16,
-    num_layers=1,
-    num_heads=2,
-    ffn_dim=16,
-    img_steps=3,
-    img_batch_size=2,
-    mapper_steps=6,
-    attention_steps=0,
-    batch_size=4,
-    states_batch_size=4,
-    learning_rate=0.01,
-    warmup_steps=2,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    max_captions=8,
-    held_out_captions=2,
-    held_out_every=2,
-)
 
 
 @pytest.fixture
@@ -158,10 +125,3 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[6] == pytest.approx(0.5)
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
     assert 0 < rates[-1] < 0.05
-
-
-def test_wrong_params_are_named() -> None:
-    with pytest.raises(ValueError, match="max_captions"):
-        MapperConfig(**{**vars(CONFIG), "max_captions": 2})
-    with pytest.raises(ValueError, match="img_batch_size is 0"):
-        MapperConfig(**{**vars(CONFIG), "img_batch_size": 0})

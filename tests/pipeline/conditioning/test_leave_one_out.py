@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from pipeline.artifacts import build_table
 from pipeline.conditioning.leave_one_out import build_leave_one_out_cases, choose_cases
-from pipeline.keywords.preference import PreferenceConfig
-from pipeline.retrieval.history import RetrievalConfig
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS
+from tests import configs
 
-RETRIEVAL = RetrievalConfig(k=1, strategy="ret", center=False, normalisation="minmax", temperature=1.0, max_rejected_fraction=1.0)
-PREFERENCE = PreferenceConfig(
-    keywords_from="retrieved",
-    global_from="all",
-    num_keywords=4,
-    min_count=1,
-    min_keywords=0,
-    reference_in_prompt="text",
-    max_rejected_fraction=1.0,
-)
+RETRIEVAL = replace(configs.RETRIEVAL, k=1, max_rejected_fraction=1.0)
+PREFERENCE = replace(configs.PREFERENCE, num_keywords=4, min_count=1, reference_in_prompt="text")
 THINGS = {  # item -> (text, caption, keyword, semantic vector)
     "dog": ("dog", "a pastel dog", "pastel", [1.0, 0.0]),
     "cat": ("cat", "a soft cat", "soft", [0.9, 0.436]),

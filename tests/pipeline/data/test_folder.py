@@ -14,20 +14,8 @@ import pytest
 from PIL import Image
 
 from pipeline.data.adapters.folder import FolderConfig, build_folder
+from tests.configs import FOLDER as CONFIG
 from tests.raw_sets import make_folder, write_csv_rows
-
-CONFIG = FolderConfig(
-    name="folder",
-    raw="",
-    history_length=6,
-    min_history=3,
-    image_size=32,
-    image_format="png",
-    splits=(0.5, 0.25, 0.25),
-    max_rejected_fraction=0.1,
-    paper_users=None,
-    paper_items=None,
-)
 
 
 @pytest.fixture

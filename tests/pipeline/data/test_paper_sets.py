@@ -11,19 +11,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.adapters import pog
-from pipeline.data.adapters.ml_latest import MlLatestConfig, build_ml_latest
-from pipeline.data.adapters.pigeon import PigeonConfig, build_pigeon
-from pipeline.data.adapters.pog import PogConfig, UserSample, build_pog
-from pipeline.data.adapters.ser30k import Ser30kConfig, build_ser30k
+from pipeline.data.adapters.ml_latest import build_ml_latest
+from pipeline.data.adapters.pigeon import build_pigeon
+from pipeline.data.adapters.pog import UserSample, build_pog
+from pipeline.data.adapters.ser30k import build_ser30k
 from pipeline.data.dataset import Dataset
+from tests.configs import ML_LATEST as ML
+from tests.configs import PIGEON, POG
+from tests.configs import SER30K as SER
 from tests.raw_sets import make_ml_latest, make_pigeon, make_pog, make_ser30k
 
-COMMON = {"raw": "", "image_size": 32, "image_format": "png", "max_rejected_fraction": 1.0, "paper_users": 10, "paper_items": 50}
-SPLITS = (0.5, 0.25, 0.25)
-ML = MlLatestConfig(name="ml_latest", history_length=6, splits=SPLITS, min_rating=0.5, num_people=None, **COMMON)
-POG = PogConfig(name="pog", history_length=6, splits=SPLITS, num_users=10, spare_users=3, spare_items=2, **COMMON)
-SER = Ser30kConfig(name="ser30k", history_length=7, splits=SPLITS, num_users=12, stickers_per_theme=4, emotions=(), **COMMON)
-PIGEON = PigeonConfig(name="pigeon", history_length=5, **COMMON)
 BUILD = {"ml_latest": build_ml_latest, "pog": build_pog, "ser30k": build_ser30k, "pigeon": build_pigeon}
 
 

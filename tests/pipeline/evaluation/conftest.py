@@ -23,20 +23,10 @@ from pipeline.models.fake import FakeClip
 from pipeline.models.judge import JudgeConfig, Verdict
 from pipeline.models.perceptual import Perceptual
 from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, LABELS, RETRIEVED
+from tests.configs import EVALUATION as CONFIG
 
 SIZE = 16
 METRICS = define_metrics("effnet")
-CONFIG = EvaluationConfig(
-    split="test",
-    history="all",
-    text="text_and_caption",
-    image_size=SIZE,
-    batch_size=4,
-    main_method="ragar",
-    num_resamples=200,
-    level=0.95,
-    max_rejected_fraction=0.5,
-)
 
 
 def make_png(seed: int, *, dark: bool = False) -> bytes:

@@ -199,17 +199,3 @@ def test_text_of_an_item_follows_its_source():
     assert describe_item("dog.", "a neon dog.", "text_and_caption") == "dog. a neon dog"
     assert describe_item("dog", "a neon dog", "caption") == "a neon dog"
     assert describe_item(" ", None, "text_and_caption") == ""
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"image_size": 8}, ">= 11 px"),
-        ({"level": 95}, "between 0 and 1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"max_rejected_fraction": 2}, "in"),
-    ],
-)
-def test_wrong_params_get_one_clear_sentence(change, message):
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)

@@ -10,7 +10,6 @@ import pytest
 from pipeline.artifacts import build_table
 from pipeline.keywords.preference import (
     PreferenceBuilder,
-    PreferenceConfig,
     build_global_prompt,
     build_preferences,
     choose_keywords,
@@ -18,16 +17,8 @@ from pipeline.keywords.preference import (
 )
 from pipeline.rows import Rejection
 from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
+from tests.configs import PREFERENCE as CONFIG
 
-CONFIG = PreferenceConfig(
-    keywords_from="retrieved",
-    global_from="all",
-    num_keywords=10,
-    min_count=2,
-    min_keywords=0,
-    reference_in_prompt="text+caption",
-    max_rejected_fraction=1.0,
-)
 KEYWORDS = {
     "i1": ["neon", "sticker", "car"],
     "i2": ["neon", "sticker", "bus", "bus"],
@@ -153,8 +144,3 @@ def test_history_items_without_keywords_are_left_out() -> None:
     case = {**CASE, "history": ["broken", "i1", "i2"]}
     row = make_builder(keywords_from="all").build(case)
     assert row["keywords"] == ["neon", "sticker"]
-
-
-def test_wrong_params_are_named() -> None:
-    with pytest.raises(ValueError, match="min_keywords is 11, but it must be between 0 and num_keywords"):
-        dataclasses.replace(CONFIG, min_keywords=11)

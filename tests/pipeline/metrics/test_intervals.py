@@ -1,18 +1,11 @@
-"""Bootstrap intervals against scipy and by hand. Run: python -m pytest tests/pipeline/metrics -q"""
+"""Bootstrap intervals by hand. Run: python -m pytest tests/pipeline/metrics -q"""
 
 import math
 
 import numpy as np
 import pytest
-import scipy.stats
 
-from pipeline.metrics.intervals import (
-    Interval,
-    average_by_user,
-    compute_mean_interval,
-    compute_paired_interval,
-    resample_means,
-)
+from pipeline.metrics.intervals import Interval, average_by_user, compute_mean_interval, compute_paired_interval
 
 
 def make_values(num_users: int, seed: int = 0) -> dict[str, float]:
@@ -20,20 +13,26 @@ def make_values(num_users: int, seed: int = 0) -> dict[str, float]:
     return {f"u{i:04d}": float(v) for i, v in enumerate(values)}
 
 
-def test_interval_equals_scipys_percentile_bootstrap_with_the_same_draws():
+def test_interval_is_made_of_the_quantiles_of_resampled_means():
     by_user = make_values(40)
     found = compute_mean_interval(by_user, seed=7, num_resamples=2000)
-    oracle = scipy.stats.bootstrap((np.array(list(by_user.values())),), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(7))
-    assert found.low == pytest.approx(oracle.confidence_interval.low, abs=1e-12)
-    assert found.high == pytest.approx(oracle.confidence_interval.high, abs=1e-12)
-    assert found.value == pytest.approx(np.mean(list(by_user.values())))
+    values = np.array(list(by_user.values()))
+    means = values[np.random.default_rng(7).integers(0, 40, size=(2000, 40))].mean(axis=1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)
+    assert found.value == pytest.approx(values.mean())
 
 
 def test_drawing_in_chunks_changes_nothing(monkeypatch):
-    values = np.array(list(make_values(50).values()))
-    whole = resample_means(values, num_resamples=100, generator=np.random.default_rng(1))
+    whole = compute_mean_interval(make_values(50), seed=1, num_resamples=100)
     monkeypatch.setattr("pipeline.metrics.intervals.MAX_DRAWS", 333)
-    assert np.array_equal(whole, resample_means(values, num_resamples=100, generator=np.random.default_rng(1)))
+    found = compute_mean_interval(make_values(50), seed=1, num_resamples=100)
+    assert (found.low, found.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("num_users", [2, 3, 200])
+def test_users_that_agree_get_an_interval_without_width(num_users):
+    assert compute_mean_interval(dict.fromkeys(range(num_users), 0.25), seed=0) == Interval(0.25, 0.25, 0.25, num_users)
 
 
 def test_worked_case_of_two_users():
@@ -90,3 +89,8 @@ def test_interval_does_not_depend_on_the_order_of_users():
 def test_a_level_outside_0_and_1_is_refused(level):
     with pytest.raises(ValueError, match="level must be between 0 and 1"):
         compute_mean_interval({"a": 1.0}, seed=0, level=level)
+
+
+def test_one_resample_makes_no_interval():
+    with pytest.raises(ValueError, match="num_resamples at least 2"):
+        compute_mean_interval({"a": 1.0}, seed=0, num_resamples=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
 
 from pipeline.metrics.significance import adjust_holm, compute_flip_p
 
@@ -14,10 +15,18 @@ def by_user(values: list[float]) -> dict[str, float]:
 
 
 def test_the_p_value_is_the_share_of_sign_flips_with_as_large_a_mean() -> None:
-    difference = [0.5, 1.0, -0.2, 0.7, 0.1, 0.9, -0.1, 0.3]
-    found = compute_flip_p(by_user(difference), by_user([0.0] * 8), seed=0, num_flips=50_000)
-    exact = permutation_test((difference,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert found == pytest.approx(exact, abs=0.005)
+    difference = np.array([0.5, 1.0, -0.2, 0.7, 0.1, 0.9, -0.1, 0.3])
+    means = np.abs(np.array(list(itertools.product((1, -1), repeat=8))) @ difference)
+    exact = (means >= difference.sum() * (1 - 1e-12)).mean()
+    assert compute_flip_p(by_user(list(difference)), by_user([0.0] * 8), seed=0) == exact
+
+
+def test_of_many_users_a_sample_of_the_flips_is_looked_at() -> None:
+    difference = np.random.default_rng(1).normal(0.15, 1, 60)
+    signs = np.random.default_rng(2).integers(0, 2, size=(50_000, 60)) * 2 - 1
+    share = (np.abs(signs @ difference) >= abs(difference.sum())).mean()
+    found = compute_flip_p(by_user(list(difference)), by_user([0.0] * 60), seed=0)
+    assert found == pytest.approx(share, abs=0.015)  # three standard errors of 10,000 flips
 
 
 def test_equal_values_are_no_evidence_and_a_large_effect_has_the_smallest_p() -> None:
@@ -35,7 +44,7 @@ def test_the_seed_decides_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPat
     first, second = by_user(list(generator.normal(0.3, 1, 40))), by_user([0.0] * 40)
     p = compute_flip_p(first, second, seed=0)
     assert p == compute_flip_p(first, second, seed=0)
-    monkeypatch.setattr("pipeline.metrics.significance.MAX_NUMBERS", 400)
+    monkeypatch.setattr("pipeline.metrics.significance.MAX_SIGNS", 400)
     assert compute_flip_p(first, second, seed=0) == pytest.approx(p, abs=0.02)
 
 

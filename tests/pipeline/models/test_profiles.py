@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipeline.baselines.pmg.config import PmgConfig, SelectionConfig
-from pipeline.baselines.sd.fit import StableDiffusionConfig
-from pipeline.baselines.ti.fit import TextualInversionConfig
+from pipeline.baselines.sd.config import StableDiffusionConfig
+from pipeline.baselines.ti.config import TextualInversionConfig
 from pipeline.compose import compose_params
 from pipeline.models.encoders import build_clip_request
 from pipeline.models.folders import PREFIX, find_recipe

@@ -15,7 +15,8 @@ from pipeline.models import denoising
 from pipeline.models.denoising import Denoiser, draw_noise, encode_images
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.folders import resolve_model
-from pipeline.models.pseudo_words import PseudoWordEncoder, check_template
+from pipeline.models.pseudo_words import PseudoWordEncoder
+from pipeline.models.templates import check_template
 from pipeline.randomness import make_generator
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 

@@ -1,6 +1,7 @@
 """A small world with structure: clusters of items, users who like some clusters, and the three tables that the ranker reads."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,9 @@ import pytest
 import torch
 
 from pipeline.artifacts import build_table
-from pipeline.ranker.fit import RankerConfig
+from pipeline.ranker.config import RankerConfig
 from pipeline.schemas import CASES, EMBEDDINGS, INTERACTIONS
+from tests.configs import RANKER
 
 Tables = tuple[pa.Table, pa.Table, pa.Table]
 
@@ -60,7 +62,6 @@ def tiny_config() -> Callable[..., RankerConfig]:
     """Make a config of a few seconds' training; keyword arguments override it."""
 
     def make(**changes: object) -> RankerConfig:
-        sizes = {"embedding_dim": 8, "num_neighbors": 5, "epochs": 6, "batch_size": 64, "learning_rate": 0.02, "validate_every": 2}
-        return RankerConfig(**{**sizes, **changes})
+        return replace(RANKER, **changes)
 
     return make

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 import typer
 
 from pipeline.cost import read_peak_resident
-from pipeline.ranker.fit import RankerConfig, build_model, train_epoch
+from pipeline.ranker.fit import build_model, train_epoch
 from pipeline.ranker.graph import normalise_rows
 from pipeline.ranker.interactions import RankerData, build_sampler
 from pipeline.ranker.scoring import build_scorer
+from tests.configs import RANKER
 
 HISTORY = 20  # interactions a user
 NUM_CLUSTERS = 50
@@ -53,7 +55,7 @@ def run(items: int, interactions: int, *, steps: int = 3, dim: int = 32) -> dict
     """Train an epoch of `steps` steps with MICRO's settings and features `dim` wide, load the weights into a scorer, and score substituted images."""
     started = time.monotonic()
     data = build_large_data(items, interactions, dim=dim)
-    config = RankerConfig(contrastive_anchors=128)
+    config = replace(RANKER, embedding_dim=64, num_neighbors=10, batch_size=1024, learning_rate=5e-4, contrastive_anchors=128)
     model = build_model(data, config, seed=0, device=CPU)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=items)

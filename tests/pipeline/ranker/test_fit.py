@@ -7,19 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.params import build_config
 from pipeline.ranker import fit
-from pipeline.ranker.fit import (
-    RankerConfig,
-    Trained,
-    build_model,
-    identify_training,
-    measure_ranker,
-    rank_validation,
-    read_data,
-    train_epoch,
-    train_ranker,
-)
+from pipeline.ranker.config import RankerConfig
+from pipeline.ranker.fit import Trained, build_model, identify_training, measure_ranker, rank_validation, read_data, train_epoch, train_ranker
 from pipeline.ranker.interactions import RankerData, build_sampler
 from pipeline.ranker.scoring import build_scorer
 
@@ -160,13 +150,3 @@ def test_a_loss_that_is_not_finite_is_refused(world: Callable, tiny_config: Call
     config = tiny_config(learning_rate=1e30)
     with pytest.raises(ValueError, match="lower learning_rate"):
         train(read_data(*world(10, 30), config=config), config)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("epochs", 0), ("temperature", 0.0), ("patience", -1), ("num_neighbors", 0), ("original_weight", -0.1), ("image_text_weight", -0.1)],
-)
-def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
-    block = {**dataclasses.asdict(RankerConfig()), name: value}
-    with pytest.raises(ValueError, match=f"ranker: {name} is {value}"):
-        build_config(block, RankerConfig, where="ranker")

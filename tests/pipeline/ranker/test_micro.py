@@ -1,9 +1,12 @@
 """The model follows MICRO's forward pass and parameters. Run: python -m pytest tests/pipeline/ranker/test_micro.py"""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.micro import Micro
+from tests.configs import RANKER
 from tests.pipeline.ranker.test_graph import build_dense
 
 PAIRS = torch.tensor([[0, 0], [0, 3], [1, 2], [2, 5]])
@@ -12,7 +15,7 @@ PAIRS = torch.tensor([[0, 0], [0, 3], [1, 2], [2, 5]])
 def make_model(**changes: object) -> Micro:
     generator = torch.Generator().manual_seed(0)
     features = {name: torch.randn(20, dim, dtype=torch.float64, generator=generator) + 1.0 for name, dim in (("image", 9), ("text", 7))}
-    config = MicroConfig(**{"embedding_dim": 6, "num_neighbors": 4, **changes})
+    config = replace(RANKER, embedding_dim=6, num_neighbors=4, **changes)
     return Micro(features, PAIRS, num_users=3, config=config, generator=generator)
 
 
@@ -78,8 +81,3 @@ def test_initial_weights_depend_on_the_generator_alone() -> None:
     first = make_model().state_dict()
     torch.manual_seed(123)
     assert all(torch.equal(weight, first[name]) for name, weight in make_model().state_dict().items())
-
-
-def test_a_graph_setting_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"original_weight is 1\.5"):
-        MicroConfig(original_weight=1.5)

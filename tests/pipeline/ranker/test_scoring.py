@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.artifacts import write_tensors
 from pipeline.metrics.ranking import compute_rank_change
 from pipeline.ranker import micro
-from pipeline.ranker.fit import RankerConfig, build_model, read_data
+from pipeline.ranker.config import RankerConfig
+from pipeline.ranker.fit import build_model, read_data
 from pipeline.ranker.interactions import RankerData
 from pipeline.ranker.scoring import RankerScorer, build_candidate_mask, build_scorer, load_ranker, save_ranker
 

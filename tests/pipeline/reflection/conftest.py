@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,50 +11,21 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.conditioning.calibrator import BalanceCalibrator, CalibratorConfig
-from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, PromptFormat
+from pipeline.conditioning.calibrator import BalanceCalibrator
+from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
+from pipeline.conditioning.config import PromptFormat
 from pipeline.conditioning.mapper import MapperShape, ModalMapper
 from pipeline.data.cases import Case
 from pipeline.models.fake import FakeClip, FakeDiffusion
-from pipeline.ranker.micro import Micro, MicroConfig
+from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import RankerScorer, build_scorer
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.inputs import ReflectionTables, build_batch
 from pipeline.reflection.step import CaseBatch, ReflectionTools
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, RETRIEVED
+from tests.configs import CALIBRATOR, RANKER, REFLECTION
 
 NUM_USERS, NUM_ITEMS, LLM_DIM, NUM_TEXT, NUM_IMG = 12, 20, 6, 5, 3
-SETTINGS: dict[str, Any] = {
-    "num_steps": 6,
-    "batch_cases": 2,
-    "learning_rate": 0.01,
-    "weight_decay": 0.01,
-    "clip_norm": 1.0,
-    "alpha": 0.2,
-    "beta": 0.5,
-    "gamma": 0.3,
-    "rank_scale": 1.0,
-    "num_perturbations": 3,
-    "sigma": 0.3,
-    "trainable": "calibrator+mapper",
-    "perturbed_rows": "attention",
-    "policy": "score_function",
-    "reward": "hinge_cost",
-    "margin": 0.1,
-    "standardise_scores": True,
-    "baseline": "mean",
-    "calibration": "pooled",
-    "semantic": "mapped",
-    "retrieved_feature": "clip_image",
-    "reward_steps": 4,
-    "reward_guidance": 2.0,
-    "reward_scheduler": "dpm",
-    "draw_batch": 16,
-    "validation_cases": 4,
-    "validation_every": 2,
-    "patience": 0,
-    "keep": "best",
-}
 
 
 @dataclass
@@ -77,7 +48,7 @@ def build_ranker(features_NV: torch.Tensor) -> RankerScorer:
     pairs = torch.stack([torch.arange(NUM_USERS).repeat_interleave(3), torch.randint(NUM_ITEMS, (NUM_USERS * 3,), generator=generator)], dim=1)
     pairs = pairs.unique(dim=0)
     features = {"image": features_NV, "text": torch.randn(NUM_ITEMS, 4, generator=generator)}
-    config = MicroConfig(embedding_dim=8, num_neighbors=4)
+    config = replace(RANKER, num_neighbors=4)
     weights = Micro(features, pairs, num_users=NUM_USERS, config=config, generator=generator).state_dict()
     users, items = [f"user{i:02d}" for i in range(NUM_USERS)], [f"item{i:02d}" for i in range(NUM_ITEMS)]
     return build_scorer(weights, features, pairs, config=config, user_ids=users, item_ids=items, image_feature="clip_image")
@@ -118,15 +89,16 @@ def build_conditioner(diffusion: FakeDiffusion) -> Conditioner:
         num_tokens=diffusion.num_tokens,
         token_dim=diffusion.token_dim,
     )
-    calibrator_config = CalibratorConfig(attention="learned", fusion="concat", init_scale=5.0)
-    calibrator = BalanceCalibrator(calibrator_config, llm_dim=LLM_DIM, token_dim=diffusion.token_dim, generator=generator)
+    calibrator = BalanceCalibrator(replace(CALIBRATOR, init_scale=5.0), llm_dim=LLM_DIM, token_dim=diffusion.token_dim, generator=generator)
     img_vectors_LD = torch.randn(NUM_IMG, LLM_DIM, generator=generator)
-    return Conditioner(ModalMapper(shape, generator=generator), calibrator, img_vectors_LD, PromptFormat("chat", NUM_TEXT))
+    return Conditioner(
+        ModalMapper(shape, generator=generator), calibrator, img_vectors_LD, PromptFormat(prompt_style="chat", max_text_tokens=NUM_TEXT)
+    )
 
 
 def build_world(settings: dict[str, Any] | None = None) -> World:
     """Build the world; equal settings give equal worlds in every process."""
-    config = ReflectionConfig(**{**SETTINGS, **(settings or {})})
+    config = replace(REFLECTION, **(settings or {}))
     diffusion, clip = FakeDiffusion(), FakeClip()
     features_NV = torch.nn.functional.normalize(torch.randn(NUM_ITEMS, clip.dim, generator=torch.Generator().manual_seed(2)), dim=1)
     scorer, tables = build_ranker(features_NV), build_tables(features_NV)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.distributions import Normal
 
 from pipeline.reflection import losses
-from pipeline.reflection.losses import LossWeights
+from tests.configs import REFLECTION
 
 NOISE_BRTD = torch.tensor([[[[0.1, 0.2], [0.3, -0.1]]]])
 
@@ -103,11 +105,9 @@ def test_literal_semantic_loss_compares_every_real_row_with_the_one_vector() -> 
     assert loss.item() == pytest.approx((4.0 / 2 + 4.0 / 2) / 2)
 
 
-def test_total_is_the_weighted_sum_of_the_losses_that_are_present() -> None:
-    values = {"rank": torch.tensor(1.0), "calibration": torch.tensor(2.0), "semantic": torch.tensor(3.0)}
-    assert losses.combine_losses(values, LossWeights()).item() == pytest.approx(2.1)
-    assert losses.combine_losses({"semantic": values["semantic"]}, LossWeights()).item() == pytest.approx(0.9)
-    assert losses.combine_losses(values, LossWeights(rank_scale=10.0)).item() == pytest.approx(3.9)
+def test_the_scales_are_those_of_equation_15() -> None:
+    scales = replace(REFLECTION, alpha=0.2, beta=0.5, gamma=0.3, rank_scale=10.0).list_scales()
+    assert scales == {"rank": 2.0, "calibration": 0.5, "semantic": 0.3}
 
 
 @pytest.mark.parametrize(

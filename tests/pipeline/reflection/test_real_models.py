@@ -14,16 +14,16 @@ from pipeline.conditioning.conditioner import ConditionInputs
 from pipeline.data.cases import Case
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.encoders import load_clip
-from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.fit import list_trainable
 from pipeline.reflection.inputs import build_batch
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients
-from tests.pipeline.reflection.conftest import LLM_DIM, NUM_IMG, NUM_ITEMS, SETTINGS, build_conditioner, build_ranker, build_tables
+from tests.configs import REFLECTION
+from tests.pipeline.reflection.conftest import LLM_DIM, NUM_IMG, NUM_ITEMS, build_conditioner, build_ranker, build_tables
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
 from tests.tiny_models import save_tiny_stable_diffusion
 
 NUM_TEXT = 77
-CONFIG = ReflectionConfig(**{**SETTINGS, "reward_steps": 2, "draw_batch": 16})
+CONFIG = dataclasses.replace(REFLECTION, reward_steps=2)
 
 
 @pytest.fixture(scope="module")

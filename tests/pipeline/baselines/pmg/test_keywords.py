@@ -9,36 +9,13 @@ import pytest
 import torch
 
 from pipeline.baselines.pmg import keywords
-from pipeline.baselines.pmg.config import PmgConfig, SelectionConfig
+from pipeline.baselines.pmg.config import PmgConfig
 from pipeline.baselines.pmg.keywords import NO_KEYWORD, NO_PICTURE, ItemWords, name_preferences
 from pipeline.baselines.pmg.prompts import build_preference_prompt, describe_picture, write_image_prompt
 from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.models.llm import LazyLanguageModel
+from tests.configs import PMG as CONFIG
 
-CONFIG = PmgConfig(
-    prompt_style="few_shot",
-    max_items=3,
-    num_keywords=3,
-    attributes=(),
-    num_target_keywords=2,
-    max_new_tokens=8,
-    batch_size=2,
-    use_soft=True,
-    num_prefix=2,
-    num_soft=2,
-    train_cases=3,
-    num_steps=4,
-    batch_cases=2,
-    images_per_case=2,
-    noises_per_image=2,
-    learning_rate=0.01,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    validation_cases=2,
-    validation_every=2,
-    max_rejected_fraction=0.5,
-    selection=SelectionConfig(style_weights=(1, 2), num_images=2, alpha=2 / 3, negative_prompt=""),
-)
 WORDS = ItemWords(
     texts={"a": "Hammer", "b": "dog", "c": "sun", "d": "moon"},
     captions={"a": "a neon sticker of a hammer", "b": "a pastel sticker", "c": "a sun"},
@@ -117,20 +94,3 @@ def test_the_balance_is_the_weighted_sum_of_log_similarities() -> None:
     score_N = compute_balance(image_NV, torch.tensor([0.0, 1.0]), torch.tensor([0.8, 0.6]), alpha=0.75)
     expected = [0.75 * math.log(1e-6) + 0.25 * math.log(80), 0.75 * math.log(80) + 0.25 * math.log(96)]
     torch.testing.assert_close(score_N, torch.tensor(expected))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [({"num_soft": 0}, "num_soft"), ({"num_steps": -1}, "num_steps"), ({"clip_norm": 0.0}, "clip_norm"), ({"max_rejected_fraction": 2.0}, "2.0")],
-)
-def test_wrong_params_are_explained(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"), [({"style_weights": ()}, "style_weights"), ({"num_images": 0}, "num_images"), ({"alpha": 1.5}, "alpha")]
-)
-def test_wrong_choices_are_explained(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG.selection, **change)

@@ -13,28 +13,14 @@ import pytest
 import torch
 
 from pipeline.baselines.ti import run
-from pipeline.baselines.ti.fit import Picture, TextualInversionConfig, list_measured_steps, split_pictures
+from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.fit import Picture, list_measured_steps, split_pictures
 from pipeline.baselines.ti.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.randomness import make_generator
 from pipeline.schemas import CASES
+from tests.configs import TI as CONFIG
 from tests.tiny_models import save_tiny_stable_diffusion
-
-CONFIG = TextualInversionConfig(
-    num_vectors=1,
-    init_word="s",
-    template="{text} {style}",
-    num_steps=6,
-    images_per_step=2,
-    noises_per_image=2,
-    users_per_batch=2,
-    learning_rate=0.05,
-    weight_decay=0.01,
-    held_out_images=1,
-    held_out_draws=3,
-    held_out_every=4,
-    max_rejected_fraction=0.5,
-)
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +168,3 @@ def test_histories_are_those_of_the_splits_users_joined_over_their_cases() -> No
     assert list_histories(cases, ["test"]) == {"u": ["1", "2", "3"]}
     with pytest.raises(ValueError, match="no case is of the splits val"):
         list_histories(cases, ["val"])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"num_steps": 0}, "num_steps"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"template": "{text}"}, "{style}"),
-        ({"max_rejected_fraction": 2.0}, "2.0"),
-    ],
-)
-def test_wrong_params_are_explained(change: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)

@@ -1,4 +1,4 @@
-"""Claims hold where they should and fail where they should. Run: python -m pytest tests/experiments/test_claims.py -q"""
+"""Claims hold where they should and fail where they should. Run: python -m pytest tests/experiments/test_check_claims.py -q"""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments import claims
+from experiments import check_claims
 from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Run, get_experiment, list_runs
-from experiments.checks import (
+from experiments.check_claims import (
+    Checked,
+    build_entry,
+    check_complete,
+    compute_held_out_share,
+    find_seconds,
+    format_claims,
+    read_evidence,
+    read_seconds,
+)
+from experiments.claim_list import CLAIMS, Claim
+from experiments.claim_rules import (
     check_apart,
     check_at_least,
     check_gain,
@@ -25,8 +36,6 @@ from experiments.checks import (
     check_users,
     compute_gain,
 )
-from experiments.claimed import CLAIMS, Claim
-from experiments.claims import Checked, build_entry, check_complete, compute_held_out_share, find_seconds, format_claims, read_evidence, read_seconds
 from experiments.plan import Plan
 from experiments.results import RunResult
 from experiments.series import get_log
@@ -213,8 +222,8 @@ def test_evidence_joins_results_truths_and_times(tmp_path: Path, monkeypatch: py
     write_table(tmp_path / "data/dataset/labels.parquet", [{name: label[name] for name in LABELS.columns}], LABELS, provenance={})
     for stage in ("ranker", "reflection"):
         write_json(tmp_path / "data" / stage / "metrics.json", {"seconds": 7.0})
-    monkeypatch.setattr(claims, "read_results", lambda plans, stored, root: GOOD.results)
-    monkeypatch.setattr(claims, "open_experiment", lambda stored, root: contextlib.nullcontext(lambda path: tmp_path / path))
+    monkeypatch.setattr(check_claims, "read_results", lambda plans, stored, root: GOOD.results)
+    monkeypatch.setattr(check_claims, "open_experiment", lambda stored, root: contextlib.nullcontext(lambda path: tmp_path / path))
     plans = [plan(run) for run in list_runs(EXPERIMENTS)]
     evidence = read_evidence(plans, {p.fingerprint: Stored(p.experiment, "0" * 40) for p in plans}, root=tmp_path)
     assert evidence.held_out_share == float(is_held_out("1F601", "neon"))
@@ -271,18 +280,18 @@ def test_the_table_counts_what_holds() -> None:
 
 @pytest.mark.parametrize(("evidence", "held"), [(GOOD, len(CLAIMS)), (BAD, 0)], ids=["good", "bad"])
 def test_the_command_succeeds_whatever_holds_and_writes_the_same_bytes(evidence, held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "find_root", lambda: tmp_path)
-    monkeypatch.setattr(claims, "read_inputs", lambda root: None)
-    monkeypatch.setattr(claims, "plan_runs", lambda runs, inputs, root: [plan(run) for run in runs])
-    monkeypatch.setattr(claims, "list_stored", lambda root: {plan(run).fingerprint: Stored(run.name, "0") for run in list_runs(EXPERIMENTS)})
-    monkeypatch.setattr(claims, "read_evidence", lambda plans, stored, root: evidence)
-    outcome = CliRunner().invoke(claims.app, [])
+    monkeypatch.setattr(check_claims, "find_root", lambda: tmp_path)
+    monkeypatch.setattr(check_claims, "read_inputs", lambda root: None)
+    monkeypatch.setattr(check_claims, "plan_runs", lambda runs, inputs, root: [plan(run) for run in runs])
+    monkeypatch.setattr(check_claims, "list_stored", lambda root: {plan(run).fingerprint: Stored(run.name, "0") for run in list_runs(EXPERIMENTS)})
+    monkeypatch.setattr(check_claims, "read_evidence", lambda plans, stored, root: evidence)
+    outcome = CliRunner().invoke(check_claims.app, [])
     assert outcome.exit_code == 0, outcome.output
     assert f"{held} of {len(CLAIMS)} claims hold" in outcome.output
     path = tmp_path / "docs" / "results" / "claims.json"
     written = path.read_bytes()
     assert sum(entry["holds"] for entry in read_json(path)) == held
-    CliRunner().invoke(claims.app, [])
+    CliRunner().invoke(check_claims.app, [])
     assert path.read_bytes() == written
 
 

@@ -31,7 +31,7 @@ from experiments.catalogue import (
     Run,
     get_experiment,
 )
-from experiments.checks import (
+from experiments.claim_rules import (
     Drawn,
     Verdict,
     check_apart,

@@ -1,4 +1,4 @@
-"""Check what the project claims against the results of its experiments: `python -m experiments.claims`.
+"""Check what the project claims against the results of its experiments: `python -m experiments.check_claims`.
 
 Writes docs/results/claims.json and prints a table. Claims that do not hold are written as they came out; only a missing
 experiment is an error. Nothing is read from docs/: every figure comes from the scores of the finished runs.
@@ -19,8 +19,8 @@ from typing import Any
 import typer
 
 from experiments.catalogue import DEFAULT, SEED_POINTS, Experiment, get_experiment, list_runs
-from experiments.checks import Verdict
-from experiments.claimed import CLAIMS, MAX_SECONDS, Claim, Evidence
+from experiments.claim_list import CLAIMS, MAX_SECONDS, Claim, Evidence
+from experiments.claim_rules import Verdict
 from experiments.collect import read_results
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, plan_runs, read_inputs

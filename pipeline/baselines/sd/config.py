@@ -1,0 +1,17 @@
+"""The params of the baseline Stable Diffusion."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt
+
+from pipeline.config import Count, TrainingConfig, config_dataclass
+
+
+@config_dataclass
+class StableDiffusionConfig(TrainingConfig):
+    """Params `sd`; every field is explained in conf/config.yaml."""
+
+    negative_prompt: str
+    lora_rank: NonNegativeInt
+    batch_size: Count
+    validation_images: Count
