@@ -1,6 +1,7 @@
 """Run experiments and write their tables and plots: `python -m experiments [fig2 fig5 ...]`, all of them without a name.
 
-Every option only leaves something out: `--collect` reads what is finished and runs nothing, `--dry-run` only says what is missing.
+Every option only leaves something out: `--collect` reads what is finished and runs nothing, `--dry-run` only says what is missing,
+`--plots-only` draws the plots again from the CSV files that are there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from experiments.plots import draw_experiment
 from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
-from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows
+from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_csv
 from pipeline.files import write_bytes
 from pipeline.work import lock_folder, work_dir
@@ -30,7 +31,11 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    names: list[str] = typer.Argument(None), settings: list[str] = typer.Option([], "--set"), collect: bool = False, dry_run: bool = False
+    names: list[str] = typer.Argument(None),
+    settings: list[str] = typer.Option([], "--set"),
+    collect: bool = False,
+    dry_run: bool = False,
+    plots_only: bool = False,
 ) -> None:
     """Run what is missing of the named experiments, one run after the other, and write docs/results/.
 
@@ -38,6 +43,11 @@ def main(
     """
     root = find_root()
     chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
+    out = root / OUT / "_".join(setting.replace("=", "-") for setting in settings)
+    if plots_only:
+        for experiment in chosen:
+            redraw(experiment, out)
+        return
     inputs = read_inputs(root)
     runs = [replace(run, overrides=(*run.overrides, *settings)) for run in list_runs(chosen)]
     plans = plan_runs(runs, inputs, root=root)
@@ -47,7 +57,7 @@ def main(
     outcomes = [] if collect else run_missing(list_unique(plans), inputs, root=root)
     results = read_results(plans, list_stored(root), root=root)
     for experiment in chosen:
-        write_experiment(experiment, results, root / OUT / "_".join(setting.replace("=", "-") for setting in settings))
+        write_experiment(experiment, results, out)
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
@@ -99,6 +109,17 @@ def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], o
     write_bytes(out / f"{experiment.name}.svg", draw_experiment(experiment, rows, default=default).encode())
     write_bytes(out / f"{experiment.name}.md", build_page(experiment, rows, own).encode())
     print(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md", flush=True)
+
+
+def redraw(experiment: Experiment, out: Path) -> None:
+    """Draw the plot of an experiment again from its CSV file; nothing where there is none, or no plot."""
+    path = out / f"{experiment.name}.csv"
+    if experiment.is_comparison or not path.is_file():
+        return
+    rows = read_csv_rows(experiment, path)
+    default = next((row.experiment for row in rows if row.experiment.startswith(f"ragar-{DEFAULT.name}-")), "")
+    write_bytes(path.with_suffix(".svg"), draw_experiment(experiment, rows, default=default).encode())
+    print(f"{experiment.name}: drawn from {path.name}", flush=True)
 
 
 def write_comparison(experiment: Experiment, result: RunResult, out: Path) -> None:

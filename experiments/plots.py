@@ -1,107 +1,117 @@
-"""Draw an experiment as one SVG file: a panel for every group and metric, every value with its interval, colours of its own."""
+"""Draw an experiment as one SVG file: panels of values with their intervals, the main method in a colour of its own.
+
+Groups of points along an axis stand side by side, a line of panels per metric. Groups without one share a panel per metric, below each other.
+"""
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.catalogue import MAIN, Experiment, Group
 from experiments.tables import ARROWS, ResultRow, name_row
 from pipeline.metrics.definitions import Metric
-from pipeline.report.charts import LABEL_WIDTH, WIDTH, Mark, choose_ticks, draw_intervals, format_ticks
+from pipeline.report.charts import Mark
 from pipeline.report.figures import BOUNDS, format_value
-from pipeline.report.markup import Markup, element, join
+from pipeline.report.plotting import COLOURS, FAINT, INK, PAPER, ROUND, SOFT, WIDTH, render_svg, use_style
 
-CSS = """
-svg { font-family: system-ui, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-.paper { fill: #ffffff; }
-.title { font-size: 12px; font-weight: 600; fill: #1d1c22; }
-.chart text { font-size: 11px; fill: #6b6874; }
-.chart text.tick { font-size: 9.5px; fill: #9d99a6; }
-.chart text.main { fill: #d9480f; font-weight: 700; }
-.chart text.bound { fill: #9d99a6; }
-.grid { stroke: #e7e3da; stroke-width: 1; }
-.line { fill: none; stroke: #b3afba; stroke-width: 1.4; }
-.bar { stroke: #5c6f9c; stroke-width: 3; stroke-linecap: round; opacity: .45; }
-.dot { fill: #5c6f9c; }
-.bar.main { stroke: #d9480f; }
-.dot.main { fill: #d9480f; }
-.bar.bound { stroke: #b3afba; }
-.dot.bound { fill: #ffffff; stroke: #b3afba; stroke-width: 2; }
-"""
-GAP, TITLE = 28, 20  # user units between panels, above a panel
-COLUMNS = 3  # of panels, where an experiment has a single group
-LETTER = 6.0  # user units a letter of a row's name
-SERIES_HEIGHT = 120
-NAMESPACE = "http://www.w3.org/2000/svg"
+COLUMNS = 3  # of panels, where the groups share them
+ROW_HEIGHT, SERIES_HEIGHT = 16, 90  # points: of a mark in a list, of a panel with an axis
+HEAD_HEIGHT = 48  # points: title, numbers of an axis, distance
+VALUE_WIDTH = 40  # points
+NAME_STYLES = {
+    "title": {"color": INK, "weight": "bold"},
+    "main": {"color": COLOURS["main"], "weight": "bold"},
+    "drawn": {"color": SOFT},
+    "bound": {"color": FAINT},
+}  # by role
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart with its title, its place in the grid, and how far its names reach beyond its left edge."""
+    """One chart: `blocks` are a group's title, empty for a single group, and its marks; with `axis` they are points along it."""
 
     title: str
-    chart: Markup
-    height: float
-    overhang: float
+    blocks: list[tuple[str, list[Mark]]]
     row: int
     column: int
+    axis: str | None = None
+    has_names: bool = True  # False where the panel left of it names the same marks
+
+    @property
+    def height(self) -> float:
+        """Return the height of its axes in points."""
+        return SERIES_HEIGHT if self.axis else ROW_HEIGHT * len(self.list_names())
+
+    def list_names(self) -> list[tuple[str, str]]:
+        """Return what stands on each of its lines: a group's title, with role title, or a mark's label with its role."""
+        return [pair for title, marks in self.blocks for pair in ([(title, "title")] if title else []) + [(mark.label, mark.role) for mark in marks]]
 
 
 def draw_experiment(experiment: Experiment, rows: Sequence[ResultRow], *, default: str) -> str:
     """Return the SVG text: RAGAR in the main colour or, where there is no other method, the points of the experiment `default`."""
     panels = list_panels(experiment, rows, default=default)
-    lefts = place_edges([max(p.overhang + WIDTH for p in own) for own in gather(panels, lambda p: p.column)])
-    tops = place_edges([max(TITLE + p.height for p in own) for own in gather(panels, lambda p: p.row)])
-    overhangs = [max(p.overhang for p in own) for own in gather(panels, lambda p: p.column)]
-    parts: list[Markup] = []
-    for panel in panels:
-        x, y = lefts[panel.column] + overhangs[panel.column], tops[panel.row]
-        parts.append(element("text", panel.title, x=f"{x:.1f}", y=f"{y + 12:g}", class_="title"))
-        parts.append(place_chart(panel.chart, x, y + TITLE, panel.height))
-    width, height = f"{lefts[-1]:.0f}", f"{tops[-1]:.0f}"
-    paper = element("rect", width=width, height=height, class_="paper")
-    size = {"xmlns": NAMESPACE, "viewBox": f"0 0 {width} {height}", "width": width, "height": height}
-    return f"{element('svg', element('style', Markup(CSS)), paper, *parts, **size, role='img', aria_label=experiment.title)}\n"
+    heights = [max(panel.height for panel in panels if panel.row == row) for row in sorted({panel.row for panel in panels})]
+    with use_style():
+        figure = Figure((WIDTH / 72, (sum(heights) + HEAD_HEIGHT * max(1, len(heights))) / 72), dpi=72, layout="constrained")
+        figure.get_layout_engine().set(w_pad=9 / 72, h_pad=8 / 72)
+        if panels:
+            grid = figure.add_gridspec(len(heights), 1 + max(panel.column for panel in panels), height_ratios=heights)
+            for panel in panels:
+                draw_panel(figure.add_subplot(grid[panel.row, panel.column]), panel)
+        return render_svg(figure, title=experiment.title)
+
+
+def draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw a panel along its axis, or its marks below each other."""
+    axes.set_title(panel.title, pad=8)
+    draw = draw_series if panel.axis else draw_list
+    draw(axes, panel)
 
 
 def list_panels(experiment: Experiment, rows: Sequence[ResultRow], *, default: str) -> list[Panel]:
-    """Draw a panel for every group and metric that has a value: groups side by side, or one group's metrics in a grid."""
-    metrics = list(dict.fromkeys(row.metric for row in rows if row.value.value is not None))
+    """Gather the panels, in order of their rows, for every metric that has a value."""
+    main = {row.experiment for row in rows} if len({row.method for row in rows}) > 1 else {default}
     groups = [group for group in experiment.groups if any(row.group == group.title for row in rows)]
-    main = {r.experiment for r in rows} if len({r.method for r in rows}) > 1 else {default}
-    panels = []
-    for column, group in enumerate(groups):
+
+    def list_marks(group: Group, metric: Metric) -> list[Mark]:
         own = [row for row in rows if row.group == group.title]
-        for row, metric in enumerate(metrics):
-            marks = [build_mark(r, name_row(r, own), main=main) for r in own if r.metric == metric and r.value.value is not None]
-            if marks:
-                place = (row, column) if len(groups) > 1 else divmod(row, COLUMNS)
-                title = format_title(metric) + (f" · {group.title}" if len(groups) > 1 else "")
-                panels.append(draw_panel(group, marks, title, place))
+        return [build_mark(row, name_row(row, own), main=main) for row in own if row.metric == metric and row.value.value is not None]
+
+    with_values = {row.metric for row in rows if row.value.value is not None}
+    metrics = [metric for metric in dict.fromkeys(row.metric for row in rows) if metric in with_values]
+    arrange = arrange_side_by_side if any(group.axis for group in groups) else arrange_together
+    return arrange(groups, metrics, list_marks)
+
+
+ListMarks = Callable[[Group, Metric], list[Mark]]
+
+
+def arrange_side_by_side(groups: Sequence[Group], metrics: Sequence[Metric], list_marks: ListMarks) -> list[Panel]:
+    """Return a line of panels per metric, a column per group."""
+    return [
+        Panel(f"{format_title(metric)} · {group.title}", [("", marks)], row, column, group.axis)
+        for row, metric in enumerate(metrics)
+        for column, group in enumerate(groups)
+        if (marks := list_marks(group, metric))
+    ]
+
+
+def arrange_together(groups: Sequence[Group], metrics: Sequence[Metric], list_marks: ListMarks) -> list[Panel]:
+    """Return a panel per metric, in a grid, with the groups below each other; marks are named once in a line of panels."""
+    panels: list[Panel] = []
+    for place, metric in enumerate(metrics):
+        row, column = divmod(place, COLUMNS)
+        blocks = [(group.title if len(groups) > 1 else "", list_marks(group, metric)) for group in groups]
+        panel = Panel(format_title(metric), [block for block in blocks if block[1]], row, column)
+        is_named = column > 0 and panel.list_names() == panels[row * COLUMNS].list_names()
+        panels.append(replace(panel, has_names=not is_named))
     return panels
-
-
-def draw_panel(group: Group, marks: Sequence[Mark], title: str, place: tuple[int, int]) -> Panel:
-    """Draw marks along the group's axis, or below each other without one."""
-    chart = draw_series(marks, label=title, axis=group.axis) if group.axis else draw_intervals(marks, label=title)
-    found = re.search(r'viewBox="0 0 \S+ (\S+)"', chart)
-    assert found is not None
-    longest = 0 if group.axis else max(len(mark.label) for mark in marks)
-    return Panel(title, chart, float(found[1]), max(0.0, longest * LETTER + 8 - LABEL_WIDTH), *place)
-
-
-def gather(panels: Sequence[Panel], key: Callable[[Panel], int]) -> list[list[Panel]]:
-    """Return the panels of each row or column, in order; every number up to the largest has some."""
-    numbers = sorted({key(panel) for panel in panels})
-    return [[panel for panel in panels if key(panel) == number] for number in numbers]
-
-
-def place_edges(sizes: Sequence[float]) -> list[float]:
-    """Return where each row or column starts, with gaps between and around, and where the last gap ends."""
-    return list(itertools.accumulate((size + GAP for size in sizes), initial=float(GAP)))
 
 
 def format_title(metric: Metric) -> str:
@@ -118,36 +128,44 @@ def build_mark(row: ResultRow, name: str, *, main: Collection[str]) -> Mark:
     return Mark(name, row.value.value * row.metric.scale, low, high, role, format_value(row.value.value, row.metric))
 
 
-def place_chart(chart: Markup, x: float, y: float, height: float) -> Markup:
-    """Give a chart its place and natural size inside of another one."""
-    size = f'x="{x:.1f}" y="{y:g}" width="{WIDTH}" height="{height:g}" overflow="visible"'
-    return Markup(chart.replace("<svg ", f"<svg {size} ", 1))
+def draw_list(axes: Axes, panel: Panel) -> None:
+    """Draw marks below each other: name, bar over the interval, dot, value; a group's title above its marks."""
+    names = panel.list_names()
+    lines = [line for line, (_, role) in enumerate(names) if role != "title"]
+    marks = [mark for _, own in panel.blocks for mark in own]
+    draw_marks(axes.plot, axes.hlines, list(zip(lines, marks, strict=True)))
+    for line, mark in zip(lines, marks, strict=True):
+        place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right", "va": "center_baseline"}
+        axes.annotate(mark.text, (1, line), (VALUE_WIDTH, 0), **place, **NAME_STYLES[mark.role])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), [name for name, _ in names] if panel.has_names else [""] * len(names), fontsize=8.25)
+    for label, (_, role) in zip(axes.get_yticklabels(), names, strict=True):
+        label.set(**NAME_STYLES[role])
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+    axes.grid(axis="x")
 
 
-def draw_series(marks: Sequence[Mark], *, label: str, axis: str) -> Markup:
+def draw_series(axes: Axes, panel: Panel) -> None:
     """Draw marks from left to right at equal distances, joined by a line, each with a bar over its interval."""
-    edges = [edge for mark in marks for edge in (mark.value, mark.low, mark.high) if edge is not None]
-    margin = (max(edges) - min(edges)) * 0.08 or abs(max(edges)) * 0.1 or 1.0
-    low, high = min(edges) - margin, max(edges) + margin
-    left, right, top, bottom = 46, WIDTH - 16, 6, SERIES_HEIGHT
+    ((_, marks),) = panel.blocks
+    axes.plot([mark.value for mark in marks], color=COLOURS["bound"], linewidth=1)
+    draw_marks(lambda values, xs, **look: axes.plot(xs, values, **look), axes.vlines, list(enumerate(marks)))
+    axes.set_xlim(-0.5, len(marks) - 0.5)
+    axes.set_xticks(range(len(marks)), [mark.label for mark in marks])
+    for label, mark in zip(axes.get_xticklabels(), marks, strict=True):
+        label.set(**NAME_STYLES["main"] if mark.role == "main" else {})
+    axes.annotate(panel.axis, (1, 0), (2, -3.5), xycoords="axes fraction", textcoords="offset points", va="top", color=FAINT, fontsize=7.5)
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
+    axes.grid(axis="y")
 
-    def place_x(index: int) -> str:
-        return f"{left + (index + 0.5) / len(marks) * (right - left):.1f}"
 
-    def place_y(value: float) -> str:
-        return f"{bottom - (value - low) / (high - low) * (bottom - top):.1f}"
-
-    parts = []
-    ticks = choose_ticks(low, high, count=4)
-    for tick, text in zip(ticks, format_ticks(ticks), strict=True):
-        parts.append(element("line", x1=left, x2=right, y1=place_y(tick), y2=place_y(tick), class_="grid"))
-        parts.append(element("text", text, x=left - 6, y=place_y(tick), dy="3.5", class_="tick", text_anchor="end"))
-    parts.append(element("polyline", points=" ".join(f"{place_x(i)},{place_y(mark.value)}" for i, mark in enumerate(marks)), class_="line"))
-    for i, mark in enumerate(marks):
-        x = place_x(i)
-        if mark.low is not None and mark.high is not None:
-            parts.append(element("line", x1=x, x2=x, y1=place_y(mark.low), y2=place_y(mark.high), class_=f"bar {mark.role}"))
-        parts.append(element("circle", cx=x, cy=place_y(mark.value), r=4, class_=f"dot {mark.role}"))
-        parts.append(element("text", mark.label, x=x, y=bottom + 14, class_=f"tick {mark.role}", text_anchor="middle"))
-    parts.append(element("text", axis, x=right + 4, y=bottom + 14, class_="tick"))
-    return element("svg", join(*parts), viewBox=f"0 0 {WIDTH} {SERIES_HEIGHT + 20}", class_="chart", role="img", aria_label=label)
+def draw_marks(plot: Callable[..., Any], draw_bars: Callable[..., Any], placed: Sequence[tuple[int, Mark]]) -> None:
+    """Draw bars and dots, role by role; `plot` takes values and places, `draw_bars` places and ends of intervals. Floor and ceiling are hollow."""
+    for role, colour in COLOURS.items():
+        own = [(place, mark) for place, mark in placed if mark.role == role]
+        bars = [(place, mark.low, mark.high) for place, mark in own if mark.low is not None]
+        if bars:
+            draw_bars(*zip(*bars, strict=True), colors=[(colour, 0.45)], linewidth=2.2, capstyle="round")
+        if own:
+            look = {"markerfacecolor": PAPER, "markeredgewidth": 1.5} if role == "bound" else {"markerfacecolor": colour, "markeredgewidth": 0}
+            plot([mark.value for _, mark in own], [place for place, _ in own], marker="o", linestyle="", markersize=6, markeredgecolor=colour, **look)

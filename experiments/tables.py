@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments.catalogue import DEFAULT, MAIN, Experiment, Group, Point
 from experiments.results import RunResult, compare
-from pipeline.metrics.definitions import Metric
+from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval
 from pipeline.report.figures import format_interval, format_value, get_title, judge_difference, sort_methods
 
@@ -93,8 +95,36 @@ def list_csv_rows(rows: Sequence[ResultRow]) -> list[dict[str, Any]]:
     return cells
 
 
+def read_csv_rows(experiment: Experiment, path: Path) -> list[ResultRow]:
+    """Read the CSV of an experiment back, to the six digits that it holds and without differences; points that are no longer shown are left out."""
+    points = {(group.title, point.label, point.run.name): point for group in experiment.groups for point in group.points}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                ResultRow(
+                    group=cell["group"],
+                    point=points[cell["group"], cell["label"], cell["run"]],
+                    experiment=cell["experiment"],
+                    method=cell["method"],
+                    metric=find_metric(cell["metric"]),
+                    seed=int(cell["seed"]),
+                    value=Interval(*(float(cell[name]) if cell[name] else None for name in ("value", "low", "high")), int(cell["n"])),
+                    difference=None,
+                )
+                for cell in csv.DictReader(file)
+                if (cell["group"], cell["label"], cell["run"]) in points
+            ]
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not the table that `make {experiment.name}` writes ({error}).") from error
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric of a column; a perceptual distance is named after its model."""
+    return {metric.name: metric for metric in define_metrics(name.rpartition("_")[0])}[name]
+
+
 def build_page(experiment: Experiment, rows: Sequence[ResultRow], results: Mapping[str, RunResult]) -> str:
-    """Return the experiment's page: how it was made, the plot, and a table of values and one of differences a group."""
+    """Return the experiment's page: how it was made, the plot, and a table of values and one of differences per group."""
     missing = [run for run in experiment.list_runs() if run.name not in results]
     first = next(iter(results.values()))
     profiles = ", ".join(sorted({result.profile for result in results.values()}))
@@ -136,7 +166,7 @@ def build_group(group: Group, rows: Sequence[ResultRow]) -> list[str]:
 
 
 def build_grid(rows: Sequence[ResultRow], *, differences: bool) -> list[str]:
-    """Return one Markdown table: a line a point and method, a column a metric, n at the end."""
+    """Return one Markdown table: a line per point and method, a column per metric, n at the end."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     lines = [
         f"| | {' | '.join(format_heading(metric) for metric in metrics)} | n |",

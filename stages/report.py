@@ -9,11 +9,11 @@ from pipeline.artifacts import read_json, read_provenance, read_table
 from pipeline.files import write_bytes
 from pipeline.params import load_params, load_seed
 from pipeline.report.config import ReportConfig
-from pipeline.report.inputs import ReportInputs, index_generated, index_images, index_retrieved, read_curves, read_params
+from pipeline.report.inputs import ReportInputs, index_retrieved, read_curves, read_params, read_shown
 from pipeline.report.page import build_page
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
-from pipeline.schemas import CASES, GENERATED, ITEMS, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
+from pipeline.schemas import CASES, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
@@ -38,17 +38,17 @@ def main(
     """Write index.html; `dataset` is the dataset stage's summary, and the title of a CSV of curves is the name of its folder."""
     started = time.monotonic()
     config, seed = load_params(params, "report", ReportConfig), load_seed(params)
-    item_table, preference_table = read_table(items, ITEMS), read_table(preferences, PREFERENCES)
-    label_rows = read_table(labels, LABELS).to_pylist() if labels else []
+    labels_of = {row["item_id"]: (row["style"], row["concept"]) for row in read_table(labels, LABELS).to_pylist()} if labels else {}
+    scores_of = {(row["method"], row["case_id"]): row for row in read_table(scores, SCORES).to_pylist()}
+    scored = {case_id for _, case_id in scores_of}
+    scored_cases = [case for case in read_table(cases, CASES).to_pylist() if case["case_id"] in scored]
+    preference_table = read_table(preferences, PREFERENCES)
     inputs = ReportInputs(
-        items=index_images(item_table, "item_id"),
-        item_texts=dict(zip(item_table["item_id"].to_pylist(), item_table["text"].to_pylist(), strict=True)),
-        labels={row["item_id"]: (row["style"], row["concept"]) for row in label_rows},
-        cases=read_table(cases, CASES).to_pylist(),
+        shown=read_shown(items, generated, cases=scored_cases, labels=labels_of, config=config, seed=seed),
+        labels=labels_of,
         preferences=dict(zip(preference_table["case_id"].to_pylist(), preference_table["keywords"].to_pylist(), strict=True)),
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
-        generated=index_generated([read_table(path, GENERATED) for path in generated]),
-        scores={(row["method"], row["case_id"]): row for row in read_table(scores, SCORES).to_pylist()},
+        scores=scores_of,
         summary=read_json(summary),
         rejected=[row for path in rejected for row in read_table(path, REJECTED).to_pylist()],
         curves={path.parent.name: read_curves(path) for path in curves},
@@ -56,7 +56,7 @@ def main(
         provenance=read_provenance(scores),
         dataset=read_json(dataset) if dataset else {},
     )
-    page = build_page(inputs, config, seed=seed).encode()
+    page = build_page(inputs, config).encode()
     write_bytes(out / "index.html", page)
     print(f"report: {out / 'index.html'}, {len(page) / 1e6:.1f} MB", flush=True)
     print_summary("report", Summary(len(inputs.scores), len(inputs.scores), 0, 0, time.monotonic() - started))

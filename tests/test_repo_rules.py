@@ -31,8 +31,10 @@ LAYERS = (
         "randomness",
         "rows",
         "runtime",
-    }
-    | {"config", "schemas", "work"},
+        "schemas",
+        "table_images",
+        "work",
+    },
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker"},
     {"conditioning", "baselines"},

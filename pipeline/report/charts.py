@@ -1,4 +1,4 @@
-"""Draw charts as inline SVG by hand: a few hundred bytes each, coloured by the page's CSS (light and dark), the same every time."""
+"""Lay out small charts: where each line, dot and word stands. `templates/charts.html` draws them as SVG, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.report.markup import Markup, element, join
-
 WIDTH = 300  # user units; the page scales charts to their column
-LABEL_WIDTH = 74
+LABEL_WIDTH, VALUE_WIDTH = 74, 50  # left and right of an interval chart's axis
 ROW_HEIGHT = 21
 PLOT_HEIGHT = 120
 MAX_POINTS = 240  # of a curve; longer ones are averaged in equal blocks
 SMOOTHED_POINTS = 48  # of a curve, from which a smooth line is drawn on top
+
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,59 @@ class Mark:
     high: float | None
     role: str
     text: str  # the value for people
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear scale from values in [low, high] to user units in [start, end]."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> str:
+        """Return a value's coordinate as SVG text."""
+        return f"{self.start + (value - self.low) / ((self.high - self.low) or 1.0) * (self.end - self.start):.1f}"
+
+    def list_ticks(self, *, count: int) -> list[tuple[str, str]]:
+        """Return at most `count` round numbers on the axis: coordinate and text."""
+        ticks = choose_ticks(self.low, self.high, count=count)
+        return [(self.place(tick), text) for tick, text in zip(ticks, format_ticks(ticks), strict=True)]
+
+
+@dataclass(frozen=True)
+class IntervalRow:
+    """A mark with its coordinates."""
+
+    mark: Mark
+    y: float
+    x: str
+    bar: tuple[str, str] | None  # from x to x
+
+
+@dataclass(frozen=True)
+class IntervalChart:
+    """One row per method: a dot at the value, a bar over its interval, the value at the right."""
+
+    label: str
+    bottom: float  # of the grid
+    ticks: list[tuple[str, str]]
+    rows: list[IntervalRow]
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """y over x: long curves as a faint line with a smooth one on top, a single point as a dot."""
+
+    label: str
+    left: int  # ends of the x axis
+    right: int
+    x_texts: tuple[str, str, str]  # at its left end, middle and right end
+    ticks: list[tuple[str, str]]
+    line: str  # SVG points
+    faint_line: str  # the same unsmoothed, empty for short curves
+    end: tuple[str, str]  # of the line
 
 
 def choose_ticks(low: float, high: float, *, count: int) -> list[float]:
@@ -48,42 +101,27 @@ def format_ticks(ticks: Sequence[float]) -> list[str]:
     return [f"{tick:.{decimals}f}".replace("-", "−") if tick else "0" for tick in ticks]
 
 
-def draw_intervals(marks: Sequence[Mark], *, label: str, limits: tuple[float, float] | None = None) -> Markup:
-    """Draw one row a method: a dot at the value, a bar over its interval, the value at the right; `limits` fix the axis."""
+def lay_out_intervals(marks: Sequence[Mark], *, label: str, limits: tuple[float, float] | None = None) -> IntervalChart:
+    """Place the marks below each other; `limits` fix the axis."""
     edges = [edge for mark in marks for edge in (mark.value, mark.low, mark.high) if edge is not None]
     low, high = limits or (min(edges), max(edges))
     margin = 0.0 if limits else (high - low) * 0.06 or abs(high) * 0.1 or 1.0
-    low, high = low - margin, high + margin
-    left, right = LABEL_WIDTH, WIDTH - 50
-
-    def place(value: float) -> str:
-        return f"{left + (value - low) / (high - low) * (right - left):.1f}"
-
-    bottom = len(marks) * ROW_HEIGHT + 6
-    parts = []
-    ticks = choose_ticks(low, high, count=5)
-    for tick, text in zip(ticks, format_ticks(ticks), strict=True):
-        parts.append(element("line", x1=place(tick), x2=place(tick), y1=2, y2=bottom, class_="grid"))
-        parts.append(element("text", text, x=place(tick), y=bottom + 13, class_="tick", text_anchor="middle"))
+    axis = Axis(low - margin, high + margin, LABEL_WIDTH, WIDTH - VALUE_WIDTH)
+    rows = []
     for row, mark in enumerate(marks):
-        y = row * ROW_HEIGHT + ROW_HEIGHT / 2 + 3
-        parts.append(element("text", mark.label, x=left - 8, y=y + 4, class_=f"name {mark.role}", text_anchor="end"))
-        if mark.low is not None and mark.high is not None:
-            parts.append(element("line", x1=place(mark.low), x2=place(mark.high), y1=y, y2=y, class_=f"bar {mark.role}"))
-        parts.append(element("circle", cx=place(mark.value), cy=y, r=4.5, class_=f"dot {mark.role}"))
-        parts.append(element("text", mark.text, x=WIDTH - 2, y=y + 4, class_=f"value {mark.role}", text_anchor="end"))
-    box = f"0 0 {WIDTH} {bottom + 18}"
-    return element("svg", join(*parts), viewBox=box, class_="chart", role="img", aria_label=label)
+        bar = None if mark.low is None or mark.high is None else (axis.place(mark.low), axis.place(mark.high))
+        rows.append(IntervalRow(mark, row * ROW_HEIGHT + ROW_HEIGHT / 2 + 3, axis.place(mark.value), bar))
+    return IntervalChart(label, len(marks) * ROW_HEIGHT + 6, axis.list_ticks(count=5), rows)
 
 
-def average_blocks(points: Sequence[tuple[float, float]], *, limit: int) -> list[tuple[float, float]]:
+def average_blocks(points: Points, *, limit: int) -> list[tuple[float, float]]:
     """Shorten a curve to at most `limit` points by averaging equal blocks."""
     size = max(1, math.ceil(len(points) / limit))
     blocks = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(x for x, _ in block) / len(block), sum(y for _, y in block) / len(block)) for block in blocks]
 
 
-def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def smooth(points: Points) -> list[tuple[float, float]]:
     """Replace y by its mean over a centred window of a twelfth of the curve."""
     reach = len(points) // 24
     means = []
@@ -93,36 +131,28 @@ def smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return means
 
 
-def draw_curve(points: Sequence[tuple[float, float]], *, label: str, x_name: str = "") -> Markup:
-    """Draw y over x with round axis numbers: long curves as a faint line with a smooth one on top, a single point as a dot."""
+def lay_out_curve(points: Points, *, label: str, x_name: str = "") -> CurveChart:
+    """Place y over x, with round numbers beside it."""
     points = sorted(points)
-    (x_low, x_high), (y_low, y_high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
+    (x_low, x_high), (y_low, y_high) = ((min(values), max(values)) for values in zip(*points, strict=True))
     margin = (y_high - y_low) * 0.08 or abs(y_high) * 0.1 or 1.0
-    y_low, y_high = y_low - margin, y_high + margin
-    left, right, top, bottom = 42, WIDTH - 8, 6, PLOT_HEIGHT
+    left, right = 42, WIDTH - 8
+    x_axis, y_axis = Axis(x_low, x_high, left, right), Axis(y_low - margin, y_high + margin, PLOT_HEIGHT, 6)
 
-    def place_x(value: float) -> str:
-        return f"{left + (value - x_low) / ((x_high - x_low) or 1.0) * (right - left):.1f}"
+    def join_points(line: Points) -> str:
+        return " ".join(f"{x_axis.place(x)},{y_axis.place(y)}" for x, y in line)
 
-    def place_y(value: float) -> str:
-        return f"{bottom - (value - y_low) / (y_high - y_low) * (bottom - top):.1f}"
-
-    def draw_line(line: Sequence[tuple[float, float]], name: str) -> Markup:
-        return element("polyline", points=" ".join(f"{place_x(x)},{place_y(y)}" for x, y in line), class_=name)
-
-    parts = []
-    ticks = choose_ticks(y_low, y_high, count=4)
-    for tick, text in zip(ticks, format_ticks(ticks), strict=True):
-        y = place_y(tick)
-        parts.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
-        parts.append(element("text", text, x=left - 6, y=y, dy="3.5", class_="tick", text_anchor="end"))
-    for value, x, anchor in ((f"{x_low:g}", left, "start"), (x_name, (left + right) / 2, "middle"), (f"{x_high:g}", right, "end")):
-        parts.append(element("text", value, x=x, y=bottom + 16, class_="tick", text_anchor=anchor))
     shown = average_blocks(points, limit=MAX_POINTS)
-    is_long = len(shown) >= SMOOTHED_POINTS
-    parts.append(draw_line(shown, "line faint" if is_long else "line"))
-    if is_long:
-        shown = smooth(shown)
-        parts.append(draw_line(shown, "line"))
-    parts.append(element("circle", cx=place_x(shown[-1][0]), cy=place_y(shown[-1][1]), r=3.5, class_="dot main"))
-    return element("svg", join(*parts), viewBox=f"0 0 {WIDTH} {PLOT_HEIGHT + 22}", class_="chart", role="img", aria_label=label)
+    faint_line = ""
+    if len(shown) >= SMOOTHED_POINTS:
+        faint_line, shown = join_points(shown), smooth(shown)
+    return CurveChart(
+        label=label,
+        left=left,
+        right=right,
+        x_texts=(f"{x_low:g}", x_name, f"{x_high:g}"),
+        ticks=y_axis.list_ticks(count=4),
+        line=join_points(shown),
+        faint_line=faint_line,
+        end=(x_axis.place(shown[-1][0]), y_axis.place(shown[-1][1])),
+    )

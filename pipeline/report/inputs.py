@@ -1,32 +1,36 @@
-"""Gather what the page shows from tables and files: users of the gallery, concepts of the style sheet, curves."""
+"""Gather what the page shows from tables and files: users of the gallery, concepts of the style sheet, their images, curves."""
 
 from __future__ import annotations
 
 import csv
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
+
+from pipeline.artifacts import read_table
+from pipeline.report.config import ReportConfig
+from pipeline.schemas import GENERATED, ITEMS
+from pipeline.table_images import ImageColumn
 
 Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Images:
-    """Encoded images by key, kept in Arrow: Python copies are made one at a time."""
+class Shown:
+    """The users and concepts that the page shows, with the images of these and no others."""
 
-    column: pa.Array
-    index: Mapping[Any, int]
-
-    def read(self, key: object) -> bytes | None:
-        """Return the encoded image, or None if there is none under this key."""
-        row = self.index.get(key)
-        return None if row is None else self.column[row].as_py()["bytes"]
+    cases: list[dict[str, Any]]  # one per user
+    concepts: list[tuple[str, dict[str, str]]]  # (concept, style -> item_id)
+    item_texts: dict[str, str]
+    items: dict[str, bytes]
+    drawn: dict[str, dict[str, bytes]]  # method -> case_id -> image; a method that drew none of the cases is there all the same
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,10 @@ class Curves:
 class ReportInputs:
     """Everything that the page is made of; tables are row dicts or lookups by key."""
 
-    items: Images
-    item_texts: dict[str, str]
+    shown: Shown
     labels: dict[str, tuple[str, str]]  # item_id -> (style, concept)
-    cases: list[dict[str, Any]]
     preferences: dict[str, list[str]]  # case_id -> keywords w'
     retrieved: dict[str, dict[str, tuple[int, float, float]]]  # case_id -> item_id -> (rank, similarity, weight)
-    generated: dict[str, Images]  # method -> images by case_id
     scores: dict[tuple[str, str], dict[str, Any]]
     summary: dict[str, Any]
     rejected: list[dict[str, str]]
@@ -57,24 +58,47 @@ class ReportInputs:
     dataset: dict[str, Any] = field(default_factory=dict)  # counts of the dataset stage
 
 
-def index_images(table: pa.Table, key: str) -> Images:
-    """Index a table's images by one of its columns."""
-    column = table["image"].combine_chunks()
-    array = column if isinstance(column, pa.Array) else pa.array([], type=table["image"].type)
-    return Images(array, {value: row for row, value in enumerate(table[key].to_pylist())})
+def read_shown(
+    items: Path,
+    generated: Sequence[Path],
+    *,
+    cases: Sequence[dict[str, Any]],
+    labels: Mapping[str, tuple[str, str]],
+    config: ReportConfig,
+    seed: int,
+) -> Shown:
+    """Choose users and concepts, and read the images that belong to them."""
+    chosen, concepts = choose_cases(cases, config.num_users, seed=seed), choose_concepts(labels, config.num_concepts, seed=seed)
+    texts = read_table(items, ITEMS, columns=["text"])
+    images = ImageColumn(items)
+    item_ids = [item_id for item_id in list_items(chosen, concepts) if item_id in images]
+    shown_texts = texts.filter(pc.is_in(texts["item_id"], pa.array(item_ids, pa.string())))
+    return Shown(
+        cases=chosen,
+        concepts=concepts,
+        item_texts=dict(zip(*shown_texts.to_pydict().values(), strict=True)),
+        items=images.read(item_ids),
+        drawn=read_drawn(generated, [case["case_id"] for case in chosen]),
+    )
 
 
-def index_generated(tables: Sequence[pa.Table]) -> dict[str, Images]:
-    """Index drawn images by method and case."""
-    indexed: dict[str, Images] = {}
-    for table in tables:
-        images = index_images(table, "case_id")
-        rows = zip(table["method"].to_pylist(), table["case_id"].to_pylist(), strict=True)
-        by_method: dict[str, dict[str, int]] = {}
-        for row, (method, case_id) in enumerate(rows):
-            by_method.setdefault(method, {})[case_id] = row
-        indexed.update({method: Images(images.column, index) for method, index in by_method.items()})
-    return indexed
+def list_items(cases: Sequence[dict[str, Any]], concepts: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
+    """Return the items whose images are shown, each once."""
+    of_cases = (item_id for case in cases for item_id in (*case["history"], case["reference_id"], case["truth_id"]) if item_id)
+    return list(dict.fromkeys((*of_cases, *(item_id for _, by_style in concepts for item_id in by_style.values()))))
+
+
+def read_drawn(paths: Sequence[Path], case_ids: Collection[str]) -> dict[str, dict[str, bytes]]:
+    """Read the images that every method drew for the cases; a file holds one method, and what it lacks is left out."""
+    drawn: dict[str, dict[str, bytes]] = {}
+    for path in paths:
+        methods = read_table(path, GENERATED, columns=[])["method"].unique().to_pylist()
+        if len(methods) > 1:
+            raise ValueError(f"{path} holds the methods {', '.join(methods)}, but a file of drawn images must hold one.")
+        if methods:
+            images = ImageColumn(path, key="case_id")
+            drawn[methods[0]] = images.read([case_id for case_id in case_ids if case_id in images])
+    return drawn
 
 
 def index_retrieved(table: pa.Table) -> dict[str, dict[str, tuple[int, float, float]]]:
@@ -135,14 +159,3 @@ def read_params(path: Path) -> dict[str, Any]:
     """Read all params but those that cannot change a result."""
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: block for name, block in params.items() if name != "runtime"}
-
-
-def flatten_params(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return (dotted name, value) pairs of nested params in order."""
-    pairs: list[tuple[str, str]] = []
-    for name, value in params.items():
-        if isinstance(value, Mapping):
-            pairs.extend(flatten_params(value, f"{prefix}{name}."))
-        else:
-            pairs.append((f"{prefix}{name}", str(value)))
-    return pairs

@@ -1,114 +1,103 @@
-"""Assemble the report: one HTML file without scripts, fonts or pictures from elsewhere; the same inputs give the same bytes."""
+"""Assemble the report: one HTML file without scripts, fonts or pictures from elsewhere; the same inputs give the same bytes.
+
+The templates in `templates/` say how the page looks, the other modules what it shows. Every string is escaped where a template writes it.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.report import charts
 from pipeline.report.config import ReportConfig
-from pipeline.report.gallery import build_gallery, build_style_sheet
+from pipeline.report.figures import get_title
+from pipeline.report.gallery import build_card, build_style_sheet
 from pipeline.report.inputs import ReportInputs
-from pipeline.report.markup import Markup, element, join
 from pipeline.report.sections import (
-    build_charts,
-    build_counts,
-    build_curves,
-    build_differences,
-    build_facts,
-    build_origin,
-    build_rejected,
-    build_table,
-)
-from pipeline.report.styles import CSS
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser refuses scripts and network too
-INTRODUCTION = (
-    "RAGAR takes what a user has looked at and one reference item, and draws that item the way this user would like it: it retrieves the "
-    "history items that matter for the reference, lets a language model name the preference, and mixes both into the conditioning of a "
-    "diffusion model, trained with a recommender as the source of reward."
+    flatten_params,
+    group_rows,
+    list_charts,
+    list_columns,
+    list_counts,
+    list_curves,
+    list_differences,
+    list_facts,
+    list_origin,
+    list_rejected,
 )
 
+TEMPLATES = Path(__file__).parent / "templates"
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # controls and lone surrogates, which no HTML page may hold
 
-def build_page(inputs: ReportInputs, config: ReportConfig, *, seed: int) -> str:
+
+def build_page(inputs: ReportInputs, config: ReportConfig) -> str:
     """Return the whole page."""
-    sections = [section for section in build_sections(inputs, config, seed=seed) if section[2]]
-    links = [element("a", title, href=f"#{name}") for name, title, _ in sections]
-    head = join(
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", config.title),
-        element("style", Markup(CSS)),
+    return load_templates().get_template("page.html").render(build_view(inputs, config))
+
+
+@cache
+def load_templates() -> Environment:
+    """Return Jinja's environment: escapes every value, refuses names that the view lacks."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    body = join(
-        element("header", element("div", *build_opening(inputs.summary, config), class_="inner")),
-        element("nav", element("div", *links, class_="inner")),
-        element("main", *(element("section", content, id=name) for name, _, content in sections)),
-        element("footer", *build_closing(inputs)),
-    )
-    return f"<!doctype html>\n{element('html', element('head', head), element('body', body), lang='en')}\n"
+    environment.globals["charts"] = charts  # for its sizes
+    return environment
 
 
-def build_opening(summary: dict[str, Any], config: ReportConfig) -> list[Markup]:
-    """Build the top of the page: profile, title, what this is, key figures."""
-    label = f"{summary['profile']} profile" + (": small models, not the paper's" if summary["profile"] == "embedded" else "")
-    return [
-        element("span", label, class_="badge"),
-        element("h1", config.title),
-        element("p", INTRODUCTION, class_="lead"),
-        build_facts(summary),
-    ]
+def clean_value(value: object) -> object:
+    """Prepare a template's value for escaping: None is nothing, unprintable characters become a visible sign."""
+    if isinstance(value, Markup):  # what a macro has written, value by value
+        return value
+    return "" if value is None else UNPRINTABLE.sub("\ufffd", str(value))
 
 
-def build_sections(inputs: ReportInputs, config: ReportConfig, *, seed: int) -> list[tuple[str, str, Markup]]:
-    """Return (anchor, title, content) of every section; content is empty where there is nothing to show."""
+def build_view(inputs: ReportInputs, config: ReportConfig) -> dict[str, Any]:
+    """Return every name that the templates use."""
     summary = inputs.summary
-    charts, table, differences = build_charts(summary), build_table(summary), build_differences(summary)
-    sheet, curves = build_style_sheet(inputs, config.num_concepts, seed=seed), build_curves(inputs)
-    how = f"Mean over {summary['num_users']:,} users with its {summary['interval']['level']:.0%} bootstrap interval, {summary['profile']} profile. "
-    key = "Bold: the best of the drawn methods. Floor and ceiling show an item's own image. Point at a metric to read what it compares."
-    gallery_note = (
-        "For each user: the history, the reference, what each method drew, and what the user really wanted to see. "
-        "✓ and ✗ are the verdicts of an independent judge. Point at a picture to learn more."
-    )
-    return [
-        (
-            "results",
-            "Results",
-            join(
-                element("h2", "Results"),
-                element("p", how, "Bar: interval; hollow: floor and ceiling.", class_="note"),
-                charts,
-                element("h3", "All metrics", class_="stage"),
-                table,
-                element("p", key, class_="key"),
-                differences,
-            ),
-        ),
-        ("gallery", "Gallery", build_titled("Gallery", gallery_note, build_gallery(inputs, config.num_users, seed=seed))),
-        ("styles", "Styles", build_titled("Styles", "The same things in every style of the data set, drawn from OpenMoji.", sheet)),
-        ("training", "Training", build_titled("Training curves", "First and last value beside each name.", curves)),
-        ("data", "Data", build_titled("The data set", "What the dataset stage made of the raw files.", build_counts(inputs.dataset))),
-        (
-            "rejected",
-            "Rejected rows",
-            build_titled(
-                "Rejected rows",
-                "Every input row has one outcome; these could not be processed.",
-                build_rejected(inputs.rejected, config.num_rejected),
-            ),
-        ),
-        ("origin", "Origin", build_titled("Where the numbers come from", "Models, versions and params of this run.", build_origin(inputs))),
-    ]
+    difference_columns, differences = list_differences(summary)
+    view = {
+        "title": config.title,
+        "summary": summary,
+        "main_title": get_title(summary["main_method"]),
+        "facts": list_facts(summary),
+        "charts_of_metrics": list_charts(summary),
+        "columns": list_columns(summary),
+        "groups": group_rows(summary),
+        "difference_columns": difference_columns,
+        "differences": differences,
+        "cards": [build_card(inputs, case) for case in inputs.shown.cases],
+        "sheet": build_style_sheet(inputs),
+        "training": list_curves(inputs),
+        "counts": list_counts(inputs.dataset),
+        "rejected": list(list_rejected(inputs.rejected, config.num_rejected)),
+        "origin": list_origin(inputs),
+        "params": flatten_params(inputs.params),
+        "has_stickers": bool(inputs.labels),
+    }
+    return view | {"sections": list_sections(view)}
 
 
-def build_titled(title: str, note: str, content: Markup) -> Markup:
-    """Put a title and a note above a section's content; empty content gives an empty section."""
-    return join(element("h2", title), element("p", note, class_="note"), content) if content else Markup("")
-
-
-def build_closing(inputs: ReportInputs) -> list[Markup]:
-    """Build the foot of the page."""
-    lines = ["Drawn without scripts; everything on this page is inside this file."]
-    if inputs.labels:
-        lines.append("Stickers: OpenMoji, CC BY-SA 4.0, recoloured.")
-    return [element("p", " ".join(lines))]
+def list_sections(view: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return anchor and title of every section that has something to show; the anchor is its template's name."""
+    sections = {
+        "results": ("Results", True),
+        "gallery": ("Gallery", True),
+        "styles": ("Styles", view["sheet"]),
+        "training": ("Training", view["training"]),
+        "data": ("Data", view["counts"]),
+        "rejected": ("Rejected rows", True),
+        "origin": ("Origin", True),
+    }
+    return [(anchor, title) for anchor, (title, content) in sections.items() if content]

@@ -1,6 +1,6 @@
 """Draw `docs/gallery.png`, the README's picture, from a finished run: `python -m pipeline.report.picture`.
 
-One row a user: the history (retrieved items framed), the reference, the truth, and each drawn image.
+One row per user: the history (retrieved items framed), the reference, the truth, and each drawn image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.artifacts import read_table
 from pipeline.data.images import ImageError, decode_image
-from pipeline.schemas import CASES, GENERATED, ITEMS, RETRIEVED
+from pipeline.report.inputs import list_items
+from pipeline.schemas import CASES, RETRIEVED
+from pipeline.table_images import ImageColumn
 
 METHODS = ("sd", "keywords", "ti", "pmg", "retrieved", "ragar")
 NUM_USERS = 8
@@ -23,13 +25,7 @@ FRAME, PAPER, INK = "#e8590c", "white", "#333333"
 
 def draw_picture(data: Path, *, num_users: int = NUM_USERS) -> Image.Image:
     """Draw the first `num_users` test users that every method has drawn; retrieved items come first in a history."""
-    items = {row["item_id"]: row["image"]["bytes"] for row in read_table(data / "dataset" / "items.parquet", ITEMS).to_pylist()}
-    drawn = {
-        method: {
-            row["case_id"]: row["image"]["bytes"] for row in read_table(data / "generation" / method / "generated.parquet", GENERATED).to_pylist()
-        }
-        for method in METHODS
-    }
+    drawn = {method: ImageColumn(data / "generation" / method / "generated.parquet", key="case_id") for method in METHODS}
     retrieved: dict[str, set[str]] = {}
     for row in read_table(data / "retrieval" / "retrieved.parquet", RETRIEVED).to_pylist():
         retrieved.setdefault(row["case_id"], set()).add(row["item_id"])
@@ -38,17 +34,20 @@ def draw_picture(data: Path, *, num_users: int = NUM_USERS) -> Image.Image:
         for case in read_table(data / "dataset" / "cases.parquet", CASES).to_pylist()
         if case["truth_id"] and all(case["case_id"] in images for images in drawn.values())
     ][:num_users]
+    for case in cases:
+        framed = retrieved.get(case["case_id"], set())
+        case["history"] = sorted(case["history"], key=lambda item_id: item_id not in framed)[:NUM_HISTORY]
+    items = ImageColumn(data / "dataset" / "items.parquet").read(list_items(cases, []))
+    images = {method: column.read([case["case_id"] for case in cases]) for method, column in drawn.items()}
     columns = NUM_HISTORY + 2 + len(METHODS)
     canvas = Image.new("RGB", (columns * (TILE + GAP) + 3 * GAP, HEAD + len(cases) * (TILE + GAP) + GAP), PAPER)
     draw_heads(canvas)
     for line, case in enumerate(cases):
-        framed = retrieved.get(case["case_id"], set())
-        history = sorted(case["history"], key=lambda item_id: item_id not in framed)[:NUM_HISTORY]
-        pictures = [items[item_id] for item_id in (*history, case["reference_id"], case["truth_id"])]
-        pictures += [drawn[method][case["case_id"]] for method in METHODS]
-        for column, data_bytes in enumerate(pictures):
-            frame = column < len(history) and history[column] in framed
-            paste_tile(canvas, data_bytes, column if column < len(history) else column + NUM_HISTORY - len(history), line, framed=frame)
+        for column, item_id in enumerate(case["history"]):
+            paste_tile(canvas, items[item_id], column, line, framed=item_id in retrieved.get(case["case_id"], set()))
+        others = [items[case["reference_id"]], items[case["truth_id"]], *(images[method][case["case_id"]] for method in METHODS)]
+        for column, image in enumerate(others, start=NUM_HISTORY):
+            paste_tile(canvas, image, column, line, framed=False)
     return canvas
 
 

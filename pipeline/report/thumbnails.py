@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 
 from PIL import Image
 
 from pipeline.data.images import ImageError, decode_image
-from pipeline.report.markup import Markup, element
 
 SMALL_SIDE = 96  # px, history and contact sheet
 LARGE_SIDE = 192  # px, reference, truth and drawn images
 LOSSLESS_SIDE = 96  # px, up to which pictures are stored without loss
 QUALITY = 86
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its tooltip; without a data URI a placeholder, whose tooltip also says why."""
+
+    title: str
+    uri: str | None = None
 
 
 def encode_thumbnail(image: Image.Image, side: int) -> str:
@@ -30,12 +38,11 @@ def encode_thumbnail(image: Image.Image, side: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "no image") -> Markup:
-    """Build an `img` of the decoded bytes, or a placeholder whose tooltip says what is wrong with them."""
+def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "no image") -> Picture:
+    """Decode and shrink an image; what is wrong with it, or `missing` where there is none, goes into the tooltip."""
     try:
         if data is None:
             raise ImageError(missing)
-        uri = encode_thumbnail(decode_image(data), side)
+        return Picture(title, encode_thumbnail(decode_image(data), side))
     except ImageError as error:
-        return element("span", "no image", class_="pic broken", title=f"{title}: {error}" if title else str(error))
-    return element("img", class_="pic", src=uri, alt=title, title=title)
+        return Picture(f"{title}: {error}" if title else str(error))

@@ -14,8 +14,12 @@ from experiments.catalogue import (
     ORIGINAL,
     PMG,
     RETRIEVED,
+    STYLE,
     TEXT_ONLY,
     TRUTH,
+    Experiment,
+    Group,
+    Point,
     Run,
     list_runs,
 )
@@ -27,6 +31,8 @@ METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, PMG, GLOBAL,
 METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
 SAME_AS_DEFAULT = ("ret", "k-5", "r-3", "keywords-weighted", "global-all", "text-text+category", "image-text-0.7")
+OTHER = Run("k-7", ("retrieval.k=7",))
+SMALL = Experiment("small", "A <small> title", "One thing & another.", (Group("k", (Point("5", DEFAULT), Point("7", OTHER)), axis="k"),), (STYLE,))
 K_QUALITY = {"k-0": 0.4, "k-1": 0.6, "k-3": 0.8, "k-7": 0.85, "k-10": 0.7, "k-19": 0.6}
 
 
@@ -69,3 +75,12 @@ def make_evidence(quality: Quality, *, num_users: int = 200, share: float | None
     results = {run.name: make_result(run, quality, num_users=num_users) for run in list_runs(EXPERIMENTS)}
     results |= dict.fromkeys(SAME_AS_DEFAULT, results[DEFAULT.name])
     return Evidence(results, share, {stage: {0: seconds, 1: seconds / 2} for stage in ("ranker", "reflection")})
+
+
+def make_small(values: dict[str, list[float]], *, seeds: tuple[int, int] = (0, 0)) -> dict[str, RunResult]:
+    """Make two runs with a style accuracy per user, given in order."""
+    results = {}
+    for (run, own), seed in zip(values.items(), seeds, strict=True):
+        users = {f"u{i}": value for i, value in enumerate(own)}
+        results[run] = RunResult(f"ragar-{run}-0000000000", "embedded", "effnet", seed, 100, 0.95, METRICS, {"ragar": {STYLE: users}})
+    return results

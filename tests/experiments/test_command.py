@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner, Result
 from experiments import __main__ as command
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Run, get_experiment
 from experiments.plan import Inputs, Plan
+from experiments.plots import draw_experiment, list_panels
 from experiments.store import Stored
 from tests.experiments.made import SAME_AS_DEFAULT, good, make_evidence
 
@@ -35,6 +37,7 @@ class Project:
         monkeypatch.setattr(command, "list_stored", lambda root: self.stored)
         monkeypatch.setattr(command, "execute_plan", self.execute)
         monkeypatch.setattr(command, "read_results", self.read)
+        monkeypatch.setattr(command, "draw_experiment", lambda *args, **options: repr(list_panels(*args, **options)))  # quick
 
     @staticmethod
     def plan(run: Run) -> Plan:
@@ -73,6 +76,22 @@ def test_an_experiment_runs_its_runs_and_writes_three_files(project: Project) ->
     assert project.executed == ["default", "exp-ret", "random"]
     assert "[3/3] random: done in 0 s" in outcome.output
     assert list(project.read_outputs()) == ["fig2.csv", "fig2.md", "fig2.svg"]
+
+
+def test_plots_are_drawn_again_from_the_csv_files(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "draw_experiment", draw_experiment)
+    project.run("fig2", "table1")
+    project.executed = []
+    outputs = project.read_outputs()
+    plot = project.root / "docs" / "results" / "fig2.svg"
+    assert outputs[plot.name].startswith(b"<?xml")
+    plot.unlink()
+    outcome = project.run("--plots-only")
+    assert outcome.output == "fig2: drawn from fig2.csv\n"
+    assert (project.executed, project.read_outputs().keys()) == ([], outputs.keys())
+    assert re.sub(r"\d+\.\d+", "", plot.read_text()) == re.sub(r"\d+\.\d+", "", outputs[plot.name].decode())  # the CSV has six digits
+    plot.with_suffix(".csv").write_text(plot.with_suffix(".csv").read_text().replace("style_accuracy", "nonsense"))
+    assert "is not the table that `make fig2` writes ('nonsense')" in str(project.run("--plots-only", "fig2").exception)
 
 
 def test_table_1_is_printed_and_written_as_page_csv_and_latex(project: Project) -> None:
@@ -174,4 +193,4 @@ def test_outside_of_the_repository_it_says_where_to_run(tmp_path: Path, monkeypa
 def test_fig5_marks_the_default_points_of_both_axes(project: Project) -> None:
     project.run("fig5")
     plot = project.read_outputs()["fig5.svg"].decode()
-    assert plot.count('class="dot main"') == 3 * len(get_experiment("fig5").metrics)
+    assert plot.count("role='main'") == 3 * len(get_experiment("fig5").metrics)

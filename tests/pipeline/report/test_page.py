@@ -1,0 +1,137 @@
+"""The page: safe with hostile data, whole with broken images, the same every time. Run: python -m pytest tests/pipeline/report -q"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from jinja2 import UndefinedError
+
+from pipeline.report.inputs import Shown
+from pipeline.report.page import TEMPLATES, build_page, load_templates
+from tests.pipeline.report.made import CONFIG, Reader, make_inputs, make_png, make_summary
+
+HOSTILE = "<script>alert(1)</script><b>\"x\" onload='evil()' &amp; javascript:\x00\ud800"
+STORED = HOSTILE.replace("\ud800", "")  # what a Parquet file can hold
+TAGS = {"html", "head", "meta", "title", "style", "body", "header", "nav", "main", "section", "article", "footer", "details", "summary"}
+TAGS |= {"div", "span", "h1", "h2", "h3", "p", "a", "b", "i", "img", "small", "code", "table", "thead", "tbody", "tr", "th", "td"}
+TAGS |= {"svg", "line", "circle", "text", "polyline"}
+
+
+def test_no_string_of_the_data_becomes_markup():
+    reader = Reader(build_page(make_inputs(STORED), replace(CONFIG, title=HOSTILE)))
+    assert {tag for tag, _ in reader.tags} <= TAGS
+    assert not [name for _, attributes in reader.tags for name in attributes if name.startswith("on")]
+    assert all(attributes["src"].startswith("data:image/webp;base64,") for tag, attributes in reader.tags if tag == "img")
+    assert all(re.fullmatch(r"#[a-z]+", attributes["href"]) for tag, attributes in reader.tags if tag == "a")
+    assert "<script>alert(1)</script>" in reader.text  # it is shown, as text
+
+
+def test_every_string_of_the_data_is_shown_and_escaped():
+    def count(word: str, shown: str) -> int:
+        page = build_page(make_inputs(word), replace(CONFIG, title=word))
+        return re.sub(r"base64,[A-Za-z0-9+/=]+", "", page).lower().count(shown)
+
+    assert count(STORED, "&lt;script&gt;alert(1)") == count("zqx", "zqx") > 100
+
+
+def test_the_page_is_utf8_and_names_nothing_outside_itself():
+    page = build_page(make_inputs(STORED), CONFIG)
+    page.encode()
+    outside = list(re.findall(r"(?:https?:)?//[^\s\"'<>]+", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)))
+    assert not outside
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", page)
+
+
+def test_the_browser_is_told_to_refuse_scripts_and_network():
+    tags = Reader(build_page(make_inputs(STORED), CONFIG)).tags
+    policies = [attributes["content"] for tag, attributes in tags if attributes.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+    assert [attributes for tag, attributes in tags if "style" in attributes] == [
+        {"class": "sheet", "style": "grid-template-columns: 5.2rem repeat(1, minmax(0, 1fr))"}
+    ]
+
+
+def test_a_hostile_string_stays_inside_of_its_attribute():
+    """Every attribute that can hold data holds the whole string, quotes and all."""
+    shown = STORED.replace("\x00", "\ufffd")
+    tags = Reader(build_page(make_inputs(STORED), CONFIG)).tags
+    found = {name for _, attributes in tags for name, value in attributes.items() if shown in (value or "")}
+    assert found == {"title", "alt", "aria-label"}
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATES.iterdir()), ids=lambda path: path.name)
+def test_templates_quote_every_attribute_and_never_switch_escaping_off(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"=\s*\{[{%]", text), "an attribute without quotes"
+    assert not re.search(r"\|\s*(safe|forceescape|xmlattr|tojson)\b|autoescape|Markup", text)
+    assert not re.search(r"<script|\son[a-z]+=|https?:", text)
+    if path.suffix == ".css":
+        assert not re.search(r"\{[{%#]", text), "data in the style sheet"
+
+
+def test_a_name_that_the_view_lacks_is_an_error_and_no_gap():
+    with pytest.raises(UndefinedError, match="summary"):
+        load_templates().get_template("results.html").render()
+
+
+@pytest.mark.parametrize("value", [HOSTILE, "a\x00b", 5, None, ("<", ">")])
+def test_every_kind_of_value_is_escaped(value):
+    text = load_templates().from_string('<p title="{{ value }}">{{ value }}</p>').render(value=value)
+    (tag, attributes), *others = Reader(text).tags
+    assert (tag, others) == ("p", [])
+    assert attributes["title"] == Reader(text).text == ("" if value is None else re.sub("[\x00\ud800]", "\ufffd", str(value)))
+
+
+@pytest.mark.parametrize("broken", [b"", b"not an image", make_png(0)[:100]])
+def test_broken_images_leave_a_placeholder_and_a_reason(broken):
+    page = build_page(make_inputs(broken=broken), CONFIG)
+    placeholders = [attributes for tag, attributes in Reader(page).tags if attributes.get("class") == "pic broken"]
+    assert len(placeholders) >= 6
+    assert all(attributes["title"] for attributes in placeholders)
+
+
+def test_a_missing_image_says_that_nothing_was_drawn():
+    page = build_page(make_inputs(), CONFIG)
+    assert "nothing was drawn" in page
+
+
+def test_the_same_inputs_give_the_same_bytes():
+    assert build_page(make_inputs(), CONFIG) == build_page(make_inputs(), CONFIG)
+
+
+def test_an_almost_empty_run_still_gives_a_page():
+    summary = make_summary("word") | {"methods": {}, "differences": {}, "num_users": 0, "num_cases": 0}
+    inputs = replace(make_inputs(summary=summary), shown=Shown([], [], {}, {}, {}), labels={}, scores={}, rejected=[], curves={})
+    page = build_page(inputs, CONFIG)
+    Reader(page)
+    assert "No row was rejected" in page
+    assert "Styles" not in page
+
+
+def test_the_retrieved_item_is_framed_with_its_rank_and_weight():
+    tags = Reader(build_page(make_inputs(), CONFIG)).tags
+    assert sum(attributes.get("class") == "slot hit" for _, attributes in tags) == 1
+    assert any("retrieved 1, similarity 0.500, weight 0.900" in (attributes.get("title") or "") for _, attributes in tags)
+
+
+def test_verdicts_are_ticks_and_crosses():
+    text = Reader(build_page(make_inputs(), CONFIG)).text
+    assert "✓ style" in text
+    assert "✗ concept" in text
+
+
+def test_rejected_rows_are_counted_and_cut():
+    text = Reader(build_page(make_inputs(), CONFIG)).text
+    assert "4 rejected" in text
+    assert "and 2 more" in text
+
+
+def test_the_data_sets_counts_stand_beside_the_papers():
+    counts = {"items": 9_700, "users": 4_680, "interactions": 88_920, "cases": {"train": 3_744, "val": 468, "test": 468}, "missing_images": 42}
+    table = {"users": {"found": 4_680, "paper": 4_689, "deviation": -0.0019}}
+    text = Reader(build_page(replace(make_inputs(), dataset=counts | {"table_2": table}), CONFIG)).text
+    assert "users in the paper's Table 24,689; here 4,680 (-0.2%)" in text
+    assert "42 of 9,742 (0.4%)" in text
+    assert "0 of 9,700" in Reader(build_page(replace(make_inputs(), dataset=counts | {"missing_images": 0}), CONFIG)).text
