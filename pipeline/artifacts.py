@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,18 @@ def write_table(
         )
 
 
-def read_table(path: Path, table: Table) -> pa.Table:
-    """Read and validate one table; rows come in key order. ValueError names the file and what is wrong with it."""
+def read_table(path: Path, table: Table, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read and validate one table; rows come in key order. ValueError names the file and what is wrong with it.
+
+    `columns` reads the key and these alone: with them images need not be in memory (`table_images.ImageColumn` reads single ones).
+    """
+    if columns is not None:
+        table = replace(table, columns={name: table.columns[name] for name in (*table.key, *columns)}, open_metrics=False)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the stage that writes the {table.name} table first.")
     try:
-        data = pq.read_table(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        data = file.read(columns=None if columns is None else list(table.columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
     data = sort_by_key(check_table(data, table, where=str(path)), table)

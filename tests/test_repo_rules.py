@@ -13,7 +13,7 @@ from pipeline.compose import compose_params
 from tests.import_closure import DVC_YAML, REPO, compute_closure, list_imports, write_deps
 
 LAYERS = (
-    {"params", "schemas", "artifacts", "ledger", "cost", "runtime", "compose", "doctor"},
+    {"params", "schemas", "artifacts", "table_images", "ledger", "cost", "runtime", "compose", "doctor"},
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker"},
     {"conditioning", "tuning", "textual_inversion", "pmg"},

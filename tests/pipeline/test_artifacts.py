@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.artifacts import get_matrix, read_provenance, read_table, read_tensors, write_csv, write_json, write_table, write_tensors
-from pipeline.schemas import CAPTIONS, EMBEDDINGS, SCORES
+from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS, SCORES
 
 ROWS = [{"item_id": "b", "caption": "a cat"}, {"item_id": "a", "caption": "a <b>dog</b>"}]
 
@@ -42,6 +42,17 @@ def test_a_foreign_or_broken_file_gets_a_clear_sentence(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="not a readable Parquet file"):
         read_table(path, CAPTIONS)
+
+
+def test_named_columns_are_read_without_the_others_and_checked_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    rows = [{"item_id": i, "image": {"bytes": b"x", "path": None}, "text": i, "category": "", "image_sha256": ""} for i in "ba"]
+    write_table(path, rows, ITEMS, provenance={})
+    assert read_table(path, ITEMS, columns=["text"]).to_pydict() == {"item_id": ["a", "b"], "text": ["a", "b"]}
+    pq.write_table(pq.read_table(path).drop_columns(["text"]), path)
+    with pytest.raises(ValueError, match="column `text` is missing"):
+        read_table(path, ITEMS, columns=["text"])
+    assert read_table(path, ITEMS, columns=["category"]).num_rows == 2
 
 
 def test_vectors_come_back_as_one_matrix(tmp_path: Path) -> None:
