@@ -1,19 +1,15 @@
 """Run a stage from the command line: quiet libraries, bad input as one clear sentence, and the ending that table stages share."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import typer
 
-from pipeline.artifacts import write_table
-from pipeline.rows import Key, Summary, write_rejected
+from pipeline.artifacts import Rows, write_rejected, write_table
+from pipeline.rows import Key, Summary
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
-
-Rows = pa.Table | Sequence[dict[str, Any]]
 
 
 def run_stage(app: typer.Typer) -> None:

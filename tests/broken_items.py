@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,17 @@ from pipeline.data.dataset import build_item
 from pipeline.schemas import ITEMS
 
 REJECTED = {"bomb", "text", "truncated", "zero"}
+
+
+class TableImages:
+    """The images of an items table that is in memory."""
+
+    def __init__(self, items: pa.Table) -> None:
+        self.images = {row["item_id"]: row["image"]["bytes"] for row in items.to_pylist()}
+
+    def read(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the encoded image of every key."""
+        return {key: self.images[key] for key in keys}
 
 
 def save_image(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
