@@ -1,7 +1,7 @@
 """Finished rows that outlive a crash, as sealed `part-*.parquet` in their folder of `.work/`.
 
 A row is identified by the hash of its inputs. What is in memory is these hashes; values stay in the files until they are asked for, and a
-part is checked against its digest before any of its values is. A damaged part is set aside, and its rows count as lacking.
+part is checked against its digest before any of its values is used. A damaged part is set aside, and its rows count as lacking.
 
 Every batch is a part at first. When FAN_IN parts of one size stand at the end they become one, as in a log-structured merge tree: a row is
 rewritten once per power of FAN_IN, and a run over a million rows leaves some dozen files. The name says which batches a part holds; what a kill
@@ -83,19 +83,19 @@ class Ledger:
         self._next += 1
         self._merge_tail()
 
-    def set_damaged_aside(self, places: np.ndarray) -> bool:
-        """Check every part that holds one of the places; say whether one was damaged, whose rows then are lacking."""
-        damaged = [part for part in self._choose_parts(places) if not part.check()]
+    def set_damaged_aside(self) -> bool:
+        """Check every part; say whether one was damaged, whose rows then are lacking."""
+        damaged = [part for part in self._parts if not part.check()]
         self._drop(damaged)
         return bool(damaged)
 
     def read_reasons(self, places: np.ndarray) -> pa.Array:
         """Return why each of the rows was rejected; null for one that was not."""
-        needed = {id(part) for part in self._choose_parts(places)}
-        columns = [pa.array([], pa.string())]
+        columns = []
         for part in self._parts:
-            columns.append(self._read_column(part, "reason") if id(part) in needed else pa.nulls(len(part.hashes), pa.string()))
-        return pa.concat_arrays(columns).take(pa.array(places))
+            with pq.ParquetFile(part.path) as file:
+                columns += file.read(columns=["reason"]).column(0).chunks
+        return pa.concat_arrays([pa.array([], pa.string()), *columns]).take(pa.array(places))
 
     def read_values(self, places: np.ndarray) -> Iterator[pa.Table]:
         """Yield the rows' values in the order of the places, some at a time, so that they need not fit into memory together."""
@@ -110,15 +110,16 @@ class Ledger:
     def _open_part(self, path: Path) -> Part | None:
         try:
             return self._describe_part(path)
-        except (pa.ArrowException, OSError):
+        except Exception:  # a damaged footer raises many kinds
+            if is_intact(path):
+                raise
             set_aside(path)
             return None
 
     def _describe_part(self, path: Path) -> Part:
         first, last = parse_range(path)
         with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(self.schema):
-                raise pa.ArrowInvalid("its columns are not this stage's")
+            assert file.schema_arrow.names == self.schema.names, "the columns are part of the key"
             hashes = pa.concat_arrays([NO_ROWS, *file.read(columns=["row_hash"]).column(0).chunks])
             groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
         starts = np.cumsum([0, *(group.num_rows for group in groups)])
@@ -151,9 +152,6 @@ class Ledger:
             set_aside(part.path)
             self._parts.remove(part)
 
-    def _choose_parts(self, places: np.ndarray) -> list[Part]:
-        return [self._parts[index] for index in np.unique(self._find_parts(places))]
-
     def _find_parts(self, places: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._list_starts(), places, side="right") - 1
 
@@ -180,10 +178,6 @@ class Ledger:
                     pieces.append(file.read_row_group(int(group), columns=names).take(pa.array(rows[here] - part.group_starts[group])))
                     found.append(mine[here])
         return put_in_order(pa.concat_tables(pieces), found)
-
-    def _read_column(self, part: Part, name: str) -> pa.Array:
-        with pq.ParquetFile(part.path) as file:
-            return pa.concat_arrays([pa.array([], self.schema.field(name).type), *file.read(columns=[name]).column(0).chunks])
 
 
 def parse_range(path: Path) -> tuple[int, int]:
@@ -228,7 +222,7 @@ def join_groups(parts: list[Part]) -> Iterator[pa.Table]:
 @contextlib.contextmanager
 def open_ledger(name: str, columns: pa.Schema, *, code: Sequence[Any], inputs: object) -> Iterator[Ledger]:
     """Open the finished rows of `name` whose values `code` computes from `inputs` and the row; see `pipeline.work.open_work`."""
-    with open_work(name, code=code, inputs=inputs) as folder:
+    with open_work(name, code=code, inputs=(str(columns), inputs)) as folder:
         ledger = Ledger(folder, columns)
         try:
             yield ledger

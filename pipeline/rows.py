@@ -124,9 +124,9 @@ def map_rows(
     num_computed = 0
     while True:
         num_computed += _compute_lacking(ledger, ordered, hashes, compute, batch_size=batch_size, label=label)
-        places = ledger.find(hashes)
-        if not ledger.set_damaged_aside(places):
+        if not ledger.set_damaged_aside():
             break
+    places = ledger.find(hashes)
     reasons = ledger.read_reasons(places)
     rejected = {ordered[index].key: reasons[index].as_py() for index in np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False)).tolist()}
     accepted = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
