@@ -19,10 +19,10 @@ REJECTED = {"bomb", "text", "truncated", "zero"}
 
 
 class TableImages:
-    """The images of an items table that is in memory."""
+    """The images of a table that is in memory."""
 
-    def __init__(self, items: pa.Table) -> None:
-        self.images = {row["item_id"]: row["image"]["bytes"] for row in items.to_pylist()}
+    def __init__(self, table: pa.Table, key: str = "item_id") -> None:
+        self.images = {row[key]: row["image"]["bytes"] for row in table.to_pylist()}
 
     def read(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the encoded image of every key."""
