@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from pipeline.artifacts import build_table
-from pipeline.data.dataset import build_item
 from pipeline.schemas import ITEMS
 
 REJECTED = {"bomb", "text", "truncated", "zero"}
@@ -64,6 +65,12 @@ def build_odd_images() -> dict[str, bytes]:
         "truncated": good[: len(good) // 2],
         "zero": b"",
     }
+
+
+def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
+    """Build one row of the items table."""
+    digest = hashlib.sha256(image).hexdigest()
+    return {"item_id": item_id, "image": {"bytes": image, "path": None}, "text": text, "category": category, "image_sha256": digest}
 
 
 def build_items(num_good: int = 0, *, odd: bool = True) -> pa.Table:

@@ -11,11 +11,10 @@ from PIL import Image
 
 from pipeline.artifacts import build_table
 from pipeline.captioning import EMPTY_CAPTION, CaptioningConfig, caption_items
-from pipeline.data.dataset import build_item
 from pipeline.models.captioner import Captioner, load_captioner
 from pipeline.rows import MapResult
 from pipeline.schemas import ITEMS
-from tests.broken_items import REJECTED, TableImages, build_items, save_image
+from tests.broken_items import REJECTED, TableImages, build_item, build_items, save_image
 from tests.tiny_encoders import save_tiny_blip2
 
 MODEL = ("tiny-1", "float32")
