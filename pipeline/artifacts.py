@@ -11,7 +11,7 @@ import importlib.metadata
 import io
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.columns import cut_groups, find_disorder, take_rows, unpack_vectors
 from pipeline.files import replace_file, write_bytes
-from pipeline.schemas import SCHEMA_VERSION, VECTOR, Table
+from pipeline.schemas import IMAGE, REJECTED, SCHEMA_VERSION, VECTOR, Table
 
 if TYPE_CHECKING:
     import torch
 
+Rows = pa.Table | Sequence[dict[str, Any]] | Iterator[pa.Table]
+
 ROW_GROUP_ROWS = 1024
+ROW_GROUP_BYTES = 32 * 2**20  # of images: what reading one row group takes
+SORTED_IMAGES = 32  # gathered at once: 32 images of the largest allowed size are 1 GiB, and one Arrow array holds less than 2
 PROVENANCE_KEY = b"ragar"
 PACKAGES = ("torch", "transformers", "diffusers", "open_clip_torch", "pyarrow")
 
@@ -58,30 +63,56 @@ def build_table(rows: Sequence[dict[str, Any]], table: Table, *, dims: dict[str,
         extra = sorted({name for row in rows for name in row} - set(schema.names))
         for name in extra:
             schema = schema.append(pa.field(name, pa.float64()))
-    return pa.Table.from_pylist(list(rows), schema=schema)
+    return pa.concat_tables([schema.empty_table(), *build_chunks(rows, schema)])
 
 
-def write_table(
-    path: Path,
-    rows: pa.Table | Sequence[dict[str, Any]],
-    table: Table,
-    *,
-    provenance: dict[str, object],
-    dims: dict[str, int] | None = None,
-) -> None:
-    """Validate, sort by key and write one Parquet file; ValueError names a wrong column, null or duplicate key."""
-    data = rows if isinstance(rows, pa.Table) else build_table(rows, table, dims=dims)
-    data = sort_by_key(check_table(data, table, where=str(path)), table)
-    check_unique(data, table, where=str(path))
-    metadata = {PROVENANCE_KEY: json.dumps(provenance, sort_keys=True, default=str).encode()}
-    with replace_file(path) as temporary:
-        pq.write_table(
-            data.replace_schema_metadata(metadata).combine_chunks(),
-            temporary,
-            compression="zstd",
-            row_group_size=ROW_GROUP_ROWS,
-            write_page_checksum=True,
-        )
+def build_chunks(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Build tables of some rows each, so that a stream of rows with images needs the memory of a few."""
+    images = [field.name for field in schema if field.type.equals(IMAGE)]
+    held: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += sum(len(row[name]["bytes"] or b"") for name in images)
+        if len(held) == ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+            yield pa.Table.from_pylist(held, schema=schema)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_pylist(held, schema=schema)
+
+
+def write_table(path: Path, rows: Rows, table: Table, *, provenance: dict[str, object], dims: dict[str, int] | None = None) -> None:
+    """Validate, sort by key and write one Parquet file; ValueError names a wrong column, null or duplicate key.
+
+    An iterator of tables is written as it comes and must be in key order; memory then holds a row group and no more.
+    """
+    where = str(path)
+    if isinstance(rows, Iterator):
+        chunks = check_stream(rows, table, where=where)
+    else:
+        data = rows if isinstance(rows, pa.Table) else build_table(rows, table, dims=dims)
+        chunks = iter([sort_table(check_table(data, table, where=where), table, where=where)])
+    first = next(chunks, None)
+    if first is None:
+        first = build_table([], table, dims=dims)
+    schema = first.schema.with_metadata({PROVENANCE_KEY: json.dumps(provenance, sort_keys=True, default=str).encode()})
+    groups = cut_groups(itertools.chain([first], chunks), max_rows=ROW_GROUP_ROWS, max_bytes=ROW_GROUP_BYTES)
+    with replace_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+        for group in groups:
+            writer.write_table(group)
+
+
+def check_stream(chunks: Iterator[pa.Table], table: Table, *, where: str) -> Iterator[pa.Table]:
+    """Check every table of a stream, and that all keys ascend."""
+    last: pa.Table | None = None
+    for chunk in chunks:
+        data = check_table(chunk, table, where=where)
+        keys = data.select(table.key)
+        joined = keys if last is None else pa.concat_tables([last, keys])
+        assert find_disorder(joined)[0] is None, f"{where}: rows are streamed out of order"
+        check_unique(joined, table, where=where)
+        last = joined.slice(max(len(joined) - 1, 0))
+        yield data
 
 
 def read_table(path: Path, table: Table, *, columns: Sequence[str] | None = None) -> pa.Table:
@@ -94,13 +125,11 @@ def read_table(path: Path, table: Table, *, columns: Sequence[str] | None = None
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the stage that writes the {table.name} table first.")
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        data = file.read(columns=None if columns is None else list(table.columns))
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            data = file.read(columns=None if columns is None else list(table.columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
-    data = sort_by_key(check_table(data, table, where=str(path)), table)
-    check_unique(data, table, where=str(path))
-    return data
+    return sort_table(check_table(data, table, where=str(path)), table, where=str(path))
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -109,20 +138,41 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return json.loads(metadata.get(PROVENANCE_KEY, b"{}"))
 
 
+def write_rejected(path: Path, stage: str, rejected: Mapping[Any, str], *, rows_in: int, max_fraction: float, provenance: dict[str, object]) -> None:
+    """Write the stage's rejected rows; ValueError if they are more than `max_fraction` of the input."""
+    rows = [{"stage": stage, "row_key": key if isinstance(key, str) else "/".join(key), "reason": reason} for key, reason in rejected.items()]
+    write_table(path, rows, REJECTED, provenance=provenance)
+    if rows_in and len(rows) > max_fraction * rows_in:
+        raise ValueError(
+            f"{stage}: {len(rows)} of {rows_in} rows were rejected, more than the allowed fraction {max_fraction}; "
+            f"the first: {rows[0]['row_key']}: {rows[0]['reason']} All are in {path}."
+        )
+
+
 def check_table(data: pa.Table, table: Table, *, where: str) -> pa.Table:
-    """Return `data` with its columns in the declared order; ValueError on missing, unknown, mistyped or null ones."""
+    """Return `data` with its columns and nullability as declared; ValueError on missing, unknown, mistyped or null ones.
+
+    Where a vector is declared, the packed bytes of a ledger are taken as well.
+    """
     unknown = [name for name in data.column_names if name not in table.columns]
     if unknown and not table.open_metrics:
         raise ValueError(f"{where}: unknown column `{unknown[0]}`; the {table.name} table has: {', '.join(table.columns)}.")
+    fields, columns = [], []
     for name, kind in table.columns.items():
         if name not in data.column_names:
             raise ValueError(f"{where}: column `{name}` is missing; the {table.name} table has: {', '.join(table.columns)}.")
-        found = data.schema.field(name).type
-        if not (is_vector(found) if kind == VECTOR else found.equals(kind)):
-            raise ValueError(f"{where}: column `{name}` is {found}, but it must be {kind}.")
-        if data[name].null_count and name not in table.nullable:
-            raise ValueError(f"{where}: column `{name}` holds {data[name].null_count} nulls, but none is allowed.")
-    return data.select([*table.columns, *unknown])
+        column = data[name]
+        if kind == VECTOR and pa.types.is_binary(column.type) and len(column):
+            column = unpack_vectors(column)
+        if not (is_vector(column.type) if kind == VECTOR else column.type.equals(kind)):
+            raise ValueError(f"{where}: column `{name}` is {column.type}, but it must be {kind}.")
+        if column.null_count and name not in table.nullable:
+            raise ValueError(f"{where}: column `{name}` holds {column.null_count} nulls, but none is allowed.")
+        dtype = pa.list_(column.type.value_type, column.type.list_size) if kind == VECTOR else kind
+        fields.append(pa.field(name, dtype, nullable=name in table.nullable))
+        columns.append(column if str(column.type) == str(dtype) else column.cast(dtype))  # Parquet calls the items of a list `element`
+    extra = [(data.schema.field(name).remove_metadata(), data[name]) for name in unknown]
+    return pa.Table.from_arrays([*columns, *(column for _, column in extra)], schema=pa.schema([*fields, *(field for field, _ in extra)]))
 
 
 def is_vector(dtype: pa.DataType) -> bool:
@@ -130,17 +180,22 @@ def is_vector(dtype: pa.DataType) -> bool:
     return pa.types.is_fixed_size_list(dtype) and dtype.value_type in (pa.float16(), pa.float32())
 
 
-def sort_by_key(data: pa.Table, table: Table) -> pa.Table:
-    """Return the rows in ascending key order."""
-    return data.take(pc.sort_indices(data, sort_keys=[(name, "ascending") for name in table.key]))
+def sort_table(data: pa.Table, table: Table, *, where: str) -> pa.Table:
+    """Return the rows in ascending key order; ValueError if two share a key."""
+    keys = data.select(table.key)
+    if find_disorder(keys)[0] is not None:
+        order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in table.key]).to_numpy().astype(np.int64)
+        step = SORTED_IMAGES if any(kind == IMAGE for kind in table.columns.values()) else len(order)
+        data = pa.concat_tables([take_rows(data, order[start : start + step]) for start in range(0, len(order), step)])
+    check_unique(data, table, where=where)
+    return data
 
 
 def check_unique(data: pa.Table, table: Table, *, where: str) -> None:
     """Raise ValueError if two neighbouring rows (the table is sorted) share a key."""
-    keys = list(zip(*(data[name].to_pylist() for name in table.key), strict=True))
-    for first, second in itertools.pairwise(keys):
-        if first == second:
-            raise ValueError(f"{where}: key {dict(zip(table.key, first, strict=True))} occurs twice.")
+    _, twice = find_disorder(data.select(table.key))
+    if twice is not None:
+        raise ValueError(f"{where}: key {dict(zip(table.key, (data[name][twice].as_py() for name in table.key), strict=True))} occurs twice.")
 
 
 def get_matrix(data: pa.Table, column: str) -> np.ndarray:

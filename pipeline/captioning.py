@@ -1,19 +1,21 @@
-"""Say what each item's image shows: cap_i of eq. 2, one caption an item.
+"""Say what each item's image shows: cap_i of eq. 2, one caption per item.
 
 Departures: (1) an image that breaks the image policy and a caption without a word are rejected with the reason, never dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipeline.columns import map_columns
 from pipeline.config import Count, RowMapConfig, config_dataclass
-from pipeline.data.images import decode_batch
+from pipeline.data.images import ImageReader, decode_batch
 from pipeline.ledger import open_ledger
-from pipeline.rows import MapResult, Rejection, Row, map_rows
+from pipeline.rows import Columns, MapResult, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
@@ -31,30 +33,36 @@ class CaptioningConfig(RowMapConfig):
     max_new_tokens: Count
 
 
-def caption_items(items: pa.Table, config: CaptioningConfig, *, load: Callable[[], Captioner], model: Sequence[str]) -> MapResult:
-    """Caption every item; `load` is called only if there is work left, and `model` (revision, dtype) names what it loads."""
+@contextmanager
+def caption_items(
+    items: pa.Table, images: ImageReader, config: CaptioningConfig, *, load: Callable[[], Captioner], model: Sequence[str]
+) -> Iterator[MapResult]:
+    """Caption every item, whose image is read when its turn comes; the captions can be read until the context ends.
+
+    `load` is called only if there is work left, and `model` (revision, dtype) names what it loads.
+    """
     decides = (config.prompt, config.num_beams, config.max_new_tokens, config.batch_size, list(model))
-    rows = build_rows(items)
     captioner: Captioner | None = None
 
-    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+    def compute(batch: list[Row]) -> Columns:
         nonlocal captioner
         captioner = captioner or load()
-        return caption_batch(captioner, [row.payload for row in batch], config)
+        keys = [row.payload for row in batch]
+        encoded = images.read(keys)
+        return caption_batch(captioner, [encoded[key] for key in keys], config)
 
     with open_ledger("captioning", COLUMNS, code=[caption_batch], inputs=decides) as ledger:
-        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="captioning")
+        yield map_rows(ledger, build_rows(items), compute, batch_size=config.batch_size, label="captioning")
 
 
 def build_rows(items: pa.Table) -> list[Row]:
-    """Build one unit of work an item: identified by its image's bytes alone, so that equal images are captioned once."""
-    images = [image["bytes"] or b"" for image in items["image"].to_pylist()]
-    return [Row(key=item_id, inputs=data, payload=data) for item_id, data in zip(items["item_id"].to_pylist(), images, strict=True)]
+    """Build one unit of work per item: identified by its image's digest alone, so that equal images are captioned once."""
+    return [Row(item_id, digest, item_id) for item_id, digest in map_columns(items, "item_id", "image_sha256").items()]
 
 
-def caption_batch(captioner: Captioner, batch: Sequence[bytes], config: CaptioningConfig) -> list[dict[str, Any] | Rejection]:
+def caption_batch(captioner: Captioner, batch: Sequence[bytes], config: CaptioningConfig) -> Columns:
     """Caption one batch of encoded images; the broken ones are captioned as white placeholders and then rejected."""
     images, reasons = decode_batch(batch)
     captions = captioner.caption(images, prompt=config.prompt, num_beams=config.num_beams, max_new_tokens=config.max_new_tokens)
     reasons |= {i: EMPTY_CAPTION for i, caption in enumerate(captions) if not caption and i not in reasons}
-    return [Rejection(reasons[i]) if i in reasons else {"caption": caption} for i, caption in enumerate(captions)]
+    return Columns({"caption": captions}, reasons)

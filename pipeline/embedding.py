@@ -1,4 +1,4 @@
-"""One row of vectors an item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised; and the second ranker's, apart.
+"""One row of vectors per item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised; and the second ranker's, apart.
 
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
@@ -10,18 +10,19 @@ is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.columns import map_columns
 from pipeline.config import RowMapConfig, config_dataclass
-from pipeline.data.images import decode_batch
+from pipeline.data.images import ImageReader, decode_batch
 from pipeline.ledger import open_ledger
-from pipeline.rows import MapResult, Rejection, Row, map_rows
-from pipeline.schemas import CHECK_EMBEDDINGS, EMBEDDINGS, Table
+from pipeline.rows import Columns, MapResult, Row, map_rows
 
 if TYPE_CHECKING:
     from pipeline.models.encoders import ClipEncoder, VisualEncoder
@@ -48,50 +49,55 @@ class Encoders:
     visual: VisualEncoder
 
 
-def embed_items(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, *, load: Callable[[], Encoders], models: Sequence[str]) -> MapResult:
-    """Embed every item; `load` is called only if there is work left, and `models` (revisions, dtype) names what it loads."""
+@contextmanager
+def embed_items(
+    items: pa.Table, images: ImageReader, captions: pa.Table, config: EmbeddingConfig, *, load: Callable[[], Encoders], models: Sequence[str]
+) -> Iterator[MapResult]:
+    """Embed every item, whose image is read when its turn comes; the vectors can be read until the context ends.
+
+    `load` is called only if there is work left, and `models` (revisions, dtype) names what it loads.
+    """
     rows = build_rows(items, captions, config)
     encoders: Encoders | None = None
 
-    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+    def compute(batch: list[Row]) -> Columns:
         nonlocal encoders
         encoders = encoders or load()
-        return embed_batch(encoders, [row.payload for row in batch])
+        encoded = images.read([row.key for row in batch])
+        return embed_batch(encoders, [(encoded[row.key], row.payload) for row in batch])
 
     with open_ledger("embedding", COLUMNS, code=[embed_batch], inputs=(config.batch_size, list(models))) as ledger:
-        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
+        yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
 
 
-def embed_check(items: pa.Table, config: EmbeddingConfig, *, load: Callable[[], VisualEncoder], model: Sequence[str]) -> MapResult:
+@contextmanager
+def embed_check(
+    items: pa.Table, images: ImageReader, config: EmbeddingConfig, *, load: Callable[[], VisualEncoder], model: Sequence[str]
+) -> Iterator[MapResult]:
     """Embed every item's image with the second ranker's encoder, through a ledger of its own."""
-    rows = [
-        Row(key=item_id, inputs=image["bytes"] or b"", payload=image["bytes"] or b"")
-        for item_id, image in zip(items["item_id"].to_pylist(), items["image"].to_pylist(), strict=True)
-    ]
+    rows = [Row(item_id, digest) for item_id, digest in map_columns(items, "item_id", "image_sha256").items()]
     encoder: VisualEncoder | None = None
 
-    def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
+    def compute(batch: list[Row]) -> Columns:
         nonlocal encoder
         encoder = encoder or load()
-        images, reasons = decode_batch([row.payload for row in batch])
-        outcomes: list[dict[str, Any] | Rejection] = []
-        for i, vector in enumerate(encoder.encode_images(images).numpy()):
-            reason = reasons.get(i) or check_vectors({CHECK: vector})
-            outcomes.append(Rejection(reason) if reason else {CHECK: vector.astype("<f4").tobytes()})
-        return outcomes
+        encoded = images.read([row.key for row in batch])
+        decoded, reasons = decode_batch([encoded[row.key] for row in batch])
+        vectors = {CHECK: encoder.encode_images(decoded).numpy()}
+        return Columns(vectors, find_faults(vectors) | reasons)
 
     with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check], inputs=(config.batch_size, list(model))) as ledger:
-        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
+        yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> list[Row]:
-    """Build one unit of work an item, identified by its image's bytes and the text that is encoded."""
-    caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
+    """Build one unit of work per item, identified by its image's digest and the text that is encoded."""
+    caption_of = map_columns(captions, "item_id", "caption")
     rows = []
-    columns = (items[name].to_pylist() for name in ("item_id", "image", "text", "category"))
-    for item_id, image, text, category in zip(*columns, strict=True):
-        payload = (image["bytes"] or b"", build_semantic_text(caption_of.get(item_id, ""), text, config.semantic_text, category=category or ""))
-        rows.append(Row(key=item_id, inputs=payload, payload=payload))
+    columns = (items[name].to_pylist() for name in ("item_id", "image_sha256", "text", "category"))
+    for item_id, digest, text, category in zip(*columns, strict=True):
+        semantic_text = build_semantic_text(caption_of.get(item_id, ""), text, config.semantic_text, category=category or "")
+        rows.append(Row(item_id, (digest, semantic_text), semantic_text))
     return rows
 
 
@@ -105,48 +111,30 @@ def build_semantic_text(caption: str, text: str, kind: str, *, category: str = "
     return text or caption if kind in ("text", "text+category") else caption or text
 
 
-def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> list[dict[str, Any] | Rejection]:
+def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> Columns:
     """Embed one batch of (encoded image, text); each image is decoded once, broken rows are encoded as blanks and then rejected."""
     images, reasons = decode_batch([data for data, _ in batch])
     semantic_BD = encoders.clip.encode_texts([text for _, text in batch]).numpy()
     clip_BD = encoders.clip.encode_images(images).numpy()
     visual_BD = clip_BD if encoders.visual is encoders.clip else encoders.visual.encode_images(images).numpy()
-    outcomes: list[dict[str, Any] | Rejection] = []
-    for i, (_, text) in enumerate(batch):
-        vectors = dict(zip(VECTORS, (semantic_BD[i], visual_BD[i], clip_BD[i]), strict=True))
-        reason = reasons.get(i) or (None if text else NO_TEXT) or check_vectors(vectors)
-        packed = {name: vector.astype("<f4").tobytes() for name, vector in vectors.items()}
-        outcomes.append(Rejection(reason) if reason else packed)
-    return outcomes
+    vectors = dict(zip(VECTORS, (semantic_BD, visual_BD, clip_BD), strict=True))
+    wordless = {i: NO_TEXT for i, (_, text) in enumerate(batch) if not text}
+    return Columns(vectors, find_faults(vectors) | wordless | reasons)
 
 
-def check_vectors(vectors: dict[str, np.ndarray]) -> str | None:
-    """Say which vector is not a finite unit vector, if one is not (half formats can overflow)."""
-    for name, vector in vectors.items():
-        if not abs(float(np.linalg.norm(vector)) - 1.0) < 1e-3:  # also true of NaN; float32 rows of 1024 are off by < 1e-5
-            return f"The {name} vector is not finite or has no length."
-    return None
+def find_faults(vectors: dict[str, np.ndarray]) -> dict[int, str]:
+    """Say of every row which vector is not a finite unit vector, if one is not (half formats can overflow)."""
+    faults: dict[int, str] = {}
+    for name, matrix_BD in vectors.items():
+        lengths_B = np.linalg.norm(matrix_BD, axis=1)
+        bad = np.flatnonzero(~(np.abs(lengths_B - 1.0) < 1e-3))  # also true of NaN; float32 rows of 1024 are off by < 1e-5
+        faults = {int(i): f"The {name} vector is not finite or has no length." for i in bad} | faults
+    return faults
 
 
-def build_embeddings(result: MapResult) -> pa.Table:
-    """Build the embeddings table of a result's rows, in key order; ValueError if every item was rejected."""
-    return _build_vectors(result, EMBEDDINGS)
-
-
-def build_check_embeddings(result: MapResult) -> pa.Table:
-    """Build the second ranker's table."""
-    return _build_vectors(result, CHECK_EMBEDDINGS)
-
-
-def _build_vectors(result: MapResult, table: Table) -> pa.Table:
-    if not result.values:
+def iterate_vectors(result: MapResult) -> Iterator[pa.Table]:
+    """Yield the rows of the table of vectors; ValueError if every item was rejected."""
+    if not result.keys:
         first = next(iter(result.rejected.values()), "there are no items.")
         raise ValueError(f"No item could be embedded; the first reason: {first}")
-    keys = sorted(result.values)
-    columns: list[pa.Array] = [pa.array(keys, pa.string())]
-    dims = {}
-    for name in (name for name in table.columns if name != "item_id"):
-        matrix_ND = np.stack([np.frombuffer(result.values[key][name], dtype="<f4") for key in keys])
-        dims[name] = matrix_ND.shape[1]
-        columns.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix_ND.ravel()), dims[name]))
-    return pa.Table.from_arrays(columns, schema=table.build_schema(dims))
+    return result.iterate("item_id")

@@ -5,19 +5,21 @@ A row is identified by the hash of its inputs under the ledger's key; a row that
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.artifacts import write_table
+from pipeline.columns import pack_matrix
 from pipeline.fingerprint import compute_fingerprint
-from pipeline.ledger import Ledger
+from pipeline.ledger import HASH, Ledger
 from pipeline.runtime import progress
-from pipeline.schemas import REJECTED
 
 Key = str | tuple[str, ...]
 
@@ -39,6 +41,20 @@ class Rejection:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """A batch's outcomes column by column: whatever Arrow takes, or a matrix of which each line is stored as bytes.
+
+    `rejected` says by index which rows have none and why; what their places in the columns hold does not matter.
+    """
+
+    values: Mapping[str, Any]
+    rejected: Mapping[int, str] = field(default_factory=dict)
+
+
+Outcomes = Columns | Sequence[dict[str, Any] | Rejection]
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a stage did: every input row is computed, reused or rejected (a rejected row may be reused as well)."""
 
@@ -49,19 +65,46 @@ class Summary:
     seconds: float
 
 
-@dataclass
 class MapResult:
-    """The outcome of every input row, by key: output columns, or the reason of its rejection."""
+    """The outcome of every input row: why it was rejected, or its values, which stay in the ledger until they are read.
 
-    values: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    rejected: dict[Key, str] = field(default_factory=dict)
-    summary: Summary = field(default_factory=lambda: Summary(0, 0, 0, 0, 0.0))
+    They can be read while the ledger is open; `load` reads them all for later.
+    """
+
+    def __init__(self, ledger: Ledger, keys: list[Key], places: np.ndarray, rejected: dict[Key, str], summary: Summary) -> None:
+        self.keys = keys  # of the rows that have values, ascending
+        self.rejected = rejected
+        self.summary = summary
+        self._ledger, self._places = ledger, places
+
+    def iterate(self, *key_names: str) -> Iterator[pa.Table]:
+        """Yield the values in key order, some rows at a time, each with its key in columns of these names (two for keys that are pairs)."""
+        assert self._ledger.is_open, "values are read while their ledger is open"
+        start = 0
+        for values in self._ledger.read_values(self._places):
+            keys = self.keys[start : start + len(values)]
+            parts = zip(*((key,) if isinstance(key, str) else key for key in keys), strict=True)
+            columns = {name: pa.array(part, pa.string()) for name, part in zip(key_names, parts, strict=True)}
+            yield pa.table({**columns, **dict(zip(values.column_names, values.columns, strict=True))})
+            start += len(values)
+
+    @cached_property
+    def values(self) -> dict[Key, dict[str, Any]]:
+        """All values by key, for maps of few rows."""
+        assert self._ledger.is_open, "values are read while their ledger is open"
+        rows = (row for table in self._ledger.read_values(self._places) for row in table.to_pylist())
+        return dict(zip(self.keys, rows, strict=True))
+
+    def load(self) -> MapResult:
+        """Read `values` now, so that they can be used after the ledger is closed."""
+        assert len(self.values) == len(self.keys)
+        return self
 
 
 def map_rows(
     ledger: Ledger,
     rows: Sequence[Row],
-    compute: Callable[[list[Row]], Sequence[dict[str, Any] | Rejection]],
+    compute: Callable[[list[Row]], Outcomes],
     *,
     batch_size: int,
     label: str,
@@ -70,56 +113,60 @@ def map_rows(
 
     Rows go in key order; unfinished unique rows are cut into batches of `batch_size`, and the last one is filled up with
     copies of its last row, so that every forward pass has the same shape. A batch is committed before the next begins:
-    after a kill the finished batches are a prefix, and the rest is cut exactly as it would have been.
+    after a kill the finished batches are a prefix, and the rest is cut exactly as it would have been. Rows that turn out to be damaged
+    when everything is computed are computed again.
     """
     started = time.monotonic()
-    hashes = {row.key: compute_fingerprint(row.inputs) for row in rows}
-    if len(hashes) != len(rows):
+    ordered = sorted(rows, key=lambda row: row.key)
+    if any(first.key == second.key for first, second in itertools.pairwise(ordered)):
         raise ValueError(f"{label}: two rows share a key.")
-    pending: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: row.key):
-        if hashes[row.key] not in ledger.rows:
-            pending.setdefault(hashes[row.key], row)
+    hashes = pa.array([bytes.fromhex(compute_fingerprint(row.inputs)) for row in ordered], HASH)
+    num_computed = 0
+    while True:
+        num_computed += _compute_lacking(ledger, ordered, hashes, compute, batch_size=batch_size, label=label)
+        if not ledger.set_damaged_aside():
+            break
+    places = ledger.find(hashes)
+    reasons = ledger.read_reasons(places)
+    rejected = {ordered[index].key: reasons[index].as_py() for index in np.flatnonzero(reasons.is_valid().to_numpy(zero_copy_only=False)).tolist()}
+    accepted = np.flatnonzero(reasons.is_null().to_numpy(zero_copy_only=False))
+    summary = Summary(len(rows), num_computed, len(rows) - num_computed, len(rejected), time.monotonic() - started)
+    return MapResult(ledger, [ordered[index].key for index in accepted.tolist()], places[accepted], rejected, summary)
+
+
+def _compute_lacking(
+    ledger: Ledger, ordered: list[Row], hashes: pa.Array, compute: Callable[[list[Row]], Outcomes], *, batch_size: int, label: str
+) -> int:
+    """Compute what the ledger lacks; return the number of rows."""
+    pending: dict[bytes, Row] = {}
+    for index in np.flatnonzero(ledger.find(hashes) < 0).tolist():
+        pending.setdefault(hashes[index].as_py(), ordered[index])
     work = list(pending.items())
     starts = range(0, len(work), batch_size)
     for start in progress(starts, label=label, total=len(work), step=batch_size):
         batch = work[start : start + batch_size]
         padded = [row for _, row in batch] + [batch[-1][1]] * (batch_size - len(batch))
-        outcomes = compute(padded)
-        if len(outcomes) != len(padded):
-            raise AssertionError(f"{label}: {len(padded)} rows went in, {len(outcomes)} outcomes came out")
-        ledger.append({row_hash: _to_record(outcome, ledger.schema) for (row_hash, _), outcome in zip(batch, outcomes, strict=False)})
-    return _collect_outcomes(ledger, rows, hashes, num_computed=len(work), seconds=time.monotonic() - started)
+        ledger.append(build_records([row_hash for row_hash, _ in batch], compute(padded), ledger.schema, size=len(padded), label=label))
+    return len(work)
 
 
-def _to_record(outcome: dict[str, Any] | Rejection, schema: pa.Schema) -> dict[str, Any]:
-    names = [name for name in schema.names if name not in ("row_hash", "reason")]
-    if isinstance(outcome, Rejection):
-        return {"reason": outcome.reason, **dict.fromkeys(names)}
-    return {"reason": None, **{name: outcome[name] for name in names}}
+def build_records(hashes: list[bytes], outcomes: Outcomes, schema: pa.Schema, *, size: int, label: str) -> pa.Table:
+    """Build what the ledger stores of a batch of `size` rows, without the copies that filled it up."""
+    names = schema.names[2:]
+    if not isinstance(outcomes, Columns):
+        rejected = {index: outcome.reason for index, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)}
+        listed = {name: [None if isinstance(outcome, Rejection) else outcome[name] for outcome in outcomes] for name in names}
+        outcomes = Columns(listed, rejected)
+    if any(len(outcomes.values[name]) != size for name in names):
+        raise AssertionError(f"{label}: {size} rows went in, but not as many outcomes came out")
+    count = len(hashes)
+    reasons = pa.array([outcomes.rejected.get(index) for index in range(count)], pa.string())
+    columns = [build_column(outcomes.values[name][:count], schema.field(name).type) for name in names]
+    return pa.table([pa.array(hashes, HASH), reasons, *(pc.if_else(reasons.is_null(), column, None) for column in columns)], schema=schema)
 
 
-def _collect_outcomes(ledger: Ledger, rows: Sequence[Row], hashes: dict[Key, str], *, num_computed: int, seconds: float) -> MapResult:
-    result = MapResult()
-    for row in sorted(rows, key=lambda row: row.key):
-        record = dict(ledger.rows[hashes[row.key]])
-        reason = record.pop("reason")
-        if reason is None:
-            result.values[row.key] = record
-        else:
-            result.rejected[row.key] = reason
-    result.summary = Summary(
-        rows_in=len(rows), computed=num_computed, reused=len(rows) - num_computed, rejected=len(result.rejected), seconds=seconds
-    )
-    return result
-
-
-def write_rejected(path: Path, stage: str, rejected: dict[Key, str], *, rows_in: int, max_fraction: float, provenance: dict[str, object]) -> None:
-    """Write the stage's rejected rows; ValueError if they are more than `max_fraction` of the input."""
-    rows = [{"stage": stage, "row_key": key if isinstance(key, str) else "/".join(key), "reason": reason} for key, reason in rejected.items()]
-    write_table(path, rows, REJECTED, provenance=provenance)
-    if rows_in and len(rows) > max_fraction * rows_in:
-        raise ValueError(
-            f"{stage}: {len(rows)} of {rows_in} rows were rejected, more than the allowed fraction {max_fraction}; "
-            f"the first: {rows[0]['row_key']}: {rows[0]['reason']} All are in {path}."
-        )
+def build_column(values: Any, dtype: pa.DataType) -> pa.Array:
+    """Build one column; a matrix becomes bytes line by line."""
+    if isinstance(values, np.ndarray) and values.ndim > 1:
+        return pack_matrix(values)
+    return pa.array(values, dtype)

@@ -13,6 +13,7 @@ from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, ITEMS
+from pipeline.table_images import ImageColumn
 from stages.entry import run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -20,31 +21,30 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(items: Path = typer.Option(...), out: Path = typer.Option(...), params: Path = Path("params.yaml")) -> None:
-    """Write one caption an item, and the items whose image cannot be captioned."""
+    """Write one caption per item, and the items whose image cannot be captioned."""
     config = load_params(params, "captioning", CaptioningConfig)
     device = resolve_device(load_runtime(params))
     reference, dtype_name = read_reference(params, "captioner"), read_section(params, "models.dtype")
     dtype = parse_dtype(dtype_name, device)
     revision = compute_model_revision(reference)
 
-    result = caption_items(
-        read_table(items, ITEMS),
+    with caption_items(
+        read_table(items, ITEMS, columns=["image_sha256"]),
+        ImageColumn(items),
         config,
         load=lambda: load_captioner(resolve_model(reference), device=device, dtype=dtype),
         model=(revision, str(dtype_name)),
-    )
-    rows = [{"item_id": key, **values} for key, values in result.values.items()]
-    provenance = build_provenance("captioning", params=compute_fingerprint(config), captioner=reference, revision=revision, dtype=dtype_name)
-    write_outcome(
-        "captioning",
-        out / "captions.parquet",
-        rows,
-        CAPTIONS,
-        rejected=result.rejected,
-        summary=result.summary,
-        max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
-    )
+    ) as result:
+        write_outcome(
+            "captioning",
+            out / "captions.parquet",
+            lambda: result.iterate("item_id"),
+            CAPTIONS,
+            rejected=result.rejected,
+            summary=result.summary,
+            max_fraction=config.max_rejected_fraction,
+            provenance=build_provenance("captioning", params=compute_fingerprint(config), captioner=reference, revision=revision, dtype=dtype_name),
+        )
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, write_csv, write_json, write_table
+from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_json, write_rejected, write_table
 from pipeline.data.build import build_dataset
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.params import load_seed, read_section
-from pipeline.rows import Summary, write_rejected
+from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
 from stages.entry import run_stage
@@ -64,7 +64,7 @@ def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) 
     """Write the tables and the counts."""
     rejected = explain_missing(dataset.missing)
     write_rejected(out / "rejected.parquet", STAGE, rejected, rows_in=len(rejected), max_fraction=1.0, provenance=provenance)
-    write_table(out / "items.parquet", dataset.items, ITEMS, provenance=provenance)
+    write_table(out / "items.parquet", build_chunks(dataset.items.iterate_sorted(), ITEMS.build_schema()), ITEMS, provenance=provenance)
     write_table(out / "interactions.parquet", dataset.interactions, INTERACTIONS, provenance=provenance)
     write_table(out / "cases.parquet", dataset.cases, CASES, provenance=provenance)
     write_table(out / "labels.parquet", dataset.labels, LABELS, provenance=provenance)

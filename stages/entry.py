@@ -1,19 +1,15 @@
 """Run a stage from the command line: quiet libraries, bad input as one clear sentence, and the ending that table stages share."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import typer
 
-from pipeline.artifacts import write_table
-from pipeline.rows import Key, Summary, write_rejected
+from pipeline.artifacts import Rows, write_rejected, write_table
+from pipeline.rows import Key, Summary
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
-
-Rows = pa.Table | Sequence[dict[str, Any]]
 
 
 def run_stage(app: typer.Typer) -> None:
@@ -24,6 +20,15 @@ def run_stage(app: typer.Typer) -> None:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def list_files(paths: Sequence[Path], name: str) -> list[Path]:
+    """Return the files called `name` that options name: a file, or a folder that holds one itself or one in each of its folders."""
+    found: list[Path] = []
+    for path in paths:
+        own = path / name if path.is_dir() else path
+        found += [own] if own.exists() or not path.is_dir() else sorted(path.glob(f"*/{name}"))
+    return found
 
 
 def write_outcome(

@@ -12,6 +12,7 @@ from pipeline.evaluation.run import (
     RankerPaths,
     build_scores,
     index_embeddings,
+    list_generated,
     list_inputs,
     load_models,
     read_names,
@@ -23,8 +24,9 @@ from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
 from pipeline.params import load_params, load_seed
 from pipeline.runtime import load_runtime, resolve_device
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, LABELS, RETRIEVED, SCORES
-from stages.entry import run_stage, write_outcome
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LABELS, RETRIEVED, SCORES
+from pipeline.table_images import ImageColumn
+from stages.entry import list_files, run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
 
@@ -50,15 +52,16 @@ def main(
     config, seed, device = load_params(params, STAGE, EvaluationConfig), load_seed(params), resolve_device(load_runtime(params))
     names = read_names(params)
     label_table = read_table(labels, LABELS) if labels else None
-    catalogue = build_catalogue(read_table(items, ITEMS), read_table(captions, CAPTIONS), label_table, source=config.text)
-    tables = [read_table(path, GENERATED) for path in generated]
-    tasks, missing = build_tasks(read_table(cases, CASES), tables, read_table(retrieved, RETRIEVED), catalogue, config)
+    item_table = read_table(items, ITEMS, columns=["image_sha256", "text"])
+    catalogue = build_catalogue(item_table, ImageColumn(items), read_table(captions, CAPTIONS), label_table, source=config.text)
+    drawn = list_generated(list_files(generated, "generated.parquet"))
+    tasks, missing = build_tasks(read_table(cases, CASES), drawn, read_table(retrieved, RETRIEVED), catalogue, config)
 
     rankers = RankerPaths(ranker, ranker_check)
     models = load_models(names, rankers, device=device, dtype=parse_dtype(names.dtype, device))
-    known_images = index_embeddings(read_table(embeddings, EMBEDDINGS)) if names.metric_clip == names.clip else None
+    known_images = index_embeddings(read_table(embeddings, EMBEDDINGS, columns=["clip_image"]), tasks) if names.metric_clip == names.clip else None
     inputs = list_inputs(config, names, rankers, seed=seed)
-    result = score_all(tasks, catalogue, models, config, known_images=known_images, inputs=inputs, seed=seed)
+    result = score_all(tasks, drawn, catalogue, models, config, known_images=known_images, inputs=inputs, seed=seed)
 
     metrics = define_metrics(models.perceptual.name)
     scores = build_scores(tasks, result, metrics)

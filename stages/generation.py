@@ -1,13 +1,14 @@
 """Stage `generation`, one instance per method: draw every case of the configured splits."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from pipeline.artifacts import build_provenance, write_json
 from pipeline.generation.summary import build_generated, summarise_drawn
 from pipeline.params import read_flag
-from pipeline.rows import MapResult
+from pipeline.rows import Key, Summary
 from pipeline.schemas import GENERATED
 from stages.entry import run_stage, write_outcome
 
@@ -33,23 +34,26 @@ def main(
     A method is given only the files that it depends on.
     """
     stage = f"generation@{method}"
-    result, provenance, max_fraction = MapResult(), build_provenance(stage, method=method), 0.0
+    values: dict[str, dict[str, Any]] = {}
+    rejected: dict[Key, str] = {}
+    summary, provenance, max_fraction = Summary(0, 0, 0, 0, 0.0), build_provenance(stage, method=method), 0.0
     if read_flag(params, f"comparison.{method}"):
         from pipeline.generation.run import draw_method  # late: it loads torch, which an empty table does without
 
         named = {"captions": captions, "preferences": preferences, "calibrator": calibrator, "lora": lora, "vectors": vectors}
         files = {"cases": cases, "items": items, **named, "pmg_preferences": pmg_preferences}
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
-        result, provenance, max_fraction = drawn.result, drawn.provenance, drawn.max_rejected_fraction
+        values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
+        provenance, max_fraction = drawn.provenance, drawn.max_rejected_fraction
         write_json(out / "cost.json", drawn.cost)
-    write_json(out / "metrics.json", summarise_drawn(result))
+    write_json(out / "metrics.json", summarise_drawn(values))
     write_outcome(
         stage,
         out / "generated.parquet",
-        build_generated(method, result),
+        build_generated(method, values),
         GENERATED,
-        rejected=result.rejected,
-        summary=result.summary,
+        rejected=rejected,
+        summary=summary,
         max_fraction=max_fraction,
         provenance=provenance,
     )

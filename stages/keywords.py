@@ -26,19 +26,17 @@ def main(
     """Write the keywords of each item, and the items that have none."""
     config = load_params(params, "keywords", KeywordsConfig)
     llm = prepare_language_model(params, resolve_device(load_runtime(params)))
-    result = extract_keywords(read_table(items, ITEMS), read_table(captions, CAPTIONS), config, llm=llm)
-    rows = [{"item_id": key, **values} for key, values in result.values.items()]
-    provenance = build_provenance("keywords", params=compute_fingerprint(config), language_model=llm.revision, dtype=str(llm.dtype))
-    write_outcome(
-        "keywords",
-        out / "keywords.parquet",
-        rows,
-        KEYWORDS,
-        rejected=result.rejected,
-        summary=result.summary,
-        max_fraction=config.max_rejected_fraction,
-        provenance=provenance,
-    )
+    with extract_keywords(read_table(items, ITEMS, columns=["text"]), read_table(captions, CAPTIONS), config, llm=llm) as result:
+        write_outcome(
+            "keywords",
+            out / "keywords.parquet",
+            lambda: result.iterate("item_id"),
+            KEYWORDS,
+            rejected=result.rejected,
+            summary=result.summary,
+            max_fraction=config.max_rejected_fraction,
+            provenance=build_provenance("keywords", params=compute_fingerprint(config), language_model=llm.revision, dtype=str(llm.dtype)),
+        )
 
 
 if __name__ == "__main__":

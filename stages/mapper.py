@@ -52,7 +52,7 @@ def main(
         paths = {"cases": (cases, CASES), "items": (items, ITEMS), "captions": (captions, CAPTIONS)}
         paths |= {"keywords": (keywords, KEYWORDS), "embeddings": (embeddings, EMBEDDINGS)}
         examples = build_leave_one_out_cases(
-            {name: read_table(path, table) for name, (path, table) in paths.items()},
+            {name: read_table(path, table, columns=["text"] if table is ITEMS else None) for name, (path, table) in paths.items()},
             retrieval=replace(load_params(params, "retrieval", RetrievalConfig), k=config.leave_one_out_k, strategy="ret"),
             preference=load_params(params, "preference", PreferenceConfig),
             count=config.max_captions,

@@ -12,6 +12,7 @@ from pipeline.baselines.pmg.config import PmgConfig
 from pipeline.baselines.pmg.fit import CURVE_COLUMNS, STAGE
 from pipeline.baselines.pmg.keywords import ItemWords, name_preferences
 from pipeline.baselines.pmg.run import build_rows, build_training_set, compute_soft, fit_soft, split_cases
+from pipeline.columns import map_columns
 from pipeline.cost import describe_training
 from pipeline.data.texts import read_item_texts
 from pipeline.fingerprint import compute_fingerprint
@@ -48,11 +49,11 @@ def main(
     revision = f"{compute_model_revision(reference)} {dtype}"
     load = functools.cache(lambda: load_diffusion(resolve_model(reference), device=device, dtype=dtype))
 
-    item_table, caption_table, keyword_table = read_table(items, ITEMS), read_table(captions, CAPTIONS), read_table(keywords, KEYWORDS)
+    caption_table, keyword_table = read_table(captions, CAPTIONS), read_table(keywords, KEYWORDS)
     words = ItemWords(
-        read_item_texts(item_table, caption_table),
-        dict(zip(caption_table["item_id"].to_pylist(), caption_table["caption"].to_pylist(), strict=True)),
-        dict(zip(keyword_table["item_id"].to_pylist(), keyword_table["keywords"].to_pylist(), strict=True)),
+        read_item_texts(read_table(items, ITEMS, columns=["text"]), caption_table),
+        map_columns(caption_table, "item_id", "caption"),
+        map_columns(keyword_table, "item_id", "keywords"),
     )
     splits = split_cases(read_table(cases, CASES), read_section(params, "generation.splits"), config, seed=seed)
     named, rejected = name_preferences(splits.list_histories(), words, config, llm=llm)
@@ -60,7 +61,7 @@ def main(
     soft_of, metrics, curves, seconds, tensors = {}, {}, [], 0.0, {}
     if config.use_soft:
         seen = [item_id for case in (*splits.train, *splits.validation) for item_id in case["history"]]
-        latents, _ = compute_latents(item_table, seen, load_diffusion=load, revision=revision)
+        latents, _ = compute_latents(items, seen, load_diffusion=load, revision=revision)
         training_set = build_training_set(splits, named, words, latents)
         state, tools, metrics = fit_soft(
             training_set, config, llm=llm, diffusion=load(), revision=revision, seed=seed, checkpoint_every=runtime.checkpoint_every

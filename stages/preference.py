@@ -32,7 +32,7 @@ def main(
     case_table = read_table(cases, CASES)
     builder = PreferenceBuilder(
         config,
-        items=read_table(items, ITEMS),
+        items=read_table(items, ITEMS, columns=["text"]),
         captions=read_table(captions, CAPTIONS),
         keywords=read_table(keywords, KEYWORDS),
         retrieved=read_table(retrieved, RETRIEVED),

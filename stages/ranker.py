@@ -30,7 +30,7 @@ def main(
     started = time.monotonic()
     config, runtime, seed = load_params(params, "ranker", RankerConfig), load_runtime(params), load_seed(params)
     tables = (read_table(interactions, INTERACTIONS), read_table(cases, CASES), read_table(embeddings, EMBEDDINGS))
-    data = read_data(*tables, config=config, items=read_table(items, ITEMS) if items else None)
+    data = read_data(*tables, config=config, items=read_table(items, ITEMS, columns=[]) if items else None)
     outcome = run_ranker(
         data,
         config,

@@ -14,7 +14,7 @@ from pipeline.report.page import build_page
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
-from stages.entry import run_stage
+from stages.entry import list_files, run_stage
 
 app = typer.Typer(add_completion=False)
 
@@ -44,14 +44,14 @@ def main(
     scored_cases = [case for case in read_table(cases, CASES).to_pylist() if case["case_id"] in scored]
     preference_table = read_table(preferences, PREFERENCES)
     inputs = ReportInputs(
-        shown=read_shown(items, generated, cases=scored_cases, labels=labels_of, config=config, seed=seed),
+        shown=read_shown(items, list_files(generated, "generated.parquet"), cases=scored_cases, labels=labels_of, config=config, seed=seed),
         labels=labels_of,
         preferences=dict(zip(preference_table["case_id"].to_pylist(), preference_table["keywords"].to_pylist(), strict=True)),
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
         scores=scores_of,
         summary=read_json(summary),
-        rejected=[row for path in rejected for row in read_table(path, REJECTED).to_pylist()],
-        curves={path.parent.name: read_curves(path) for path in curves},
+        rejected=[row for path in list_files([*rejected, *generated], "rejected.parquet") for row in read_table(path, REJECTED).to_pylist()],
+        curves={path.parent.name: read_curves(path) for path in list_files(curves, "curves.csv")},
         params=read_params(params),
         provenance=read_provenance(scores),
         dataset=read_json(dataset) if dataset else {},

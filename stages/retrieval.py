@@ -31,7 +31,7 @@ def main(
     config, seed = load_params(params, "retrieval", RetrievalConfig), load_seed(params)
     case_table = read_table(cases, CASES)
     rows, rejected = retrieve_histories(case_table, read_table(embeddings, EMBEDDINGS), config, seed=seed)
-    metrics = measure_retrieval(rows, case_table, read_table(items, ITEMS), seed=seed)
+    metrics = measure_retrieval(rows, case_table, read_table(items, ITEMS, columns=["category"]), seed=seed)
     num_cases = len(case_table)
     write_json(out / "metrics.json", {"k": config.k, "strategy": config.strategy, "seed": seed, **metrics})
     write_outcome(

@@ -47,10 +47,10 @@ def main(
     curves, seconds, num_images = [], 0.0, 0
     if config.lora_rank:
         load = functools.cache(lambda: load_diffusion(resolve_model(reference), device=device, dtype=dtype))
-        case_table, item_table = read_table(cases, CASES), read_table(items, ITEMS)
-        texts = read_item_texts(item_table, read_table(captions, CAPTIONS))
+        case_table = read_table(cases, CASES)
+        texts = read_item_texts(read_table(items, ITEMS, columns=["text"]), read_table(captions, CAPTIONS))
         parts = {split: list_items(case_table, split) for split in ("train", "val")}
-        latents, _ = compute_latents(item_table, [*parts["train"], *parts["val"]], load_diffusion=load, revision=revision)
+        latents, _ = compute_latents(items, [*parts["train"], *parts["val"]], load_diffusion=load, revision=revision)
         train, validation = (
             [TextedImage(name, latents[name], texts[name]) for name in part if name in latents and name in texts] for part in parts.values()
         )

@@ -41,11 +41,11 @@ def main(
     load = functools.cache(lambda: load_diffusion(resolve_model(reference), device=device, dtype=dtype))
 
     histories = list_histories(read_table(cases, CASES), read_section(params, "generation.splits"))
-    item_table = read_table(items, ITEMS)
     seen = [item_id for history in histories.values() for item_id in history]
-    latents, _ = compute_latents(item_table, seen, load_diffusion=load, revision=revision)
+    latents, _ = compute_latents(items, seen, load_diffusion=load, revision=revision)
+    texts = read_item_texts(read_table(items, ITEMS, columns=["text"]), read_table(captions, CAPTIONS))
     result = learn_vectors(
-        InversionInputs(histories, read_item_texts(item_table, read_table(captions, CAPTIONS)), latents),
+        InversionInputs(histories, texts, latents),
         config,
         load_diffusion=load,
         revision=revision,

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from pipeline.artifacts import build_table
-from pipeline.data.dataset import build_item
 from pipeline.schemas import ITEMS
 
 REJECTED = {"bomb", "text", "truncated", "zero"}
+
+
+class TableImages:
+    """The images of a table that is in memory."""
+
+    def __init__(self, table: pa.Table, key: str = "item_id") -> None:
+        self.images = {row[key]: row["image"]["bytes"] for row in table.to_pylist()}
+
+    def read(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the encoded image of every key."""
+        return {key: self.images[key] for key in keys}
 
 
 def save_image(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -52,6 +65,12 @@ def build_odd_images() -> dict[str, bytes]:
         "truncated": good[: len(good) // 2],
         "zero": b"",
     }
+
+
+def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
+    """Build one row of the items table."""
+    digest = hashlib.sha256(image).hexdigest()
+    return {"item_id": item_id, "image": {"bytes": image, "path": None}, "text": text, "category": category, "image_sha256": digest}
 
 
 def build_items(num_good: int = 0, *, odd: bool = True) -> pa.Table:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.artifacts import build_table
+from pipeline.columns import map_columns
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
 from pipeline.randomness import make_generator
 from pipeline.retrieval.config import RetrievalConfig
@@ -37,7 +38,7 @@ def build_leave_one_out_cases(
     tables: dict[str, pa.Table], *, retrieval: RetrievalConfig, preference: PreferenceConfig, count: int, seed: int
 ) -> list[LeaveOneOutCase]:
     """Build at most `count` cases from `cases`, `items`, `captions`, `keywords` and `embeddings`, no caption twice, in a seeded order."""
-    caption_of = dict(zip(tables["captions"]["item_id"].to_pylist(), tables["captions"]["caption"].to_pylist(), strict=True))
+    caption_of = map_columns(tables["captions"], "item_id", "caption")
     chosen = choose_cases(tables["cases"], caption_of, count=count, seed=seed)
     cases = build_table(chosen, CASES)
     retrieved, _ = retrieve_histories(cases, tables["embeddings"], retrieval, seed=seed)
@@ -45,7 +46,7 @@ def build_leave_one_out_cases(
         preference, items=tables["items"], captions=tables["captions"], keywords=tables["keywords"], retrieved=build_table(retrieved, RETRIEVED)
     )
     row_of = {row["case_id"]: row for row in build_preferences(cases, builder)[0]}
-    text_of = dict(zip(tables["items"]["item_id"].to_pylist(), tables["items"]["text"].to_pylist(), strict=True))
+    text_of = map_columns(tables["items"], "item_id", "text")
     found = [(row_of[case["case_id"]], case["reference_id"]) for case in chosen if case["case_id"] in row_of]
     return [LeaveOneOutCase(row["detailed_prompt"], row["global_prompt"], caption_of[item_id], text_of[item_id]) for row, item_id in found]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import SPLITS
+from pipeline.data.items import ItemRows
 
 
 @dataclass(frozen=True)
@@ -36,24 +37,13 @@ class TooFewImagesError(ValueError):
 class Dataset:
     """Rows of the dataset stage's tables; `labels` only where every item's style and concept are known."""
 
-    items: list[dict[str, Any]]
+    items: ItemRows
     interactions: list[dict[str, Any]]
     cases: list[dict[str, Any]]
     labels: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
     missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
     max_missing_fraction: float = 1.0  # share of the named items; more is an error
-
-
-def build_item(item_id: str, image: bytes, *, text: str, category: str) -> dict[str, Any]:
-    """Build one row of the items table; the image bytes are stored as they are, decodable or not."""
-    return {
-        "item_id": item_id,
-        "image": {"bytes": image, "path": None},
-        "text": text,
-        "category": category,
-        "image_sha256": hashlib.sha256(image).hexdigest(),
-    }
 
 
 def build_interactions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -90,7 +80,7 @@ def check_shares(splits: Sequence[float]) -> None:
 
 
 def explain_missing(missing: Sequence[MissingImage]) -> dict[str, str]:
-    """Return one sentence a missing image by item id."""
+    """Return one sentence per missing image by item id."""
     return {row.item_id: f"The image {row.path} is missing: {row.reason}" for row in missing}
 
 

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -27,6 +28,12 @@ WHITE = (255, 255, 255)
 
 class ImageError(ValueError):
     """An image that breaks the policy; the message is one sentence."""
+
+
+class ImageReader(Protocol):
+    """Where encoded images come from, some at a time: a table on disk (`pipeline.table_images.ImageColumn`), which need not fit into memory."""
+
+    def read(self, keys: Sequence[str]) -> dict[str, bytes]: ...
 
 
 def decode_image(data: bytes) -> Image.Image:

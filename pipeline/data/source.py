@@ -10,8 +10,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from pipeline.config import Share, config_dataclass
-from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, build_item, check_shares
-from pipeline.data.extra import place_in_histories, read_extra_items
+from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, check_shares
+from pipeline.data.extra import add_extra_items, place_in_histories
+from pipeline.data.items import ItemRows
 from pipeline.data.stored_images import ImageFormat, store_images
 
 MIN_USERS = 3  # one a split
@@ -64,34 +65,29 @@ class UserSequence:
 
 @dataclass(frozen=True)
 class LoadedItems:
-    """The items whose image can be read, as rows of the items table by id in raw order, and those whose image cannot."""
+    """The items whose image can be read, in raw order, and those whose image cannot."""
 
-    items: dict[str, dict[str, Any]]
+    items: ItemRows
     missing: list[MissingImage]
 
 
 def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> LoadedItems:
     """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason."""
-    present = [item for item in raw_items if item.image.is_file()]
-    stored = dict(
-        zip(
-            (item.item_id for item in present),
-            store_images([item.image for item in present], image_size=config.image_size, image_format=config.image_format),
-            strict=True,
-        )
-    )
-    items, missing = {}, []
-    for item in raw_items:
-        outcome = stored.get(item.item_id, "There is no such file.")
+    present = [item.image.is_file() for item in raw_items]
+    paths = [item.image for item, there in zip(raw_items, present, strict=True) if there]
+    stored = store_images(paths, image_size=config.image_size, image_format=config.image_format)
+    items, missing = ItemRows(), []
+    for item, there in zip(raw_items, present, strict=True):
+        outcome = next(stored) if there else "There is no such file."
         if isinstance(outcome, bytes):
-            items[item.item_id] = build_item(item.item_id, outcome, text=item.text, category=item.category)
+            items.add(item.item_id, outcome, text=item.text, category=item.category)
         else:
             missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
     return LoadedItems(items, missing)
 
 
 def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
-    """Build the data set from one sequence a user; `extra` is a folder of further item images. ValueError if there are too few users."""
+    """Build the data set from one sequence per user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
         raise TooFewImagesError(
             f"{config.raw}: only {len(sequences)} users have a reference and enough history items with a readable image, but at least "
@@ -105,13 +101,14 @@ def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], conf
 
 def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
-    extras = read_extra_items(extra)
+    counts = compare_counts(catalogue, cases, config)  # which know of no extra items
+    extras = add_extra_items(extra, catalogue.items)
     place_in_histories(cases, extras)
     return Dataset(
-        items=[*catalogue.items.values(), *extras],
+        items=catalogue.items,
         interactions=build_interactions(cases),
         cases=cases,
-        facts={**facts, "extra_items": len(extras), "table_2": compare_counts(catalogue, cases, config)},
+        facts={**facts, "extra_items": len(extras), "table_2": counts},
         missing=catalogue.missing,
         max_missing_fraction=config.max_rejected_fraction,
     )

@@ -7,9 +7,10 @@ enlarged. The same file gives the same bytes whatever the number of processes.
 from __future__ import annotations
 
 import io
+import itertools
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -27,6 +28,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".JPG", ".JPEG", "
 JPEG_QUALITY = 95  # with full colour resolution: no visible loss
 IMAGES_A_PROCESS = 100  # below this, starting a process costs more than it saves
 CHUNK = 16
+PART = 256
 
 
 def find_image(folder: Path, stem: str) -> Path | None:
@@ -35,16 +37,19 @@ def find_image(folder: Path, stem: str) -> Path | None:
     return next((path for path in paths if path is not None and path.is_file()), None)
 
 
-def store_images(paths: Sequence[Path], *, image_size: int, image_format: ImageFormat) -> list[bytes | str]:
-    """Return, in order, the bytes to be stored of every file, or the sentence that says why there are none."""
+def store_images(paths: Sequence[Path], *, image_size: int, image_format: ImageFormat) -> Iterator[bytes | str]:
+    """Yield, in order, the bytes to be stored of every file, or the sentence that says why there are none; few of them are in memory at once."""
     store = partial(store_image, image_size=image_size, image_format=image_format)
     workers = min(os.cpu_count() or 1, len(paths) // IMAGES_A_PROCESS)
     if workers < 2:
-        return list(progress(map(store, paths), label="images", total=len(paths)))
+        yield from progress(map(store, paths), label="images", total=len(paths))
+        return
     try:
         # spawn: a forked child of a process with threads (polars, pyarrow) may hang
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            return list(progress(pool.map(store, paths, chunksize=CHUNK), label="images", total=len(paths)))
+            # a pool's map takes all its work at once and holds what has not been fetched: it gets a part of it at a time
+            parts = (pool.map(store, paths[start : start + PART], chunksize=CHUNK) for start in range(0, len(paths), PART))
+            yield from progress(itertools.chain.from_iterable(parts), label="images", total=len(paths))
     except BrokenProcessPool as error:
         raise ValueError("a process that decodes images was killed, probably for lack of memory; free some and run the stage again.") from error
 

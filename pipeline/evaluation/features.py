@@ -142,7 +142,7 @@ class ItemStore:
     def _decode(self, chunk: list[str]) -> list[Image.Image]:
         """Decode a chunk, filled up to a whole batch; broken images are remembered and stand as white ones."""
         filled = self._fill(chunk)
-        images, reasons = decode_batch([self.catalogue.read_image(item_id) for item_id in filled])
+        images, reasons = decode_batch(self.catalogue.read_images(filled))
         self._broken.update(filled[row] for row in reasons)
         return images
 

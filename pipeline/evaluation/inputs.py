@@ -7,28 +7,41 @@ and its caption joined. A caption, a truth or a label that upstream stages lack 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from pipeline.columns import map_columns
+from pipeline.data.images import ImageReader
 from pipeline.evaluation.config import EvaluationConfig, TextSource
+
+HASHED_IMAGES = 64  # read at once
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """What evaluation knows of the items, by item_id; `texts` lacks items without any text."""
 
-    image_column: pa.Array  # struct<bytes, path>, kept in Arrow: Python copies are made one at a time
-    index: dict[str, int]
+    images: ImageReader  # of the items that have a digest
     digests: dict[str, str]
     texts: dict[str, str]
     labels: dict[str, tuple[str, str]]  # (style, concept)
 
-    def read_image(self, item_id: str) -> bytes:
-        """Return the encoded image of an item; empty if the item is unknown."""
-        row = self.index.get(item_id)
-        return b"" if row is None else self.image_column[row].as_py()["bytes"] or b""
+    def read_images(self, item_ids: Sequence[str]) -> list[bytes]:
+        """Return the items' encoded images; empty for an unknown item."""
+        found = self.images.read([item_id for item_id in item_ids if item_id in self.digests])
+        return [found.get(item_id, b"") for item_id in item_ids]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The images that one method has drawn, by case_id."""
+
+    method: str
+    case_ids: tuple[str, ...]
+    images: ImageReader
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Task:
     method: str
     case_id: str
     user_id: str
-    image: bytes
+    digest: str  # sha256 of the encoded image
     reference_id: str
     truth_id: str | None
     label: tuple[str, str] | None  # (style, concept) of the truth
@@ -56,40 +69,44 @@ def describe_item(text: str, caption: str | None, source: TextSource) -> str:
     return ". ".join(part.strip().rstrip(".") for part in parts if part and part.strip())
 
 
-def build_catalogue(items: pa.Table, captions: pa.Table, labels: pa.Table | None, *, source: TextSource) -> Catalogue:
-    """Collect the items' images, digests, texts and labels by item_id."""
-    caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
-    ids = items["item_id"].to_pylist()
-    described = {item_id: describe_item(text, caption_of.get(item_id), source) for item_id, text in zip(ids, items["text"].to_pylist(), strict=True)}
+def build_catalogue(items: pa.Table, images: ImageReader, captions: pa.Table, labels: pa.Table | None, *, source: TextSource) -> Catalogue:
+    """Collect the items' digests, texts and labels by item_id; `images` reads their images."""
+    caption_of = map_columns(captions, "item_id", "caption")
+    described = {item_id: describe_item(text, caption_of.get(item_id), source) for item_id, text in map_columns(items, "item_id", "text").items()}
     label_rows = labels.to_pylist() if labels is not None else []
     return Catalogue(
-        image_column=pa.concat_arrays(items["image"].chunks) if ids else pa.array([], type=items["image"].type),
-        index={item_id: row for row, item_id in enumerate(ids)},
-        digests=dict(zip(ids, items["image_sha256"].to_pylist(), strict=True)),
+        images=images,
+        digests=map_columns(items, "item_id", "image_sha256"),
         texts={item_id: text for item_id, text in described.items() if text},
         labels={row["item_id"]: (row["style"], row["concept"]) for row in label_rows},
     )
 
 
 def build_tasks(
-    cases: pa.Table, generated: Sequence[pa.Table], retrieved: pa.Table, catalogue: Catalogue, config: EvaluationConfig
+    cases: pa.Table, generated: Sequence[Generated], retrieved: pa.Table, catalogue: Catalogue, config: EvaluationConfig
 ) -> tuple[list[Task], dict[str, int]]:
     """Return the tasks of the configured split in (method, case_id) order, and how many cases every method lacks."""
     case_of = {row["case_id"]: row for row in cases.to_pylist() if row["split"] == config.split}
     if not case_of:
         raise ValueError(f"evaluation.split is {config.split!r}, but no case is in that split.")
     compared = choose_histories(case_of, retrieved, config)
-    tasks: dict[tuple[str, str], Task] = {}
+    tasks: list[Task] = []
     missing: dict[str, int] = {}
-    for table in generated:
-        rows = [row for row in table.to_pylist() if row["case_id"] in case_of]
-        for method in {row["method"] for row in rows} or set(table["method"].to_pylist()):
-            if method in missing:
-                raise ValueError(f"method {method!r} is in two of the generated tables; each method has one table.")
-            missing[method] = len(case_of) - sum(row["method"] == method for row in rows)
-        for row in rows:
-            tasks[row["method"], row["case_id"]] = build_task(row, case_of[row["case_id"]], compared, catalogue)
-    return [tasks[key] for key in sorted(tasks)], missing
+    for drawn in sorted(generated, key=lambda drawn: drawn.method):
+        if drawn.method in missing:
+            raise ValueError(f"method {drawn.method!r} is in two of the generated tables; each method has one table.")
+        case_ids = sorted(case_id for case_id in drawn.case_ids if case_id in case_of)
+        missing[drawn.method] = len(case_of) - len(case_ids)
+        for case_id, digest in hash_images(drawn.images, case_ids):
+            tasks.append(build_task(drawn.method, digest, case_of[case_id], compared, catalogue))
+    return tasks, missing
+
+
+def hash_images(images: ImageReader, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield every key with the sha256 of its image."""
+    for start in range(0, len(keys), HASHED_IMAGES):
+        for key, image in images.read(keys[start : start + HASHED_IMAGES]).items():
+            yield key, hashlib.sha256(image).hexdigest()
 
 
 def choose_histories(case_of: dict[str, dict], retrieved: pa.Table, config: EvaluationConfig) -> dict[str, list[str]]:
@@ -103,27 +120,31 @@ def choose_histories(case_of: dict[str, dict], retrieved: pa.Table, config: Eval
     return chosen
 
 
-def build_task(row: dict, case: dict, compared: dict[str, list[str]], catalogue: Catalogue) -> Task:
+def build_task(method: str, digest: str, case: dict, compared: dict[str, list[str]], catalogue: Catalogue) -> Task:
     """Join one drawn image with its case."""
     truth_id = case["truth_id"]
     return Task(
-        method=row["method"],
-        case_id=row["case_id"],
+        method=method,
+        case_id=case["case_id"],
         user_id=case["user_id"],
-        image=row["image"]["bytes"],
+        digest=digest,
         reference_id=case["reference_id"],
         truth_id=truth_id,
         label=catalogue.labels.get(truth_id) if truth_id else None,
-        history=tuple(item_id for item_id in compared[case["case_id"]] if item_id in catalogue.index),
+        history=tuple(item_id for item_id in compared[case["case_id"]] if item_id in catalogue.digests),
         masked=tuple(case["history"]),
     )
 
 
-def identify_task(task: Task, catalogue: Catalogue) -> dict[str, object]:
-    """Return everything of the task that its scores depend on, for the ledger's row hash."""
-    items = {item_id: (catalogue.digests.get(item_id), catalogue.texts.get(item_id)) for item_id in task.list_items()}
+def identify_task(task: Task, catalogue: Catalogue, known: Mapping[str, str]) -> dict[str, object]:
+    """Return everything of the task that its scores depend on, for the ledger's row hash; `known` are digests of CLIP vectors by item_id.
+
+    The method is part of it: equal images of two methods would otherwise be scored once, in the batch of whichever came first.
+    """
+    items = {item_id: (catalogue.digests.get(item_id), catalogue.texts.get(item_id), known.get(item_id)) for item_id in task.list_items()}
     return {
-        "image": task.image,
+        "method": task.method,
+        "image": task.digest,
         "user_id": task.user_id,
         "reference_id": task.reference_id,
         "truth_id": task.truth_id,

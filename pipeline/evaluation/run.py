@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.artifacts import build_table, get_matrix
+from pipeline.artifacts import build_table, get_matrix, read_table
 from pipeline.config import config_dataclass
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
-from pipeline.evaluation.inputs import Catalogue, Task, identify_task
+from pipeline.evaluation.inputs import Catalogue, Generated, Task, identify_task
 from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_tasks
 from pipeline.ledger import open_ledger
 from pipeline.metrics.definitions import Metric, define_metrics
@@ -25,8 +27,9 @@ from pipeline.models.judge import load_judge
 from pipeline.models.perceptual import load_perceptual
 from pipeline.params import build_config, read_section
 from pipeline.ranker.scoring import load_ranker
-from pipeline.rows import MapResult, Row, map_rows
-from pipeline.schemas import SCORES
+from pipeline.rows import Key, Row, Summary, map_rows
+from pipeline.schemas import GENERATED, SCORES
+from pipeline.table_images import ImageColumn
 
 STAGE = "evaluation"
 CHECK = "check_visual"  # the second ranker's image feature
@@ -97,10 +100,25 @@ def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device, d
     return SecondRanker(scorer, load_visual(resolve_model(names.check_visual), device=device, dtype=dtype))
 
 
-def index_embeddings(embeddings: pa.Table) -> dict[str, torch.Tensor]:
-    """Return the embedding stage's CLIP image vectors by item_id."""
-    vectors = torch.from_numpy(np.array(get_matrix(embeddings, "clip_image"), dtype=np.float32))
-    return dict(zip(embeddings["item_id"].to_pylist(), vectors, strict=True))
+def list_generated(paths: Sequence[Path]) -> list[Generated]:
+    """Open the generated tables that hold an image; ValueError if one holds images of several methods."""
+    found = []
+    for path in paths:
+        keys = read_table(path, GENERATED, columns=[])
+        methods = keys["method"].unique().to_pylist()
+        if len(methods) > 1:
+            raise ValueError(f"{path} holds images of the methods {', '.join(methods)}, but each method has one table.")
+        if methods:
+            found.append(Generated(methods[0], tuple(keys["case_id"].to_pylist()), ImageColumn(path, "case_id")))
+    return found
+
+
+def index_embeddings(embeddings: pa.Table, tasks: Sequence[Task]) -> dict[str, torch.Tensor]:
+    """Return the embedding stage's CLIP image vectors of the items that the tasks compare with, by item_id."""
+    needed = {item_id for task in tasks for item_id in task.list_items()}
+    matrix_ND = get_matrix(embeddings, "clip_image")
+    rows = [(item_id, row) for row, item_id in enumerate(embeddings["item_id"].to_pylist()) if item_id in needed]
+    return {item_id: torch.from_numpy(np.array(matrix_ND[row], dtype=np.float32)) for item_id, row in rows}
 
 
 def list_inputs(config: EvaluationConfig, names: ModelNames, rankers: RankerPaths, *, seed: int) -> object:
@@ -109,8 +127,18 @@ def list_inputs(config: EvaluationConfig, names: ModelNames, rankers: RankerPath
     return knobs, names.list_revisions(), names.dtype, rankers.list_digests(), seed
 
 
+@dataclasses.dataclass
+class Scored:
+    """Every task's scores, or why its image cannot be read, by (method, case_id)."""
+
+    values: dict[Key, dict[str, Any]]
+    rejected: dict[Key, str]
+    summary: Summary
+
+
 def score_all(
-    tasks: list[Task],
+    tasks: Sequence[Task],
+    generated: Sequence[Generated],
     catalogue: Catalogue,
     models: EvaluationModels,
     config: EvaluationConfig,
@@ -118,28 +146,36 @@ def score_all(
     known_images: dict[str, torch.Tensor] | None,
     inputs: object,
     seed: int,
-) -> MapResult:
-    """Score every task that the ledger lacks."""
-    store = ItemStore(
-        catalogue,
-        models.clip,
-        models.perceptual,
-        image_size=config.image_size,
-        batch_size=config.batch_size,
-        known_images=known_images,
-    )
-    rows = [Row((task.method, task.case_id), identify_task(task, catalogue), task) for task in tasks]
+) -> Scored:
+    """Score every task that the ledger lacks, method by method: no batch holds images of two, whose scores thus do not depend on each other."""
+    known = known_images or {}
+    store = ItemStore(catalogue, models.clip, models.perceptual, image_size=config.image_size, batch_size=config.batch_size, known_images=known)
+    digests = {item_id: hashlib.sha256(vector_D.numpy().tobytes()).hexdigest() for item_id, vector_D in known.items()}
     columns = pa.schema([pa.field(metric.name, pa.float64()) for metric in define_metrics(models.perceptual.name)])
-
-    def compute(batch: list[Row]) -> list[Any]:
-        return score_tasks([row.payload for row in batch], store, models, seed=seed)
-
+    results = []
     with open_ledger(STAGE, columns, code=[score_tasks], inputs=inputs) as ledger:
-        return map_rows(ledger, rows, compute, batch_size=config.batch_size, label=STAGE)
+        for drawn in generated:
+            own = [task for task in tasks if task.method == drawn.method]
+            rows = [Row((task.method, task.case_id), identify_task(task, catalogue, digests), task) for task in own]
+            compute = partial(score_rows, drawn=drawn, store=store, models=models, seed=seed)
+            label = f"{STAGE}, {drawn.method}"
+            results.append(map_rows(ledger, rows, compute, batch_size=config.batch_size, label=label).load())
+    summaries = [result.summary for result in results]
+    totals = {field.name: sum(getattr(summary, field.name) for summary in summaries) for field in dataclasses.fields(Summary)}
+    values = {key: scores for result in results for key, scores in result.values.items()}
+    rejected = {key: reason for result in results for key, reason in result.rejected.items()}
+    return Scored(values, rejected, Summary(**totals))
 
 
-def build_scores(tasks: list[Task], result: MapResult, metrics: tuple[Metric, ...]) -> pa.Table:
-    """Build the table of scores: one row a (method, case) whose image could be read; columns without any value are left out."""
+def score_rows(rows: list[Row], *, drawn: Generated, store: ItemStore, models: EvaluationModels, seed: int) -> list[Any]:
+    """Read one batch's images and score them."""
+    tasks = [row.payload for row in rows]
+    encoded = drawn.images.read([task.case_id for task in tasks])
+    return score_tasks(tasks, [encoded[task.case_id] for task in tasks], store, models, seed=seed)
+
+
+def build_scores(tasks: list[Task], result: Scored, metrics: tuple[Metric, ...]) -> pa.Table:
+    """Build the table of scores: one row per (method, case) whose image could be read; columns without any value are left out."""
     rows = []
     for task in tasks:
         values = result.values.get((task.method, task.case_id))

@@ -64,9 +64,11 @@ class Drawn:
     pixels: PixelFeatures
 
 
-def score_tasks(tasks: Sequence[Task], store: ItemStore, models: EvaluationModels, *, seed: int) -> list[Scores | Rejection]:
-    """Return one row of scores for every task, or why its image cannot be read."""
-    images, reasons = decode_batch([task.image for task in tasks])
+def score_tasks(
+    tasks: Sequence[Task], encoded: Sequence[bytes], store: ItemStore, models: EvaluationModels, *, seed: int
+) -> list[Scores | Rejection]:
+    """Return one row of scores for every task and its encoded image, or why the image cannot be read."""
+    images, reasons = decode_batch(encoded)
     store.get_texts(item_id for task in tasks for item_id in (*task.history, task.reference_id))
     store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]

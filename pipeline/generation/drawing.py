@@ -28,7 +28,7 @@ def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: 
     rows = [Row(key=case.case_id, inputs=describe_row(method, case), payload=case) for case in cases]
     compute = measure_rows(lambda batch: compute_rows(method, batch), device)
     with open_ledger(f"generation@{method.ledger}", COLUMNS, code=[compute_rows, method], inputs=method.identity) as ledger:
-        return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}")
+        return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}").load()
 
 
 def describe_row(method: Method, case: Case) -> object:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
-from pipeline.rows import MapResult
 
-
-def build_generated(name: str, result: MapResult) -> list[dict[str, object]]:
+def build_generated(name: str, values: Mapping[str, dict[str, Any]]) -> list[dict[str, object]]:
     """Return the rows of the generated table."""
-    return [{"method": name, "case_id": case_id, "image": {"bytes": value["image"], "path": None}} for case_id, value in result.values.items()]
+    return [{"method": name, "case_id": case_id, "image": {"bytes": value["image"], "path": None}} for case_id, value in values.items()]
 
 
-def summarise_drawn(result: MapResult) -> dict[str, float]:
+def summarise_drawn(values: Mapping[str, dict[str, Any]]) -> dict[str, float]:
     """Return the number of images and the mean of every figure that the method gives of them."""
     figures: dict[str, list[float]] = {}
-    for value in result.values.values():
+    for value in values.values():
         for fact in value["facts"]:
             figures.setdefault(fact["name"], []).append(fact["value"])
-    return {"num_images": len(result.values), **{name: math.fsum(values) / len(values) for name, values in figures.items()}}
+    return {"num_images": len(values), **{name: math.fsum(noted) / len(noted) for name, noted in figures.items()}}

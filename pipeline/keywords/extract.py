@@ -5,10 +5,13 @@ Departures: (1) an item without caption, without text, or with a reply that hold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.columns import map_columns
 from pipeline.config import Count, RowMapConfig, config_dataclass
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import PromptStyle, build_keyword_prompt, wrap_keyword_prompt
@@ -34,22 +37,23 @@ class KeywordsConfig(RowMapConfig):
     max_new_tokens: Count
 
 
-def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:
-    """Name every item's keywords; the model is loaded only if there is work left."""
+@contextmanager
+def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> Iterator[MapResult]:
+    """Name every item's keywords, which can be read until the context ends; the model is loaded only if there is work left."""
     decides = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size, llm.revision, str(llm.dtype))
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
         return name_batch(llm.load(), [row.payload for row in batch], config)
 
     with open_ledger("keywords", COLUMNS, code=[name_batch], inputs=decides) as ledger:
-        return map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")
+        yield map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: KeywordsConfig) -> list[Row]:
-    """Build one unit of work an item, identified by its filled prompt; payload is the prompt, or a Rejection."""
-    caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
+    """Build one unit of work per item, identified by its filled prompt; payload is the prompt, or a Rejection."""
+    caption_of = map_columns(captions, "item_id", "caption")
     rows = []
-    for item_id, text in zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True):
+    for item_id, text in map_columns(items, "item_id", "text").items():
         prompt = fill_prompt(caption_of.get(item_id), text, config)
         rows.append(Row(key=item_id, inputs=prompt.reason if isinstance(prompt, Rejection) else prompt, payload=prompt))
     return rows

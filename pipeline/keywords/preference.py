@@ -25,6 +25,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import NonNegativeInt
 
+from pipeline.columns import map_columns
 from pipeline.config import Count, Share, config_dataclass
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.rows import Rejection
@@ -90,9 +91,9 @@ class PreferenceBuilder:
 
     def __init__(self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table) -> None:
         self.config = config
-        self._text_of = dict(zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True))
-        self._caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
-        self._keywords_of = dict(zip(keywords["item_id"].to_pylist(), keywords["keywords"].to_pylist(), strict=True))
+        self._text_of = map_columns(items, "item_id", "text")
+        self._caption_of = map_columns(captions, "item_id", "caption")
+        self._keywords_of = map_columns(keywords, "item_id", "keywords")
         self._retrieved_of: dict[str, list[tuple[str, float]]] = {}
         for row in retrieved.to_pylist():  # in key order: most similar first
             self._retrieved_of.setdefault(row["case_id"], []).append((row["item_id"], row["weight"]))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import get_matrix
+from pipeline.columns import map_columns
 from pipeline.conditioning.conditioner import ConditionInputs
 from pipeline.data.cases import Case
 from pipeline.ledger import open_ledger
@@ -74,7 +75,7 @@ def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config:
         return [{"score": score} for score in score_B1[:, 0].tolist()]
 
     with open_ledger("reflection-global", GLOBAL_COLUMNS, code=[compute_global_scores], inputs=(identity, sampler, seed)) as ledger:
-        result = map_rows(ledger, rows, compute, batch_size=config.draw_batch, label="reflection: global images")
+        result = map_rows(ledger, rows, compute, batch_size=config.draw_batch, label="reflection: global images").load()
     return torch.tensor([result.values[case.case_id]["score"] for case in cases])
 
 
@@ -89,7 +90,7 @@ def build_batch(
     identity: dict[str, str],
 ) -> CaseBatch:
     """Gather the frozen facts of `cases`, to which the rows of `inputs` belong."""
-    caption_of = dict(zip(tables.captions["item_id"].to_pylist(), tables.captions["caption"].to_pylist(), strict=True))
+    caption_of = map_columns(tables.captions, "item_id", "caption")
     caption_BSD, _ = tools.diffusion.encode_prompts([caption_of[case.reference_id] for case in cases])
     case_ids = [case.case_id for case in cases]
     retrieved_BV, has_retrieved_B = build_retrieval_preferences(tables.retrieved, tables.embeddings, case_ids, feature=config.retrieved_feature)

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from pipeline.columns import map_columns
 from pipeline.metrics.intervals import average_by_user, compute_mean_interval
 from pipeline.retrieval.history import compute_entropy
 
@@ -23,7 +24,7 @@ def measure_retrieval(rows: Sequence[dict[str, Any]], cases: pa.Table, items: pa
     `category_match` is the share of a case's retrieved items that are of the reference's category, `category_match_history`
     that share in its whole history (what choosing blindly gives); `weight_evenness` is entropy / log K, 1 for a plain mean.
     """
-    category_of = dict(zip(items["item_id"].to_pylist(), items["category"].to_pylist(), strict=True))
+    category_of = map_columns(items, "item_id", "category")
     chosen: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         chosen.setdefault(row["case_id"], []).append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 from pipeline.artifacts import build_table
 from pipeline.captioning import EMPTY_CAPTION, CaptioningConfig, caption_items
-from pipeline.data.dataset import build_item
 from pipeline.models.captioner import Captioner, load_captioner
+from pipeline.rows import MapResult
 from pipeline.schemas import ITEMS
-from tests.broken_items import REJECTED, build_items, save_image
+from tests.broken_items import REJECTED, TableImages, build_item, build_items, save_image
 from tests.configs import CAPTIONING
 from tests.tiny_encoders import save_tiny_blip2
 
@@ -37,6 +37,11 @@ def make_config(**changes: Any) -> CaptioningConfig:
     return replace(CAPTIONING, **changes)
 
 
+def caption(items: pa.Table, config: CaptioningConfig, *, load: Callable[[], Any], model: Sequence[str]) -> MapResult:
+    with caption_items(items, TableImages(items), config, load=load, model=model) as result:
+        return result.load()
+
+
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
     return load_captioner(str(save_tiny_blip2(tmp_path_factory.mktemp("blip2"))))
@@ -44,7 +49,7 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
 
 def test_every_item_has_exactly_one_outcome_and_broken_images_say_why() -> None:
     items = build_items(3)
-    result = caption_items(items, make_config(), load=SizeCaptioner, model=MODEL)  # type: ignore[arg-type]
+    result = caption(items, make_config(), load=SizeCaptioner, model=MODEL)
     assert set(result.rejected) == REJECTED
     assert set(result.values) | set(result.rejected) == set(items["item_id"].to_pylist())
     assert all(reason.endswith(".") for reason in result.rejected.values())
@@ -54,28 +59,28 @@ def test_every_item_has_exactly_one_outcome_and_broken_images_say_why() -> None:
 
 
 def test_a_broken_neighbour_changes_no_caption(captioner: Captioner) -> None:
-    alone = caption_items(build_items(3, odd=False), make_config(), load=lambda: captioner, model=("a",))
-    mixed = caption_items(build_items(3), make_config(), load=lambda: captioner, model=("b",))
+    alone = caption(build_items(3, odd=False), make_config(), load=lambda: captioner, model=("a",))
+    mixed = caption(build_items(3), make_config(), load=lambda: captioner, model=("b",))
     assert len(alone.values) == 3
     assert all(mixed.values[key] == value for key, value in alone.values.items())
 
 
 def test_a_second_run_computes_nothing_and_loads_no_model(captioner: Captioner) -> None:
-    first = caption_items(build_items(5), make_config(), load=lambda: captioner, model=MODEL)
+    first = caption(build_items(5), make_config(), load=lambda: captioner, model=MODEL)
 
     def refuse() -> Captioner:
         raise AssertionError("the model was loaded although nothing was left to do")
 
-    second = caption_items(build_items(5), make_config(), load=refuse, model=MODEL)
+    second = caption(build_items(5), make_config(), load=refuse, model=MODEL)
     assert (second.values, second.rejected) == (first.values, first.rejected)
     assert (second.summary.computed, second.summary.reused) == (0, 12)
 
 
 def test_only_new_items_are_computed_and_batches_keep_their_shape() -> None:
     fake = SizeCaptioner()
-    caption_items(build_items(6, odd=False), make_config(), load=lambda: fake, model=MODEL)  # type: ignore[arg-type]
+    caption(build_items(6, odd=False), make_config(), load=lambda: fake, model=MODEL)
     assert fake.batch_sizes == [4, 4]
-    result = caption_items(build_items(7, odd=False), make_config(), load=lambda: fake, model=MODEL)  # type: ignore[arg-type]
+    result = caption(build_items(7, odd=False), make_config(), load=lambda: fake, model=MODEL)
     assert fake.batch_sizes == [4, 4, 4]
     assert (result.summary.computed, result.summary.reused) == (1, 6)
 
@@ -84,7 +89,7 @@ def test_equal_images_are_captioned_once() -> None:
     items = build_items(2, odd=False)
     copies = items.set_column(0, items.schema.field("item_id"), [["copy-0", "copy-1"]])
     both = pa.concat_tables([items, copies])
-    result = caption_items(both, make_config(), load=SizeCaptioner, model=MODEL)  # type: ignore[arg-type]
+    result = caption(both, make_config(), load=SizeCaptioner, model=MODEL)
     assert (result.summary.rows_in, result.summary.computed) == (4, 2)
     assert result.values["copy-1"] == result.values["good-0001"]
 
@@ -92,14 +97,14 @@ def test_equal_images_are_captioned_once() -> None:
 @pytest.mark.parametrize("change", [{"prompt": "a photo of"}, {"num_beams": 1}, {"max_new_tokens": 3}, {"model": ("tiny-2", "float32")}])
 def test_what_can_change_a_caption_makes_a_new_ledger(change: dict[str, Any]) -> None:
     items = build_items(2, odd=False)
-    caption_items(items, make_config(), load=SizeCaptioner, model=MODEL)  # type: ignore[arg-type]
+    caption(items, make_config(), load=SizeCaptioner, model=MODEL)
     model = change.pop("model", MODEL)
-    again = caption_items(items, make_config(**change), load=SizeCaptioner, model=model)  # type: ignore[arg-type]
+    again = caption(items, make_config(**change), load=SizeCaptioner, model=model)
     assert again.summary.computed == 2
 
 
 def test_an_empty_caption_is_rejected() -> None:
     rows = [build_item(f"i{size}", save_image(Image.new("RGB", (size, size))), text="", category="") for size in (5, 6)]
-    result = caption_items(build_table(rows, ITEMS), make_config(), load=SizeCaptioner, model=MODEL)  # type: ignore[arg-type]
+    result = caption(build_table(rows, ITEMS), make_config(), load=SizeCaptioner, model=MODEL)
     assert result.rejected == {"i5": EMPTY_CAPTION}
     assert result.values == {"i6": {"caption": "6 pixels"}}

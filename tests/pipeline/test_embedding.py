@@ -10,22 +10,22 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.artifacts import build_table, get_matrix, write_table
+from pipeline.artifacts import build_table, check_table, get_matrix, write_table
 from pipeline.data.images import decode_image
 from pipeline.embedding import (
     NO_TEXT,
     EmbeddingConfig,
     Encoders,
-    build_check_embeddings,
-    build_embeddings,
     build_semantic_text,
-    check_vectors,
     embed_check,
     embed_items,
+    find_faults,
+    iterate_vectors,
 )
 from pipeline.models.encoders import load_clip, load_visual
+from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, EMBEDDINGS
-from tests.broken_items import REJECTED, build_items
+from tests.broken_items import REJECTED, TableImages, build_items
 from tests.configs import EMBEDDING
 from tests.tiny_encoders import save_tiny_clip, save_tiny_vit
 
@@ -42,6 +42,22 @@ def make_config(**changes: Any) -> EmbeddingConfig:
     return replace(EMBEDDING, **changes)
 
 
+def embed(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, **options: Any) -> MapResult:
+    with embed_items(items, TableImages(items), captions, config, **options) as result:
+        return result.load()
+
+
+def embed_second(items: pa.Table, **options: Any) -> MapResult:
+    with embed_check(items, TableImages(items), make_config(), **options) as result:
+        return result.load()
+
+
+def embed_table(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, **options: Any) -> pa.Table:
+    """Build the table that the stage writes."""
+    with embed_items(items, TableImages(items), captions, config, **options) as result:
+        return check_table(pa.concat_tables(iterate_vectors(result)), EMBEDDINGS, where="here")
+
+
 def make_captions(**captions: str) -> pa.Table:
     return build_table([{"item_id": name.replace("_", "-"), "caption": text} for name, text in captions.items()], CAPTIONS)
 
@@ -49,7 +65,7 @@ def make_captions(**captions: str) -> pa.Table:
 def test_every_column_holds_the_encoders_own_vectors(encoders: Encoders) -> None:
     items = build_items(5, odd=False)
     captions = make_captions(good_0000="a red dog", good_0003="<b>sky</b>")
-    table = build_embeddings(embed_items(items, captions, make_config(), load=lambda: encoders, models=MODELS))
+    table = embed_table(items, captions, make_config(), load=lambda: encoders, models=MODELS)
     assert table["item_id"].to_pylist() == items["item_id"].to_pylist()
     images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
     texts = ["a red dog", "the good-0001 <b>item</b>", "the good-0002 <b>item</b>", "<b>sky</b>", "the good-0004 <b>item</b>"]
@@ -63,28 +79,28 @@ def test_every_column_holds_the_encoders_own_vectors(encoders: Encoders) -> None
 
 def test_every_item_has_exactly_one_outcome_and_broken_images_say_why(encoders: Encoders) -> None:
     items = build_items(2)
-    result = embed_items(items, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
+    result = embed(items, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
     assert set(result.rejected) == REJECTED
     assert set(result.values) | set(result.rejected) == set(items["item_id"].to_pylist())
 
 
 def test_an_item_without_caption_and_text_is_rejected(encoders: Encoders) -> None:
     items = build_items(2, odd=False).set_column(2, "text", [["", "  \n"]])
-    result = embed_items(items, make_captions(good_0000="a dog"), make_config(), load=lambda: encoders, models=MODELS)
+    result = embed(items, make_captions(good_0000="a dog"), make_config(), load=lambda: encoders, models=MODELS)
     assert result.rejected == {"good-0001": NO_TEXT}
     assert list(result.values) == ["good-0000"]
 
 
 def test_one_clip_in_both_roles_fills_both_columns_with_the_same_vectors(encoders: Encoders) -> None:
     both = Encoders(encoders.clip, encoders.clip)
-    table = build_embeddings(embed_items(build_items(2, odd=False), make_captions(), make_config(), load=lambda: both, models=MODELS))
+    table = embed_table(build_items(2, odd=False), make_captions(), make_config(), load=lambda: both, models=MODELS)
     np.testing.assert_array_equal(get_matrix(table, "visual"), get_matrix(table, "clip_image"))
 
 
 def test_a_changed_caption_recomputes_its_row_only(encoders: Encoders) -> None:
     items = build_items(6, odd=False)
-    before = embed_items(items, make_captions(good_0001="a dog"), make_config(), load=lambda: encoders, models=MODELS)
-    after = embed_items(items, make_captions(good_0001="a cat"), make_config(), load=lambda: encoders, models=MODELS)
+    before = embed(items, make_captions(good_0001="a dog"), make_config(), load=lambda: encoders, models=MODELS)
+    after = embed(items, make_captions(good_0001="a cat"), make_config(), load=lambda: encoders, models=MODELS)
     assert (after.summary.computed, after.summary.reused) == (1, 5)
     assert [key for key in after.values if after.values[key] != before.values[key]] == ["good-0001"]
 
@@ -93,29 +109,28 @@ def test_equal_runs_give_equal_bytes_and_another_model_another_ledger(encoders: 
     files = []
     for name in ("first", "second"):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / name))
-        result = embed_items(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=MODELS)
-        write_table(tmp_path / f"{name}.parquet", build_embeddings(result), EMBEDDINGS, provenance={})
+        table = embed_table(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=MODELS)
+        write_table(tmp_path / f"{name}.parquet", table, EMBEDDINGS, provenance={})
         files.append((tmp_path / f"{name}.parquet").read_bytes())
     assert files[0] == files[1]
-    again = embed_items(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=("clip-2", "vit-1", "float32"))
+    again = embed(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=("clip-2", "vit-1", "float32"))
     assert again.summary.reused == 0
 
 
 def test_nothing_but_broken_items_is_an_error_with_the_first_reason(encoders: Encoders) -> None:
     items = build_items(0)
     broken = items.filter(pa.array([name in REJECTED for name in items["item_id"].to_pylist()]))
-    result = embed_items(broken, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
     with pytest.raises(ValueError, match="No item could be embedded; the first reason: The image has far more"):
-        build_embeddings(result)
+        embed_table(broken, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
 
 
 def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encoders: Encoders) -> None:
     items = build_items(5, odd=False)
-    result = embed_check(items, make_config(), load=lambda: encoders.visual, model=("vit-1", "float32"))
+    result = embed_second(items, load=lambda: encoders.visual, model=("vit-1", "float32"))
     images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
-    matrix = get_matrix(build_check_embeddings(result), "check_visual")
-    torch.testing.assert_close(torch.from_numpy(np.array(matrix)), encoders.visual.encode_images(images))
-    again = embed_check(items, make_config(), load=lambda: pytest.fail("loaded again"), model=("vit-1", "float32"))
+    matrix = np.stack([np.frombuffer(value["check_visual"], dtype="<f4") for value in result.values.values()])
+    torch.testing.assert_close(torch.from_numpy(matrix), encoders.visual.encode_images(images))
+    again = embed_second(items, load=lambda: pytest.fail("loaded again"), model=("vit-1", "float32"))
     assert (again.summary.reused, again.values) == (5, result.values)
 
 
@@ -145,6 +160,6 @@ def test_an_item_without_a_category_is_encoded_by_its_text() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0])
 def test_a_vector_that_overflowed_is_named(bad: float) -> None:
-    good = np.array([0.6, 0.8], np.float32)
-    assert check_vectors({"semantic": good, "visual": good}) is None
-    assert check_vectors({"semantic": good, "visual": np.full(2, bad, np.float32)}) == "The visual vector is not finite or has no length."
+    good, mixed = np.array([[0.6, 0.8], [0.6, 0.8]], np.float32), np.array([[0.6, 0.8], [bad, bad]], np.float32)
+    assert find_faults({"semantic": good, "visual": good}) == {}
+    assert find_faults({"semantic": good, "visual": mixed}) == {1: "The visual vector is not finite or has no length."}

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.artifacts import read_table
+from pipeline.artifacts import read_table, write_rejected
 from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.ledger import open_ledger
-from pipeline.rows import Rejection, Row, map_rows, write_rejected
+from pipeline.rows import Rejection, Row, map_rows
 from pipeline.schemas import REJECTED
 from pipeline.work import work_dir
 
@@ -31,7 +31,7 @@ def square(rows: list[Row]) -> list[dict | Rejection]:
 
 def run(rows: list[Row], compute=square, batch_size: int = 4):
     with open_ledger("toy", COLUMNS, code=[make_rows], inputs="f") as ledger:
-        return map_rows(ledger, rows, compute, batch_size=batch_size, label="toy")
+        return map_rows(ledger, rows, compute, batch_size=batch_size, label="toy").load()
 
 
 def test_every_row_has_exactly_one_outcome() -> None:

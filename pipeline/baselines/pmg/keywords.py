@@ -90,7 +90,7 @@ def ask(questions: Sequence[str], config: PmgConfig, *, llm: LazyLanguageModel) 
     identity = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size)
     rows = [Row(question, question, question) for question in sorted(set(questions))]
     with open_ledger(LEDGER, COLUMNS, code=[ask], inputs=(identity, llm.revision, str(llm.dtype))) as ledger:
-        result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER)
+        result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER).load()
     return {question: result.values[question]["keywords"] if question in result.values else [] for question in questions}
 
 

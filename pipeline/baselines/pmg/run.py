@@ -132,7 +132,7 @@ def compute_soft(
     weights = {name: value.detach().cpu().numpy().tobytes() for name, value in soft.state_dict().items()}
     rows = [Row(case_id, prompt, prompt) for case_id, prompt in prompts.items()]
     with open_ledger(LEDGER, COLUMNS, code=[soft], inputs=(weights, config.batch_size, identity)) as ledger:
-        result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER)
+        result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER).load()
     return {str(case_id): np.frombuffer(value["soft"], dtype=np.float32) for case_id, value in result.values.items()}
 
 

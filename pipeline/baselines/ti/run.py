@@ -84,7 +84,7 @@ def learn_vectors(
         return [build_value(state, index) if user.train else Rejection(NO_IMAGE) for index, user in enumerate(users)]
 
     with open_ledger(STAGE, COLUMNS, code=[learn_vectors], inputs=(config, revision, seed)) as ledger:
-        return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE)
+        return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE).load()
 
 
 def build_row(user_id: str, item_ids: Sequence[str], inputs: InversionInputs, config: TextualInversionConfig, *, seed: int) -> Row:

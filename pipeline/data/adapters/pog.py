@@ -143,7 +143,7 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
         "items_looked_at": len(wanted),
         "items_not_in_item_data": len(wanted) - len(raw_items),
     }
-    kept = LoadedItems({item_id: row for item_id, row in catalogue.items.items() if item_id in used}, catalogue.missing)
+    kept = LoadedItems(catalogue.items.select(used), catalogue.missing)
     return build_tables(kept, sequences, config, extra=extra, facts=facts)
 
 

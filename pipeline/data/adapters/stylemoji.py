@@ -22,8 +22,9 @@ import numpy as np
 from annotated_types import Ge, Le, Lt
 
 from pipeline.config import Count, config_dataclass
-from pipeline.data.dataset import Dataset, assign_splits, build_interactions, build_item, check_shares
-from pipeline.data.extra import place_in_histories, read_extra_items
+from pipeline.data.dataset import Dataset, assign_splits, build_interactions, check_shares
+from pipeline.data.extra import add_extra_items, place_in_histories
+from pipeline.data.items import ItemRows
 from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
 from pipeline.params import load_params
 from pipeline.runtime import progress
@@ -75,20 +76,21 @@ class ConceptGroups:
 def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
     """Build StyleMoji as the params' `dataset` block says, with the extra items placed in some histories."""
     config = load_params(params, "dataset", StyleMojiConfig)
-    return build_stylemoji(config, extras=read_extra_items(extra), seed=seed)
+    return build_stylemoji(config, extra=extra, seed=seed)
 
 
-def build_stylemoji(config: StyleMojiConfig, *, extras: list[dict[str, Any]], seed: int) -> Dataset:
-    """Render the items and draw the users; everything depends on (config, seed, extras) alone."""
+def build_stylemoji(config: StyleMojiConfig, *, extra: Path, seed: int) -> Dataset:
+    """Render the items and draw the users; everything depends on the config, the seed and the folder of extra items alone."""
     catalogue = build_catalogue(config)
     items, labels = build_items(catalogue)
     build_case = build_preference_case if config.protocol == "preference" else build_themes_case
     splits = assign_splits(range(config.num_users), config.splits)
     cases = [build_case(catalogue, index, splits[index], seed=seed) for index in range(config.num_users)]
+    extras = add_extra_items(extra, items)
     place_in_histories(cases, extras)
     held_out = sum(is_held_out(label["item_id"].rsplit("-", 1)[0], label["style"]) for label in labels)
     facts = {"concepts": len(catalogue.concepts), "styles": len(config.styles), "held_out_pairs": held_out, "extra_items": len(extras)}
-    return Dataset([*items, *extras], build_interactions(cases), cases, labels, facts)
+    return Dataset(items, build_interactions(cases), cases, labels, facts)
 
 
 def build_catalogue(config: StyleMojiConfig) -> ConceptGroups:
@@ -109,15 +111,15 @@ def build_item_id(concept: Concept, style: str) -> str:
     return f"{concept.hexcode}-{style}"
 
 
-def build_items(catalogue: ConceptGroups) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def build_items(catalogue: ConceptGroups) -> tuple[ItemRows, list[dict[str, Any]]]:
     """Render every pair; the item's text is the concept's name alone, so only the image tells the style."""
     config = catalogue.config
-    items, labels = [], []
+    items, labels = ItemRows(), []
     for concept in progress(catalogue.concepts, label="drawing concepts", total=len(catalogue.concepts)):
         for style in config.styles:
             item_id = build_item_id(concept, style)
             image = encode_png(render_sticker(concept, style, size=config.image_size))
-            items.append(build_item(item_id, image, text=concept.name, category=concept.group))
+            items.add(item_id, image, text=concept.name, category=concept.group)
             labels.append({"item_id": item_id, "style": style, "concept": concept.name})
     return items, labels
 

@@ -33,7 +33,7 @@ def test_traps_become_whole_tables(config: FolderConfig) -> None:
     assert [row.item_id for row in data.missing] == ["9999"]
     assert data.missing[0].path.endswith("images/gone.jpg")
     assert (data.facts["users_left_out"], data.facts["repeated_interactions"]) == (1, 12)
-    first = data.items[0]
+    first = data.items["000"]
     assert (first["item_id"], first["text"], first["category"]) == ("000", 'Mug "No. 0", blue, 0.3 l', "cups, plates")
     with Image.open(io.BytesIO(first["image"]["bytes"])) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (32, 32))
@@ -104,7 +104,7 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
     write_csv_rows(raw / "items.csv", ["item_id"], [[f"{n:03d}"] for n in range(40)] + [["9999"]])
     data = build(replace(CONFIG, raw=str(raw)))
     assert len(data.items) == 40
-    assert data.items[3]["text"] == "003"
+    assert data.items["003"]["text"] == "003"
 
 
 @pytest.mark.parametrize(

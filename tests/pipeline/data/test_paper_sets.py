@@ -29,7 +29,7 @@ def build(config, raw: Path, *, seed: int = 0) -> Dataset:
 
 
 def get_items(data: Dataset) -> dict[str, tuple[str, str]]:
-    return {item["item_id"]: (item["text"], item["category"]) for item in data.items}
+    return {item["item_id"]: (item["text"], item["category"]) for item in data.items.values()}
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])

@@ -30,7 +30,7 @@ def test_every_mode_is_stored_as_rgb_and_every_broken_file_has_its_sentence(imag
     for name, data in build_odd_images().items():
         (tmp_path / name).write_bytes(data)
     broken = [tmp_path / name for name in ("bomb", "text", "truncated", "zero")]
-    stored = store_images([*good, *broken, tmp_path / "gone.png"], image_size=32, image_format=image_format)
+    stored = list(store_images([*good, *broken, tmp_path / "gone.png"], image_size=32, image_format=image_format))
     for data in stored[:5]:
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.mode, image.size) == (image_format.upper(), "RGB", (32, 32))
@@ -44,10 +44,10 @@ def test_many_images_go_through_processes_to_the_same_bytes(tmp_path: Path, monk
     for n, path in enumerate(paths):
         draw_image(n).save(path)
     paths.append(tmp_path / "gone.png")
-    alone = store_images(paths, image_size=24, image_format="png")
+    alone = list(store_images(paths, image_size=24, image_format="png"))
     monkeypatch.setattr(stored_images, "IMAGES_A_PROCESS", 4)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert store_images(paths, image_size=24, image_format="png") == alone
+    assert list(store_images(paths, image_size=24, image_format="png")) == alone
 
 
 def test_an_image_is_found_by_its_stem_and_never_outside_of_the_folder(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from torch import nn
 
 from pipeline.artifacts import build_table
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.inputs import build_catalogue, build_tasks
+from pipeline.evaluation.inputs import Generated, build_catalogue, build_tasks
 from pipeline.evaluation.run import build_scores, score_all
 from pipeline.evaluation.scoring import EvaluationModels
 from pipeline.metrics.definitions import define_metrics
@@ -23,6 +24,7 @@ from pipeline.models.fake import FakeClip
 from pipeline.models.judge import JudgeConfig, Verdict
 from pipeline.models.perceptual import Perceptual
 from pipeline.schemas import CAPTIONS, CASES, GENERATED, ITEMS, LABELS, RETRIEVED
+from tests.broken_items import TableImages
 from tests.configs import EVALUATION as CONFIG
 
 SIZE = 16
@@ -108,13 +110,17 @@ class World:
         items = build_table(self.items, ITEMS)
         captions = build_table([{"item_id": i, "caption": c} for i, c in self.captions.items()], CAPTIONS)
         labels = build_table([{"item_id": "i1", "style": "neon", "concept": "thing"}], LABELS)
-        catalogue = build_catalogue(items, captions, labels, source=config.text)
+        catalogue = build_catalogue(items, TableImages(items), captions, labels, source=config.text)
         rows = [("k0", 0, "i2"), ("k0", 1, "i3"), ("k1", 0, "i4")]
         names = ("case_id", "rank", "item_id")
         retrieved = build_table([dict(zip(names, row, strict=True)) | {"similarity": 0.5, "weight": 0.5} for row in rows], RETRIEVED)
-        tables = [build_table(rows, GENERATED) for rows in self.generated.values()]
-        tasks, missing = build_tasks(build_table(self.cases, CASES), tables, retrieved, catalogue, config)
+        tasks, missing = build_tasks(build_table(self.cases, CASES), self.list_generated(), retrieved, catalogue, config)
         return catalogue, tasks, missing
+
+    def list_generated(self) -> list[Generated]:
+        """List what every method has drawn."""
+        tables = [build_table(rows, GENERATED) for rows in self.generated.values()]
+        return [Generated(table["method"][0].as_py(), tuple(table["case_id"].to_pylist()), TableImages(table, "case_id")) for table in tables]
 
 
 @pytest.fixture
@@ -138,10 +144,10 @@ def make_models(**changes) -> EvaluationModels:
     return replace(models, **changes)
 
 
-def run(world: World, config: EvaluationConfig = CONFIG, models: EvaluationModels | None = None, inputs: object = "f"):
+def run(world: World, config: EvaluationConfig = CONFIG, models: EvaluationModels | None = None, **options: Any):
     catalogue, tasks, missing = world.build(config)
-    models = models or make_models()
-    result = score_all(tasks, catalogue, models, config, known_images=None, inputs=inputs, seed=0)
+    options = {"known_images": None, "inputs": "f", "seed": 0, **options}
+    result = score_all(tasks, world.list_generated(), catalogue, models or make_models(), config, **options)
     return build_scores(tasks, result, METRICS), result, tasks, missing
 
 

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 
 from pipeline.artifacts import write_table
+from pipeline.data.images import decode_image
 from pipeline.evaluation import features as features_module
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import describe_item
+from pipeline.evaluation.run import list_generated
 from pipeline.evaluation.scoring import build_rank_columns
 from pipeline.evaluation.summary import build_summary, flatten_metrics, list_rows
 from pipeline.models.fake import FakeClip
-from pipeline.schemas import SCORES
+from pipeline.schemas import GENERATED, SCORES
 from tests.pipeline.evaluation.conftest import CONFIG, METRICS, SIZE, CountingClip, make_models, make_perceptual, make_png, pick, run
 
 
@@ -130,8 +132,8 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_bytes(world, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run(world, models=make_models(clip=DyingClip()))
     resumed, result, *_ = run(world)
-    assert result.summary.reused == 8
-    assert result.summary.computed == 1
+    assert result.summary.reused == 6
+    assert result.summary.computed == 3
     for name, table in (("a", whole), ("b", resumed)):
         write_table(tmp_path / name, table, SCORES, provenance={})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -142,6 +144,47 @@ def test_a_new_method_computes_only_its_own_rows(world):
     world.generated["new"] = [row | {"method": "new", "image": {"bytes": make_png(55), "path": None}} for row in world.generated["ragar"]]
     _, result, *_ = run(world)
     assert (result.summary.rows_in, result.summary.reused) == (12, 9)
+
+
+def test_a_methods_scores_do_not_depend_on_the_other_methods(world):
+    seen = []
+
+    class WatchedClip(CountingClip):
+        def encode_images(self, images):
+            seen.append([image.tobytes() for image in images])
+            return super().encode_images(images)
+
+    world.generated["again"] = [row | {"method": "again"} for row in world.generated["ragar"]]
+    _, result, *_ = run(world, models=make_models(clip=WatchedClip()))
+    assert result.summary.computed == 12  # equal images of two methods are scored for each
+    drawn = {image.tobytes() for image in map(decode_image, (row["image"]["bytes"] for row in world.generated["ragar"]))}
+    assert sum(drawn >= set(batch) for batch in seen) == 2
+    assert not any(drawn & set(batch) and set(batch) - drawn for batch in seen)
+
+
+def test_other_vectors_of_an_item_make_the_scores_of_its_cases_anew(world):
+    def make_vectors(seed: int) -> dict[str, torch.Tensor]:
+        clip = FakeClip()
+        own = {row["item_id"]: clip.encode_images([decode_image(row["image"]["bytes"])])[0] for row in world.items[:5]}
+        return own | {"i4": torch.nn.functional.normalize(torch.ones(len(own["i0"])) * seed, dim=0)}
+
+    world.cases[2]["history"] = ["i2", "i3", "i5"]
+    first, *_ = run(world, known_images=make_vectors(1))
+    second, result, *_ = run(world, known_images=make_vectors(-1))
+    assert (result.summary.computed, result.summary.reused) == (6, 3)
+    assert pick(first, "ragar", "k0")["cpis"] != pick(second, "ragar", "k0")["cpis"]
+
+
+def test_a_table_of_several_methods_is_refused_and_an_empty_one_left_out(world, tmp_path):
+    rows = [row for name in ("original", "truth") for row in world.generated[name]]
+    write_table(tmp_path / "both.parquet", rows, GENERATED, provenance={})
+    write_table(tmp_path / "none.parquet", [], GENERATED, provenance={})
+    write_table(tmp_path / "one.parquet", world.generated["ragar"], GENERATED, provenance={})
+    with pytest.raises(ValueError, match="holds images of the methods original, truth"):
+        list_generated([tmp_path / "both.parquet"])
+    (found,) = list_generated([tmp_path / "none.parquet", tmp_path / "one.parquet"])
+    assert (found.method, found.case_ids) == ("ragar", ("k0", "k1", "k2"))
+    assert found.images.read(["k1"])["k1"] == world.generated["ragar"][1]["image"]["bytes"]
 
 
 def test_the_store_of_feature_maps_stays_within_its_size_and_gives_the_same(world, monkeypatch):

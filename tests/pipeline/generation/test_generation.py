@@ -188,7 +188,7 @@ def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
     cases = [make_case(i) for i in range(3)]
     first, other = (draw(method, method.context) for method in (make_pmg(cases), make_pmg(cases, soft=-2.0)))
     assert all(first.values[name]["image"] != other.values[name]["image"] for name in first.values)
-    figures = summarise_drawn(first)
+    figures = summarise_drawn(first.values)
     assert figures["num_images"] == 3
     assert figures["selection_score"] > figures["selection_score_first"]
 
@@ -241,7 +241,7 @@ def test_a_draw_that_breaks_off_goes_on_to_the_same_images(monkeypatch: pytest.M
     resumed = draw("global", make_context(cases))
     assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "fresh"))
-    assert build_generated("global", resumed) == build_generated("global", draw("global", make_context(cases)))
+    assert build_generated("global", resumed.values) == build_generated("global", draw("global", make_context(cases)).values)
 
 
 KILLED = """

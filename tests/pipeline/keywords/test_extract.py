@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.keywords.extract import NO_CAPTION, NO_TEXT, extract_keywords
+from pipeline.keywords.extract import NO_CAPTION, NO_TEXT, KeywordsConfig, extract_keywords
 from pipeline.keywords.prompts import EXAMPLES, KEYWORD_SYSTEM, build_detailed_prompt, build_examples, build_keyword_prompt
 from pipeline.models.decoding import DecodeRules
 from pipeline.models.llm import LazyLanguageModel, load_language_model
+from pipeline.rows import MapResult
 from tests.configs import KEYWORDS as CONFIG
 from tests.tiny_models import save_tiny_qwen2
 
@@ -39,20 +40,25 @@ def make_lazy(model: object, revision: str = "1") -> LazyLanguageModel:
     return LazyLanguageModel(lambda: model, revision=revision, dtype=torch.float32)
 
 
+def extract(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:
+    with extract_keywords(items, captions, config, llm=llm) as result:
+        return result.load()
+
+
 def test_every_item_is_named_or_rejected_with_a_reason() -> None:
-    result = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("Red, dog, red, dog")))
+    result = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("Red, dog, red, dog")))
     assert result.values == {"a": {"keywords": ["red", "dog"]}, "d": {"keywords": ["red", "dog"]}}
     assert result.rejected == {"b": NO_TEXT, "c": NO_CAPTION}
 
 
 def test_a_reply_without_a_keyword_is_a_rejection_that_quotes_it() -> None:
-    result = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("...")))
+    result = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("...")))
     assert "holds no keyword: '...'" in result.rejected["a"]
 
 
 def test_the_prompt_holds_caption_and_text_on_one_line() -> None:
     model = ScriptedModel("red")
-    extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(model))
+    extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(model))
     asked = {prompt for batch in model.asked for prompt in batch}
     assert "Picture: a red cow, text: cow\nKeywords:" in asked
     assert all(len(batch) == CONFIG.batch_size for batch in model.asked)
@@ -71,18 +77,18 @@ def test_known_items_are_not_asked_again_and_other_weights_ask_again() -> None:
     def refuse() -> ScriptedModel:
         raise AssertionError("loaded")
 
-    first = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("red")))
-    second = extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=LazyLanguageModel(refuse, revision="1", dtype=torch.float32))
+    first = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("red")))
+    second = extract(ITEMS, CAPTIONS, CONFIG, llm=LazyLanguageModel(refuse, revision="1", dtype=torch.float32))
     assert (first.values, first.rejected) == (second.values, second.rejected)
     assert second.summary.computed == 0
-    assert extract_keywords(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("blue"), "2")).values["a"] == {"keywords": ["blue"]}
+    assert extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("blue"), "2")).values["a"] == {"keywords": ["blue"]}
 
 
 @pytest.mark.parametrize("prompt_style", ["chat", "few_shot"])
 def test_a_real_model_of_the_papers_kind_runs_in_both_styles(tmp_path: Path, prompt_style: str) -> None:
     model = load_language_model(str(save_tiny_qwen2(tmp_path / "qwen2")))
     config = replace(CONFIG, prompt_style=prompt_style, num_keywords=2, max_new_tokens=4)
-    result = extract_keywords(ITEMS, CAPTIONS, config, llm=make_lazy(model))
+    result = extract(ITEMS, CAPTIONS, config, llm=make_lazy(model))
     assert set(result.values) | set(result.rejected) == {"a", "b", "c", "d"}
     assert result.rejected["b"] == NO_TEXT
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.artifacts import write_tensors
+from pipeline.columns import map_columns
 from pipeline.metrics.ranking import compute_rank_change
 from pipeline.ranker import micro
 from pipeline.ranker.config import RankerConfig
@@ -38,7 +39,7 @@ def take_images(data: RankerData, item_ids: list[str]) -> Tensor:
 
 
 def take_vectors(embeddings: pa.Table, data: RankerData, item_ids: list[str]) -> Tensor:
-    vector_of = dict(zip(embeddings["item_id"].to_pylist(), embeddings["visual"].to_pylist(), strict=True))
+    vector_of = map_columns(embeddings, "item_id", "visual")
     return torch.tensor([vector_of[item_id] for item_id in item_ids], dtype=torch.float64)
 
 
