@@ -1,7 +1,7 @@
 """Run a stage from the command line: quiet libraries, bad input as one clear sentence, and the ending that table stages share."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer

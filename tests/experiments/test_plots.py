@@ -10,7 +10,7 @@ import pytest
 
 from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment
 from experiments.plots import Panel, draw_experiment, list_panels
-from experiments.tables import Row, build_rows
+from experiments.tables import ResultRow, build_rows
 from pipeline.report.plotting import COLOURS, DARK
 from tests.experiments.made import SMALL, good, make_evidence, make_small
 
@@ -19,7 +19,7 @@ DEFAULT_NAME = "ragar-default-0000000000"
 RESULTS = make_evidence(good, num_users=12).results
 
 
-def make_rows(experiment: Experiment) -> list[Row]:
+def make_rows(experiment: Experiment) -> list[ResultRow]:
     return build_rows(experiment, {run.name: RESULTS[run.name] for run in experiment.list_runs()})
 
 
