@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
     project.interrupted, project.executed = set(), []
     assert project.run("fig2").exit_code == 0
     assert project.executed == ["random"]
+
+
+def test_a_full_disk_is_one_sentence(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "write_bytes", refuse)
+    monkeypatch.setattr("sys.argv", ["experiments", "fig2"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(command.app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: writing to docs/results: No space left on device; free some space")
 
 
 def test_collecting_runs_nothing(project: Project) -> None:
