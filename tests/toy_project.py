@@ -28,7 +28,12 @@ PIPELINE = {
     "stages": {
         "make": {"cmd": MAKE, "deps": ["in.txt"], "outs": OUTS},
         "add": {"foreach": [1, 2], "do": {"cmd": ADD, "deps": [f"data/make/{name}" for name in INPUTS], "outs": ["data/add/${item}/sum.txt"]}},
-        "join": {"cmd": JOIN, "deps": ["data/make/many", "data/add/1/sum.txt", "data/add/2/sum.txt"], "outs": ["data/join/all.txt"]},
+        "join": {
+            "cmd": JOIN,
+            "deps": ["data/make/many", "data/add/1/sum.txt", "data/add/2/sum.txt"],
+            "params": ["rate"],
+            "outs": ["data/join/all.txt"],
+        },
     }
 }
 app = typer.Typer(add_completion=False)
@@ -87,6 +92,7 @@ class ToyProject:
         self.run("dvc", "config", "hydra.enabled", "false")
         (root / "dvc.yaml").write_text(json.dumps(PIPELINE))
         (root / "in.txt").write_text("1000")
+        (root / "params.yaml").write_text("rate: 1e-05\n")  # a number to DVC, and a text to other readers of YAML
         (root / ".gitignore").write_text("/data\n")
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "toy")

@@ -28,7 +28,7 @@ def verify(root: Path) -> None:
     """Check and mend; ValueError if something could not be mended."""
     is_lock_broken = set_broken_lock_aside(root)
     with open_store(root) as store:
-        num_objects, objects = check_cache(store)
+        num_checked, objects, runs = check_cache(store)
         outs = read_outs(root)
         mismatches = find_mismatches(outs, root)
         for mismatch in mismatches:
@@ -45,10 +45,10 @@ def verify(root: Path) -> None:
     if remaining:
         raise ValueError(f"{', '.join(mismatch.out.path for mismatch in remaining)}: still not what dvc.lock says; run `make verify` again.")
     num_here = sum((root / out.path).exists() for out in read_outs(root))
-    if is_lock_broken or objects or mismatches:
+    if is_lock_broken or objects or runs or mismatches:
         print(f"verify: mended; what was damaged is in {SET_ASIDE}, remove it when you like")
     else:
-        print(f"verify: all is well ({num_here} of {len(outs)} outs are here, {num_objects} objects and runs in the cache)")
+        print(f"verify: all is well ({num_here} of {len(outs)} outs are here, {num_checked} objects and runs in the cache)")
 
 
 def set_broken_lock_aside(root: Path) -> bool:
@@ -80,13 +80,13 @@ def open_store(root: Path) -> Iterator[Store]:
             raise ValueError("DVC is running here; wait for it to end, then run `make verify` again.") from error
 
 
-def check_cache(store: Store) -> tuple[int, list[Path]]:
-    """Set every damaged object and run aside; return how many there were of both, and the objects."""
+def check_cache(store: Store) -> tuple[int, list[Path], list[Path]]:
+    """Set every damaged object and run aside; return how many files there were, the damaged objects and the damaged runs."""
     objects, num_objects = find_damaged_objects(store.cache)
     runs, num_runs = find_damaged_runs(store.cache)
     for path in [*objects, *runs]:
         say_and_set_aside(path, "its content is not what its name says", store.root)
-    return num_objects + num_runs, objects
+    return num_objects + num_runs, objects, runs
 
 
 def say_and_set_aside(path: Path, reason: str, root: Path) -> None:

@@ -113,7 +113,9 @@ def test_a_damaged_run_is_set_aside(project: ToyProject) -> None:
     text = run.read_text()
     for place in [text.index("md5: ") + 8, text.index("size: ", text.index("outs:")) + 6, 1]:
         flip_byte(run, place)
-        assert "damaged: .dvc/cache/runs/" in project.integrity("verify")
+        said = project.integrity("verify")
+        assert "damaged: .dvc/cache/runs/" in said
+        assert "mended" in said
         assert not run.exists()
         run.write_text(text)
     assert "all is well" in project.integrity("verify")
