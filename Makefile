@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit lint params exp doctor lock embedded embedded-check picture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
+.PHONY: verify whole-lock experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -25,13 +25,23 @@ $(INSTALLED): requirements.lock requirements-weights.lock
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
 	dvc repro
+	@python -m pipeline.integrity outs
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
 	dvc repro $@
+	@python -m pipeline.integrity outs $@
+
+# all that start DVC: a dvc.lock that was half written when DVC was killed is moved aside, else nothing would run any more
+repro exp experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect $(STAGES): whole-lock
+whole-lock: setup
+	@python -m pipeline.integrity lock
+
+verify: setup params  ## check every file that DVC keeps against its hash, and make what is damaged again
+	@python -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
-	dvc exp run $(ARGS)
+	python -m experiments.launch exp run $(ARGS)
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (another setting: make table1 ARGS='--set dataset=... --set models=paper')
 	@python -m experiments $@ $(ARGS)

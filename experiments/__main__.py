@@ -78,10 +78,7 @@ def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Ou
         return execute_plan(plan, root=root, copies=inputs.copies)
 
     with lock_folder(folder):
-        try:
-            return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))
-        except KeyboardInterrupt:
-            raise SystemExit("interrupted; finished runs are kept, the same command goes on with the rest") from None
+        return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))
 
 
 def print_missing(plans: Sequence[Plan], *, root: Path) -> None:

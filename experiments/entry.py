@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
 
+from pipeline.endings import run_command
+
 OUT = Path("docs/results")
+KEPT = "finished runs are kept, the same command goes on with the rest"
 
 
 def find_root() -> Path:
@@ -19,8 +21,5 @@ def find_root() -> Path:
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line; a ValueError ends the process with one sentence and exit code 1."""
-    try:
-        app()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    """Run a command line; whatever goes wrong is one line, see `run_command`."""
+    run_command(app, kept=KEPT, folders=[OUT])

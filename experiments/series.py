@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.plan import TARGET, Plan
+from pipeline.endings import Stopped
 from pipeline.work import work_dir
 
 SHOWN = re.compile(r"(Running stage '|Stage '|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")  # lines of a log that a person wants to see
@@ -66,7 +68,7 @@ def run_series(
 
 def build_command(plan: Plan, copies: Sequence[str]) -> list[str]:
     """Build the command of a run; `copies` are files that git does not hold."""
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", plan.experiment]
+    command = [sys.executable, "-m", "experiments.launch", "exp", "run", "--temp", "--name", plan.experiment]
     for path in copies:
         command += ["--copy-paths", path]
     for override in plan.run.overrides:
@@ -104,8 +106,10 @@ def execute_plan(plan: Plan, *, root: Path, copies: Sequence[str] = ()) -> int:
                 file.flush()
                 if SHOWN.match(line):
                     print(f"    {line.rstrip()}", flush=True)
-        except KeyboardInterrupt:
-            process.wait()  # DVC got it too: let it clean up, or the next series would meet its locks
+        except (KeyboardInterrupt, Stopped) as error:
+            if getattr(error, "code", None) == 128 + signal.SIGTERM:
+                process.terminate()
+            process.wait()  # DVC got Ctrl-C too: let it clean up, or the next series would meet its locks
             raise
     return process.returncode
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.plan import HASH_LENGTH
+from pipeline.integrity.hashes import hash_file
 
 # DVC's layout of an experiment's ref: the commit below it in two parts, then its name; refs of its own bookkeeping look different
 REF = re.compile(rf"refs/exps/[0-9a-f]{{2}}/[0-9a-f]{{38,}}/(?P<name>ragar-[^/]+-(?P<fingerprint>[0-9a-f]{{{HASH_LENGTH}}}))")
@@ -39,7 +40,7 @@ def list_stored(root: Path) -> dict[str, Stored]:
 
 @contextlib.contextmanager
 def open_experiment(stored: Stored, *, root: Path) -> Iterator[Fetch]:
-    """Yield a function that copies a file of the experiment to a temporary folder, once; ValueError if its data is gone.
+    """Yield a function that copies a file of the experiment to a temporary folder, once; ValueError if its data is gone or damaged.
 
     DVC may link the copy to its cache: written a second time, it would take the cached file with it.
     """
@@ -54,11 +55,15 @@ def open_experiment(stored: Stored, *, root: Path) -> Iterator[Fetch]:
             if target.exists():
                 return target
             target.parent.mkdir(parents=True, exist_ok=True)
+            hint = f"`dvc exp remove {stored.name}` and run it again"
             try:
                 files.get_file(f"/{path}", str(target))
             except (OSError, DvcException) as error:
-                hint = f"`dvc exp remove {stored.name}` and run it again"
                 raise ValueError(f"the experiment {stored.name} has no readable {path} ({type(error).__name__}: {error}); {hint}.") from error
+            expected = files.info(f"/{path}").get("dvc_info", {}).get("md5")
+            if expected and hash_file(target) != expected:
+                target.unlink()
+                raise ValueError(f"{path} of the experiment {stored.name} is damaged in DVC's cache; `make verify`, then {hint}.")
             return target
 
         yield fetch

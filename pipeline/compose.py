@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.endings import run_command
 from pipeline.params import check_blocks, read_document
 
 CONF = Path("conf")
@@ -31,7 +32,4 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
 
 
 if __name__ == "__main__":
-    try:
-        compose_params(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(lambda: compose_params(sys.argv[1:]), folders=[PARAMS])

@@ -6,7 +6,7 @@ A config class stands in the package that it configures. What it refuses is neve
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat
@@ -20,7 +20,6 @@ config_dataclass = partial(dataclass, frozen=True, kw_only=True, config=ConfigDi
 Count = Annotated[int, Ge(1)]
 Share = Annotated[float, Ge(0), Le(1)]
 Split = Literal["train", "val", "test"]
-SPLITS: tuple[str, ...] = get_args(Split)
 
 
 @config_dataclass

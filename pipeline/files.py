@@ -92,6 +92,9 @@ def _make_temporary(folder: Path, name: str) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(temporary)
+    except OSError as error:
+        error.filename = error.filename or str(folder / name)  # a full disk is reported without a name
+        raise
     finally:
         Path(temporary).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Run a stage from the command line: quiet libraries, bad input as one clear sentence, and the ending that table stages share."""
+"""Run a stage from the command line: quiet libraries, sound inputs, every failure as one sentence, and the ending that table stages share."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,19 +7,27 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import Rows, write_rejected, write_table
+from pipeline.endings import run_command
 from pipeline.rows import Key, Summary
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
+from pipeline.work import work_dir
+from stages.inputs import find_out_folder, prepare
+
+KEPT = "finished rows and checkpoints are kept, the same command goes on from there"
 
 
 def run_stage(app: typer.Typer) -> None:
-    """Run the typer app; a ValueError (bad params or data) ends the process with one line on stderr and exit code 2."""
+    """Run the typer app on inputs that are what dvc.lock says; whatever goes wrong is one line on stderr, see `run_command`."""
     setup_logging()
-    try:
+    arguments = sys.argv[1:]
+
+    def run() -> None:
+        prepare(arguments, Path.cwd())
         app()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+
+    out = find_out_folder(arguments)
+    run_command(run, kept=KEPT, folders=[*filter(None, [out]), work_dir()])
 
 
 def list_files(paths: Sequence[Path], name: str) -> list[Path]:

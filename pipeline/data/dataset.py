@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import SPLITS
 from pipeline.data.items import ItemRows
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

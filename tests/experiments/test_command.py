@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from pathlib import Path
@@ -11,9 +12,11 @@ from typer.testing import CliRunner, Result
 
 from experiments import __main__ as command
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Run, get_experiment
+from experiments.entry import run_app
 from experiments.plan import Inputs, Plan
 from experiments.plots import draw_experiment, list_panels
 from experiments.store import Stored
+from pipeline.endings import Stopped
 from tests.experiments.made import SAME_AS_DEFAULT, good, make_evidence
 
 RESULTS = make_evidence(good, num_users=10).results
@@ -47,7 +50,7 @@ class Project:
     def execute(self, plan: Plan, *, root: Path, copies: tuple[str, ...]) -> int:
         assert (root, copies) == (self.root, ("data/extra/cat.png",))
         if plan.run.name in self.interrupted:
-            raise KeyboardInterrupt
+            raise Stopped(130)
         self.executed.append(plan.run.name)
         if plan.run.name in self.failing:
             return 1
@@ -142,14 +145,30 @@ def test_a_failure_is_the_last_word_but_the_others_are_written(project: Project)
     assert b"Not run" not in project.read_outputs()["fig2.md"]
 
 
-def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(project: Project) -> None:
+def test_an_interrupt_keeps_what_is_finished_and_says_how_to_go_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     project.interrupted = {"random"}
-    outcome = project.run("fig2")
-    assert outcome.exit_code != 0
-    assert "finished runs are kept" in str(outcome.exception) + outcome.output
+    monkeypatch.setattr("sys.argv", ["experiments", "fig2"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(command.app)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted: finished runs are kept, the same command goes on with the rest\n"
     project.interrupted, project.executed = set(), []
     assert project.run("fig2").exit_code == 0
     assert project.executed == ["random"]
+
+
+def test_a_full_disk_is_one_sentence(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "write_bytes", refuse)
+    monkeypatch.setattr("sys.argv", ["experiments", "fig2"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(command.app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: writing to docs/results: No space left on device; free some space")
 
 
 def test_collecting_runs_nothing(project: Project) -> None:

@@ -100,7 +100,7 @@ def test_success_without_an_experiment_counts_as_a_failure() -> None:
 
 def test_the_command_runs_in_a_temporary_folder_under_the_plans_name() -> None:
     command = build_command(PLANS[1], ["data/extra/cat.png"])
-    assert command[:6] == [sys.executable, "-m", "dvc", "exp", "run", "--temp"]
+    assert command[:6] == [sys.executable, "-m", "experiments.launch", "exp", "run", "--temp"]
     assert command[6:] == [
         "--name",
         "ragar-k-3-3333333333",

@@ -108,10 +108,14 @@ def test_who_may_say_that_it_changes_no_result() -> None:
     assert found == {
         "pipeline/code.py",
         "pipeline/config.py",
+        "pipeline/endings.py",
         "pipeline/files.py",
+        "pipeline/integrity/hashes.py",
+        "pipeline/integrity/lock.py",
         "pipeline/ledger.py",
         "pipeline/runtime.py",
         "pipeline/work.py",
+        "stages/inputs.py",
     }
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import SPLITS, config_dataclass
-from pipeline.data.dataset import Dataset, TooFewImagesError
+from pipeline.config import config_dataclass
+from pipeline.data.dataset import SPLITS, Dataset, TooFewImagesError
 from pipeline.data.npy import read_npy
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_folder, resolve_inside

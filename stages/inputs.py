@@ -1,0 +1,78 @@
+"""What happens before a stage's main function: its inputs are compared with dvc.lock, and what killed runs have left is removed.
+
+DVC compares times, sizes and inodes, which a fault of the disk does not change. A stage reads what dvc.lock says, or nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from pipeline.integrity.hashes import UNREADABLE, Mismatch, find_mismatches
+from pipeline.integrity.lock import read_outs
+
+CHANGES_NO_RESULT = True
+
+OUT_OPTION = "--out"
+
+
+def prepare(arguments: Sequence[str], root: Path) -> None:
+    """Remove leftovers in the stage's own folder, then check every input on the command line; ValueError names a damaged one."""
+    if folder := find_out_folder(arguments):
+        remove_leftovers(folder)
+    check_inputs(arguments, root)
+
+
+def find_out_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder that the stage writes to, None if its command line names none."""
+    return next((Path(value) for option, value in split_arguments(arguments) if option == OUT_OPTION), None)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed: DVC removes a stage's outs, but does not know of these."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def check_inputs(arguments: Sequence[str], root: Path) -> None:
+    """Raise ValueError if a path on the command line is an out of another stage and not what dvc.lock says; other paths are the user's own."""
+    outs = read_outs(root)
+    read = {path for option, value in split_arguments(arguments) if option != OUT_OPTION for path in [locate(value, root)] if path}
+    own = os.environ.get("DVC_STAGE")  # set by DVC; a stage's own outs are of its last run
+    wanted = [out for out in outs if out.stage != own and any(overlaps(PurePosixPath(out.path), path) for path in read)]
+    if mismatches := find_mismatches(wanted, root):
+        raise ValueError(" ".join(map(describe, mismatches)) + " `make verify` finds all damaged files and makes them again.")
+
+
+def describe(mismatch: Mismatch) -> str:
+    """Say what is wrong with an input."""
+    out = mismatch.out
+    if mismatch.found == UNREADABLE:
+        return f"{out.path} cannot be read."
+    return f"{out.path} is not what stage {out.stage} has written (MD5 {mismatch.found}, in dvc.lock {out.md5}): it is damaged, or changed by hand."
+
+
+def split_arguments(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (option, value) for every argument that is no option's name; the option is the one before it or its own."""
+    pairs = []
+    for previous, argument in itertools.pairwise(["", *arguments]):
+        name, equals, value = argument.partition("=")
+        if not argument.startswith("-"):
+            pairs.append((previous, argument))
+        elif equals:
+            pairs.append((name, value))
+    return pairs
+
+
+def locate(value: str, root: Path) -> PurePosixPath | None:
+    """Return a path of the command line relative to the root; None if it lies elsewhere."""
+    path, base = Path(value), root.resolve()
+    path = path.parent.resolve() / path.name  # a link to DVC's cache keeps its own name
+    return PurePosixPath(path.relative_to(base).as_posix()) if path.is_relative_to(base) else None
+
+
+def overlaps(out: PurePosixPath, path: PurePosixPath) -> bool:
+    """Say whether one of the two is, or holds, the other."""
+    return out == path or path in out.parents or out in path.parents
