@@ -1,32 +1,28 @@
-"""Files that are there as a whole or not at all: written beside their place, flushed to disk, and renamed onto it."""
+"""Files that are there as a whole or not at all: written beside their place, flushed to disk, and renamed onto it.
+
+A sealed file also carries the digest of its bytes in its name, `<name>-<32 hex digits of its sha256><suffix>`: whoever reads it later
+knows whether it still is what was written, wherever in it a byte has changed or been cut off.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 CHANGES_NO_RESULT = True
+DIGEST_DIGITS = 32
 
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed onto `path`, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _make_temporary(path.parent, path.name) as temporary:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _publish(temporary, path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -42,3 +38,67 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with replace_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_sealed(folder: Path, name: str, suffix: str, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a temporary file and rename it to its sealed name, which is returned; it then survives a kill and a power cut."""
+    with _make_temporary(folder, name) as temporary:
+        write(temporary)
+        path = folder / f"{name}-{compute_digest(temporary)}{suffix}"
+        _publish(temporary, path)
+    return path
+
+
+def list_sealed(folder: Path, prefix: str, suffix: str) -> list[Path]:
+    """List the sealed files whose names begin with `prefix`, by name; whether they are intact is not looked at."""
+    return sorted(path for path in folder.glob(f"{prefix}*-{'?' * DIGEST_DIGITS}{suffix}") if path.is_file())
+
+
+def is_intact(path: Path) -> bool:
+    """Say whether a sealed file can be read and holds the bytes that it was sealed with."""
+    try:
+        return compute_digest(path) == path.stem[-DIGEST_DIGITS:]
+    except OSError:
+        return False
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return a sealed file's bytes, or None if it is damaged; it is then set aside."""
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:DIGEST_DIGITS] == path.stem[-DIGEST_DIGITS:]:
+            return data
+    set_aside(path)
+    return None
+
+
+def set_aside(path: Path) -> None:
+    """Warn of a damaged file, once, and rename it, so that it is not found again."""
+    print(f"warning: {path} is damaged and set aside; what it held is computed again", flush=True)
+    os.replace(path, path.with_suffix(".damaged"))
+    sync_folder(path.parent)
+
+
+def compute_digest(path: Path) -> str:
+    """Return the digest that seals a file with these bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_DIGITS]
+
+
+@contextlib.contextmanager
+def _make_temporary(folder: Path, name: str) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
