@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import typer
@@ -13,6 +13,8 @@ from pipeline.rows import Key, Summary, write_rejected
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
 
+Needed = Annotated[Path, typer.Option()]  # a path that must be given
+PARAMS = Path("params.yaml")
 Rows = pa.Table | Sequence[dict[str, Any]]
 
 
