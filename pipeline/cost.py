@@ -11,7 +11,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +25,7 @@ COLUMNS = (pa.field("seconds", pa.float64()), pa.field("peak_memory_mb", pa.floa
 Compute = Callable[[list[Row]], Sequence[dict[str, Any] | Rejection]]
 
 
-@dataclass
-class Clock:
-    """The seconds of a training, those of interrupted runs included as its checkpoints knew them; None where a checkpoint did not."""
-
-    seconds: float | None = 0.0
-    _since: float = field(default_factory=time.monotonic)
-
-    def stop(self) -> float | None:
-        """Add the seconds since the last stop and return all of them."""
-        now = time.monotonic()
-        if self.seconds is not None:
-            self.seconds += now - self._since
-        self._since = now
-        return self.seconds
-
-    def resume(self, seconds: float | None) -> None:
-        """Go on from what a checkpoint knew."""
-        self.seconds, self._since = seconds, time.monotonic()
-
-
-def describe_training(seconds: float | None, device: torch.device) -> dict[str, Any]:
+def describe_training(seconds: float, device: torch.device) -> dict[str, Any]:
     """Return the cost of a training in this process."""
     return {"seconds": seconds, "peak_memory_mb": read_peak_memory(device), **describe_machine(device)}
 

@@ -22,6 +22,7 @@ from pipeline.runtime import progress
 CurveRow = dict[str, Any]  # numbers of a step by name, as JSON keeps them
 Rate = Callable[[int], float]  # 0-based step -> share of the optimiser's learning rate
 FACTS = {"step", "seconds", "curves", "names"}
+PARTS = {"weights", "best", "optimizer"}  # of a checkpoint's tensors; their names begin with it
 
 
 class Training(Protocol):
@@ -206,7 +207,7 @@ def load_state(training: Training, plan: Plan, checkpoints: CheckpointFolder) ->
 def check_fit(checkpoint: Checkpoint, training: Training, plan: Plan) -> None:
     """Raise ValueError unless the checkpoint is one that `save_state` could have written for this training."""
     facts, tensors = checkpoint.facts, checkpoint.tensors
-    if facts.keys() != FACTS or facts["names"] != sorted(tensors):
+    if facts.keys() != FACTS or facts["names"] != sorted(tensors) or not {name.split(".")[0] for name in tensors} <= PARTS:
         raise ValueError("it lacks facts or tensors, or has other ones")
     step, curves = facts["step"], facts["curves"]
     rows = isinstance(curves, list) and all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in curves)

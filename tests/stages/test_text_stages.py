@@ -55,6 +55,7 @@ class Project:
             },
             "retrieval": {"k": 2, "strategy": "ret", "center": True, "normalisation": "minmax", "temperature": 1.0, "max_rejected_fraction": 1.0},
             "mapper": asdict(MAPPER),
+            "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
         }
         item_ids = [f"i{index}" for index in range(len(NAMES))]
         items = [
@@ -143,7 +144,7 @@ def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(projec
     assert facts["prompt_format"] == {"prompt_style": "few_shot", "max_text_tokens": MAPPER.max_text_tokens}
     metrics = read_json(project.root / "mapper/metrics.json")
     assert (metrics["num_steps"], metrics["num_captions"]) == (9, 2)  # the caption of i4 is of no interacted item
-    for path in (project.root / ".work").rglob("checkpoint.safetensors"):
+    for path in (project.root / ".work").rglob("checkpoint-*.safetensors"):
         path.unlink()
     project.run(mapper, "mapper", *TABLES)
     assert before == {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}

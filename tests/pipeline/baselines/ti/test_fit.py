@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.baselines.ti import run
 from pipeline.baselines.frozen import FrozenDiffusion
+from pipeline.baselines.ti import run
 from pipeline.baselines.ti.fit import InversionTraining, Picture, TextualInversionConfig, list_measured_steps, split_pictures
 from pipeline.baselines.ti.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.models.diffusion import Diffusion, load_diffusion
