@@ -9,6 +9,7 @@ from typing import Any
 from experiments.catalogue import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
 from experiments.store import Fetch
 from pipeline.artifacts import read_json, read_table
+from pipeline.cost import find_cost
 from pipeline.evaluation.summary import group_by_user
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
@@ -16,13 +17,14 @@ from pipeline.params import read_section
 from pipeline.schemas import SCORES
 
 SCORES_FILE, SUMMARY_FILE, PARAMS_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json", "params.yaml"
-TRAINED_BY = {  # a method's own trained stages
-    "sd": ("sd",),
-    "keywords": ("sd",),
-    "retrieved": ("sd",),
-    "ti": ("ti",),
-    "pmg": ("pmg",),
-    "ragar": ("mapper", "reflection"),
+TUNED, MAPPED = "data/sd/lora.safetensors", "data/mapper/mapper.safetensors"
+TRAINED_BY = {  # what a method's own trained stages make
+    "sd": (TUNED,),
+    "keywords": (TUNED,),
+    "retrieved": (TUNED,),
+    "ti": ("data/ti/vectors.parquet",),
+    "pmg": ("data/pmg/soft.safetensors",),
+    "ragar": (MAPPED, "data/reflection/calibrator.safetensors"),
 }
 DISTANCES = (DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC)
 ByUser = dict[Hashable, float]
@@ -96,19 +98,19 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
 
 
 def read_cost(method: str, fetch: Fetch) -> Cost:
-    """Read what a method's drawing and its own training cost."""
-    drawing = read_json(fetch(f"data/generation/{method}/cost.json"))
-    training = [read_json(fetch(f"data/{stage}/cost.json")) for stage in TRAINED_BY.get(method, ())]
-    seconds = [cost["seconds"] for cost in training]
+    """Find what a method's drawing and its own training cost on this machine, where they were made on it."""
+    drawing = find_cost(fetch(f"data/generation/{method}/generated.parquet")) or {}
+    training = [find_cost(fetch(path)) or {} for path in TRAINED_BY.get(method, ())]
+    seconds = [cost.get("seconds") for cost in training]
     is_trained = any(value != 0 for value in seconds)  # sd is not tuned by default
-    measured = (drawing, *training) if is_trained else (drawing,)
-    peaks = [cost["peak_memory_mb"] for cost in measured if cost["peak_memory_mb"] is not None]
+    peaks = [cost.get("peak_memory_mb") for cost in ((drawing, *training) if is_trained else (drawing,))]
+    known = [name for name in ("num_threads", "device") if name in drawing]
     return Cost(
         is_trained=is_trained,
         training_seconds=None if None in seconds else sum(seconds),
-        seconds_per_image=drawing["seconds_per_row"],
-        peak_memory_mb=max(peaks, default=None),
-        machine=f"{drawing['num_threads']} threads" if drawing["device"] == "cpu" else drawing["device"],
+        seconds_per_image=drawing.get("seconds_per_row"),
+        peak_memory_mb=max((peak for peak in peaks if peak is not None), default=None),
+        machine="–" if not known else f"{drawing['num_threads']} threads" if "num_threads" in drawing else drawing["device"],
     )
 
 

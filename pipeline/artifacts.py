@@ -244,9 +244,14 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
     """Write tensors and JSON-able facts as safetensors, atomically; the same values give the same bytes."""
-    from safetensors.torch import save
+    if tensors:
+        from safetensors.torch import save
 
-    contiguous = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+        contiguous = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    else:  # the same bytes without loading torch
+        from safetensors.numpy import save
+
+        contiguous = {}
     # safetensors does not keep the metadata's order, so all facts go into one JSON string
     header = {"ragar": json.dumps(metadata, sort_keys=True)} if metadata else None
     write_bytes(path, save(contiguous, metadata=header))

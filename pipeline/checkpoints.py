@@ -1,50 +1,65 @@
-"""Training checkpoints that outlive a crash."""
+"""Training checkpoints that outlive a crash: one sealed file in the folder of the training's key, replaced by the next.
+
+They can only be opened with the code and the inputs that decide the weights, by one process at a time; see `pipeline.work.open_work`.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import read_tensors, write_tensors
-from pipeline.work import work_dir
+from pipeline.files import is_intact, list_sealed, set_aside, write_sealed
+from pipeline.work import open_work
 
 if TYPE_CHECKING:
     import torch
 
-
-def save_checkpoint(stage: str, fingerprint: str, *, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any] | None = None) -> None:
-    """Replace the training checkpoint of `stage`: everything that the next step needs, `step` = steps finished."""
-    path = work_dir() / stage.replace("@", "/") / fingerprint[:32] / "checkpoint.safetensors"
-    write_tensors(path, tensors, {"step": step, "facts": facts or {}})
+CHANGES_NO_RESULT = True
+NAME, SUFFIX = "checkpoint-", ".safetensors"
 
 
-def load_checkpoint(stage: str, fingerprint: str) -> tuple[int, dict[str, torch.Tensor], dict[str, Any]] | None:
-    """Return (steps finished, tensors, facts) of the last checkpoint, or None; a damaged one counts as none."""
-    path = work_dir() / stage.replace("@", "/") / fingerprint[:32] / "checkpoint.safetensors"
-    if not path.is_file():
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training needs to go on: tensors on the CPU, and facts as JSON keeps them."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+class CheckpointFolder:
+    """The checkpoints of one training; usually there is one, and two only where a kill came between writing and removing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, checkpoint: Checkpoint, *, step: int) -> None:
+        """Replace the last checkpoint: a kill at any time leaves the old one or the new one as a whole."""
+        older = list_sealed(self._folder, NAME, SUFFIX)
+        path = write_sealed(
+            self._folder, f"{NAME}{step:08d}", SUFFIX, lambda temporary: write_tensors(temporary, checkpoint.tensors, checkpoint.facts)
+        )
+        for other in older:
+            if other != path:
+                other.unlink()
+
+    def load(self, check: Callable[[Checkpoint], None]) -> Checkpoint | None:
+        """Return the last checkpoint that is intact and passes `check` (a ValueError if not), or None; any other is set aside with a warning."""
+        for path in reversed(list_sealed(self._folder, NAME, SUFFIX)):
+            if is_intact(path):
+                with contextlib.suppress(ValueError):
+                    checkpoint = Checkpoint(*read_tensors(path))
+                    check(checkpoint)
+                    return checkpoint
+            set_aside(path)
         return None
-    try:
-        tensors, metadata = read_tensors(path)
-        return int(metadata["step"]), tensors, metadata["facts"]
-    except (ValueError, KeyError, json.JSONDecodeError) as error:
-        print(f"warning: {path.name} of {stage} is damaged ({error}); training starts again", flush=True)
-        return None
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return an optimiser's state (one tensor a parameter and name, `step` included) under names that `restore_optimizer` reads."""
-    import torch
-
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{index}.{name}": torch.as_tensor(value) for index, values in state.items() for name, value in values.items()}
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put the state written by `flatten_optimizer` back; other names in `tensors` are left alone."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    current = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+@contextlib.contextmanager
+def open_checkpoints(name: str, *, code: Sequence[Any], inputs: object) -> Iterator[CheckpointFolder]:
+    """Open the checkpoints of the training `name` whose weights `code` computes from `inputs`, which hold every datum that it reads."""
+    with open_work(name, code=code, inputs=inputs) as folder:
+        yield CheckpointFolder(folder)

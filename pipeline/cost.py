@@ -1,52 +1,52 @@
 """What work costs, seconds and peak memory: kept beside the finished rows, so that a row that is reused still knows what it took.
 
-A measured time is never part of a table, whose bytes must not differ between two runs; it is written to a JSON file of its own, on
-which no stage depends.
+A measured time is never part of an out, whose bytes must not differ between two runs or machines: it is kept in `.work/costs/`, under the hash
+of the file that was made.
 """
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.artifacts import read_json, write_json
 from pipeline.rows import Rejection, Row
+from pipeline.work import work_dir
 
 if TYPE_CHECKING:
     import torch
 
+CHANGES_NO_RESULT = True
 COLUMNS = (pa.field("seconds", pa.float64()), pa.field("peak_memory_mb", pa.float64()))  # of a ledger whose rows are measured
 Compute = Callable[[list[Row]], Sequence[dict[str, Any] | Rejection]]
 
 
-@dataclass
-class Clock:
-    """The seconds of a training, those of interrupted runs included as its checkpoints knew them; None where a checkpoint did not."""
-
-    seconds: float | None = 0.0
-    _since: float = field(default_factory=time.monotonic)
-
-    def stop(self) -> float | None:
-        """Add the seconds since the last stop and return all of them."""
-        now = time.monotonic()
-        if self.seconds is not None:
-            self.seconds += now - self._since
-        self._since = now
-        return self.seconds
-
-    def resume(self, seconds: float | None) -> None:
-        """Go on from what a checkpoint knew."""
-        self.seconds, self._since = seconds, time.monotonic()
+def keep_cost(made: Path, cost: dict[str, Any]) -> None:
+    """Keep what it cost to make a file."""
+    write_json(find_place(made), cost)
 
 
-def describe_training(seconds: float | None, device: torch.device) -> dict[str, Any]:
+def find_cost(made: Path) -> dict[str, Any] | None:
+    """Return what it cost to make a file with these bytes, None where it was not made here."""
+    place = find_place(made)
+    return read_json(place) if place.is_file() else None
+
+
+def find_place(made: Path) -> Path:
+    """Return where the cost of a file is kept."""
+    with made.open("rb") as file:
+        return work_dir() / "costs" / f"{hashlib.file_digest(file, 'sha256').hexdigest()}.json"
+
+
+def describe_training(seconds: float, device: torch.device) -> dict[str, Any]:
     """Return the cost of a training in this process."""
     return {"seconds": seconds, "peak_memory_mb": read_peak_memory(device), **describe_machine(device)}
 

@@ -35,6 +35,10 @@ class Table:
             fields.append(pa.field(name, dtype, nullable=name in self.nullable))
         return pa.schema(fields)
 
+    def build_empty(self) -> pa.Table:
+        """Build a table without rows, for a stage that has nothing to do; its vectors have length 1."""
+        return self.build_schema({name: 1 for name, kind in self.columns.items() if kind == VECTOR}).empty_table()
+
 
 ITEMS = Table(
     "items",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -15,6 +16,8 @@ from pipeline.work import work_dir
 from stages.inputs import find_out_folder, prepare
 
 KEPT = "finished rows and checkpoints are kept, the same command goes on from there"
+Needed = Annotated[Path, typer.Option()]  # a path that must be given
+PARAMS = Path("params.yaml")
 
 
 def run_stage(app: typer.Typer) -> None:

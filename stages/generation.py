@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from pipeline.artifacts import build_provenance, write_json
+from pipeline.cost import keep_cost
 from pipeline.generation.summary import build_generated, summarise_drawn
 from pipeline.params import read_flag
 from pipeline.rows import Key, Summary
@@ -35,6 +36,7 @@ def main(
     """
     stage = f"generation@{method}"
     values: dict[str, dict[str, Any]] = {}
+    cost: dict[str, Any] = {}
     rejected: dict[Key, str] = {}
     summary, provenance, max_fraction = Summary(0, 0, 0, 0, 0.0), build_provenance(stage, method=method), 0.0
     if read_flag(params, f"comparison.{method}"):
@@ -44,8 +46,7 @@ def main(
         files = {"cases": cases, "items": items, **named, "pmg_preferences": pmg_preferences}
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
         values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
-        provenance, max_fraction = drawn.provenance, drawn.max_rejected_fraction
-        write_json(out / "cost.json", drawn.cost)
+        provenance, max_fraction, cost = drawn.provenance, drawn.max_rejected_fraction, drawn.cost
     write_json(out / "metrics.json", summarise_drawn(values))
     write_outcome(
         stage,
@@ -57,6 +58,8 @@ def main(
         max_fraction=max_fraction,
         provenance=provenance,
     )
+    if cost:
+        keep_cost(out / "generated.parquet", cost)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Not in the paper, whose calibrator starts untrained: an untrained projection of 
 gradient cannot teach it to. E^g names what a user likes in all things; the caption of the left-out item says which of that
 belongs here. The mean attention of E^d's rows is to cover the words of E^g that occur in the caption, each by its inverse document
 frequency, log(captions / captions that hold it): a word of every caption tells nothing. The item's own name is left out: it stands
-in E^g once, without a rival. The mapper stays as it is. The phase takes seconds and begins anew after a kill.
+in E^g once, without a rival. The mapper stays as it is.
 
 Legend: N leave-one-out cases, B of them in a batch, K tokens of an encoded prompt, d token width.
 """
@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.checkpoints import open_checkpoints
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.conditioning.config import MapperConfig
 from pipeline.conditioning.fit import STAGE, choose_batch
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.keywords.prompts import flatten_text
-from pipeline.runtime import progress
+from pipeline.training import CurveRow, Plan, TrainingState, descend, fall_linearly, run_training
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
     from pipeline.models.llm import LazyLanguageModel
 
+WORK = "mapper_attention"
 MAP_BATCH = 64  # leave-one-out cases that the mapper reads at once
 
 
@@ -80,32 +82,56 @@ def compute_attention_loss(mean_BK: torch.Tensor, target_BK: torch.Tensor) -> to
     return -(target_BK * torch.log(mean_BK + 1e-6)).sum(dim=1).mean()
 
 
-def pretrain_attention(
-    conditioner: Conditioner, examples: Sequence[LeaveOneOutCase], config: MapperConfig, *, llm: LazyLanguageModel, diffusion: Diffusion, seed: int
-) -> dict[str, float]:
-    """Train the calibrator in place on all but the last `held_out_captions` cases; return the attention that those put on the right words."""
-    rows = [{"detailed_prompt": example.detailed_prompt, "global_prompt": example.global_prompt} for example in examples]
-    inputs = compute_condition_inputs(rows, llm=llm, diffusion=diffusion, conditioner=conditioner, batch_size=config.states_batch_size)
-    device = conditioner.img_vectors_LD.device
-    target_NK = build_targets(examples, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens).to(device)
-    with torch.no_grad():
-        parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
-    mapped_NKD, num_train = torch.cat(parts), len(rows) - config.held_out_captions
-    held_out = list(range(num_train, len(rows)))
+class AttentionTraining:
+    """The calibrator of a conditioner, whose mapper and [IMG] vectors stay as they are."""
+
+    def __init__(
+        self, conditioner: Conditioner, inputs: ConditionInputs, target_NK: torch.Tensor, config: MapperConfig, *, num_train: int, seed: int
+    ) -> None:
+        device = conditioner.img_vectors_LD.device
+        self.conditioner, self.inputs, self.target_NK = conditioner, inputs, target_NK.to(device)
+        self.config, self.num_train, self.seed = config, num_train, seed
+        with torch.no_grad():
+            parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
+        self.mapped_NKD = torch.cat(parts)
+        self.optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def name_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the calibrator's weights."""
+        return self.conditioner.calibrator.state_dict()
+
+    def take_step(self, step: int) -> CurveRow:
+        """Take one step; its batches go on where those of the mapper end."""
+        batch = choose_batch(self.num_train, self.config.batch_size, seed=self.seed, step=self.config.num_steps + step)
+        return {"loss": descend(self.optimizer, compute_attention_loss(self._attend(batch), self.target_NK[batch]))}
 
     @torch.no_grad()
-    def measure() -> float:
-        mean_BK = compute_mean_attention(conditioner, inputs.select(held_out), mapped_NKD[held_out])
-        return (mean_BK * (target_NK[held_out] > 0)).sum(dim=1).mean().item()
+    def validate(self) -> CurveRow:
+        """Measure the attention that held-out cases put on the right words."""
+        held_out = list(range(self.num_train, len(self.target_NK)))
+        return {"attention_mass": (self._attend(held_out) * (self.target_NK[held_out] > 0)).sum(dim=1).mean().item()}
 
-    before = measure()
-    optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    for step in progress(range(config.attention_steps), label=f"{STAGE}, attention", total=config.attention_steps):
-        batch = choose_batch(num_train, config.batch_size, seed=seed, step=config.num_steps + step)
-        loss = compute_attention_loss(compute_mean_attention(conditioner, inputs.select(batch), mapped_NKD[batch]), target_NK[batch])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.attention_steps)
-        optimizer.step()
-    return {"attention_mass_before": before, "attention_mass": measure()}
+    def _attend(self, rows: list[int]) -> torch.Tensor:
+        return compute_mean_attention(self.conditioner, self.inputs.select(rows), self.mapped_NKD[rows])
+
+
+def pretrain_attention(
+    conditioner: Conditioner,
+    examples: Sequence[LeaveOneOutCase],
+    config: MapperConfig,
+    *,
+    llm: LazyLanguageModel,
+    diffusion: Diffusion,
+    seed: int,
+    checkpoint_every: int,
+) -> TrainingState:
+    """Train the calibrator in place on all but the last `held_out_captions` cases; the curves end with what those measure."""
+    rows = [{"detailed_prompt": example.detailed_prompt, "global_prompt": example.global_prompt} for example in examples]
+    inputs = compute_condition_inputs(rows, llm=llm, diffusion=diffusion, conditioner=conditioner, batch_size=config.states_batch_size)
+    target_NK = build_targets(examples, diffusion.pipeline.tokenizer, num_tokens=diffusion.num_tokens)
+    training = AttentionTraining(conditioner, inputs, target_NK, config, num_train=len(rows) - config.held_out_captions, seed=seed)
+    num_steps = config.attention_steps
+    plan = Plan(num_steps=num_steps, validate_every=num_steps, rate=fall_linearly(num_steps))
+    key = (config, training.num_train, seed, inputs, target_NK, conditioner.list_facts())
+    with open_checkpoints(WORK, code=[pretrain_attention], inputs=key) as checkpoints:
+        return run_training(training, plan, checkpoints, checkpoint_every=checkpoint_every, label=f"{STAGE}, attention")

@@ -50,6 +50,10 @@ class Conditioner(nn.Module):
         self.img_vectors_LD: torch.Tensor
         self.register_buffer("img_vectors_LD", img_vectors_LD.detach().clone())
 
+    def list_facts(self) -> list[object]:
+        """List all that decides what the module computes: shapes, settings and weights."""
+        return [self.mapper.shape, self.calibrator.config, self.state_dict()]
+
     def forward(self, inputs: ConditionInputs) -> GeneralPreference:
         """Compute P^gen of a batch, on the module's device."""
         device = self.img_vectors_LD.device

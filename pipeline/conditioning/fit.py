@@ -13,23 +13,20 @@ Departures from GILL (Koh et al. 2023, CC3M, 20,000 steps of 200):
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.checkpoints import open_checkpoints
 from pipeline.conditioning.config import MapperConfig
 from pipeline.conditioning.img_tokens import init_img_vectors, rescale_rows
-from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_loss, take_prefix
+from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_loss
 from pipeline.conditioning.states import compute_prompt_states, run_prompts
-from pipeline.cost import Clock
-from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.randomness import make_generator
-from pipeline.runtime import progress
+from pipeline.training import CurveRow, Plan, TrainingState, descend, run_training, warm_up_and_fall
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -37,37 +34,6 @@ if TYPE_CHECKING:
 
 STAGE = "mapper"
 CURVE_COLUMNS = ("step", "phase", "learning_rate", "loss", "held_out_loss", "held_out_match")
-
-
-@dataclass
-class MapperState:
-    """Everything that the next step needs."""
-
-    mapper: ModalMapper
-    img_vectors_LD: torch.nn.Parameter
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
-
-    def save(self, fingerprint: str) -> None:
-        """Write the checkpoint."""
-        tensors = {f"mapper.{name}": value for name, value in self.mapper.state_dict().items()}
-        tensors |= {"img_vectors": self.img_vectors_LD, **flatten_optimizer(self.optimizer)}
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.clock.stop()})
-
-    def restore(self, fingerprint: str) -> None:
-        """Go on from the checkpoint, if there is one."""
-        saved = load_checkpoint(STAGE, fingerprint)
-        if saved is None:
-            return
-        self.step, tensors, facts = saved
-        self.mapper.load_state_dict(take_prefix(tensors, "mapper."))
-        with torch.no_grad():
-            self.img_vectors_LD.copy_(tensors["img_vectors"])
-        restore_optimizer(self.optimizer, tensors)
-        self.curves = facts["curves"]
-        self.clock.resume(facts.get("seconds"))  # unknown to checkpoints of before
 
 
 @dataclass(frozen=True)
@@ -106,122 +72,108 @@ def build_captions(prompted: Sequence[tuple[str, str]], diffusion: Diffusion, co
     return CaptionSet(prompts, diffusion.encode_prompts(captions)[0], config.held_out_captions)
 
 
+class MapperTraining:
+    """[IMG] vectors and mapper: first together through the language model, then the mapper alone, on states that are computed once."""
+
+    def __init__(self, captions: CaptionSet, config: MapperConfig, *, llm: LazyLanguageModel, device: torch.device, seed: int) -> None:
+        self.captions, self.config, self.llm, self.device, self.seed = captions, config, llm, device, seed
+        mean_row_D, mean_norm = llm.load().measure_embedding()
+        generator = make_generator(seed, STAGE, "weights")
+        vectors_LD = init_img_vectors(config.num_img_tokens, mean_row_D, mean_norm, generator=generator)
+        shape = MapperShape(
+            d_model=config.d_model,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            ffn_dim=config.ffn_dim,
+            input_dim=len(mean_row_D),
+            num_img_tokens=config.num_img_tokens,
+            num_tokens=captions.target_NKD.shape[1],
+            token_dim=captions.target_NKD.shape[2],
+        )
+        self.mapper = ModalMapper(shape, generator=generator).to(device)
+        self.img_vectors_LD = torch.nn.Parameter(vectors_LD.to(device))
+        decayed = {"params": list(self.mapper.parameters()), "weight_decay": config.weight_decay}
+        self.optimizer = torch.optim.AdamW(
+            [decayed, {"params": [self.img_vectors_LD], "weight_decay": 0.0}], lr=config.learning_rate, betas=(0.9, 0.95)
+        )
+        self._states_NLD: torch.Tensor | None = None  # of all captions, once the vectors are fixed
+
+    def name_tensors(self) -> dict[str, torch.Tensor]:
+        """Return mapper and [IMG] vectors."""
+        return {**{f"mapper.{name}": value for name, value in self.mapper.state_dict().items()}, "img_vectors": self.img_vectors_LD}
+
+    def take_step(self, step: int) -> CurveRow:
+        """Take a step of the first or of the second phase."""
+        rate, config = self.optimizer.param_groups[0]["lr"], self.config
+        if step < config.img_steps:
+            batch = choose_batch(self.captions.num_train, config.img_batch_size, seed=self.seed, step=step)
+            loss = self._train_vectors(batch)
+        else:
+            batch = choose_batch(self.captions.num_train, config.batch_size, seed=self.seed, step=step)
+            loss = self._descend(self._fix_states()[batch].to(self.device), self.img_vectors_LD.detach(), batch)
+        return {"phase": "img" if step < config.img_steps else "mapper", "learning_rate": rate, "loss": loss}
+
+    def _train_vectors(self, batch: list[int]) -> float:
+        """Step through the frozen language model, and put the [IMG] vectors back to their norm."""
+        norm = self.img_vectors_LD.detach().norm(dim=1).mean().item()
+        prompts = [self.captions.prompts[i] for i in batch]
+        states = run_prompts(prompts, self.llm.load(), self.img_vectors_LD, self.config.prompt_format)
+        loss = self._descend(states.img_BLD, self.img_vectors_LD, batch)
+        with torch.no_grad():
+            self.img_vectors_LD.copy_(rescale_rows(self.img_vectors_LD, norm))
+        return loss
+
+    def _descend(self, img_BLD: torch.Tensor, vectors_LD: torch.Tensor, batch: list[int]) -> float:
+        loss = compute_gill_loss(self.mapper(img_BLD, vectors_LD), self.captions.target_NKD[batch].to(self.device))
+        return descend(self.optimizer, loss, clip_norm=self.config.clip_norm)
+
+    def _fix_states(self) -> torch.Tensor:
+        """Return the [IMG] states of all captions (N, L, D) with the vectors as they are from now on."""
+        if self._states_NLD is None:
+            config = self.config
+            self._states_NLD = compute_prompt_states(
+                self.captions.prompts,
+                llm=self.llm,
+                img_vectors_LD=self.img_vectors_LD.detach().cpu(),
+                prompt_format=config.prompt_format,
+                batch_size=config.states_batch_size,
+            ).img_BLD
+        return self._states_NLD
+
+    @torch.no_grad()
+    def validate(self) -> CurveRow:
+        """Measure held-out captions, in the second phase: the loss, and the share whose output is closer to their own target than to any other's."""
+        if self._states_NLD is None:
+            return {}
+        img_BLD, target_BKD = (rows[self.captions.num_train :].to(self.device) for rows in (self._states_NLD, self.captions.target_NKD))
+        mapped_BKD = self.mapper(img_BLD, self.img_vectors_LD)
+        distance_BB = torch.stack([(mapped_KD - target_BKD).norm(dim=-1).mean(dim=-1) for mapped_KD in mapped_BKD])
+        own = torch.arange(len(distance_BB), device=distance_BB.device)
+        match = (distance_BB.argmin(dim=1) == own).float().mean().item()
+        return {"held_out_loss": compute_gill_loss(mapped_BKD, target_BKD).item(), "held_out_match": match}
+
+
 def fit_mapper(
     captions: CaptionSet,
     config: MapperConfig,
     *,
     llm: LazyLanguageModel,
-    diffusion_revision: str,
     device: torch.device,
     seed: int,
     checkpoint_every: int,
-) -> MapperState:
+) -> tuple[MapperTraining, TrainingState]:
     """Run both phases, or go on after a kill; the same inputs give the same weights either way."""
-    fingerprint = compute_fingerprint(config, captions.prompts, llm.revision, str(llm.dtype), diffusion_revision, seed)
-    state = build_state(captions, config, llm=llm, device=device, seed=seed)
-    state.restore(fingerprint)
-    shown = progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step)
-    states_NLD: torch.Tensor | None = None
-    for step in shown:
-        in_first_phase = step < config.img_steps
-        if not in_first_phase and states_NLD is None:
-            states_NLD = compute_states(captions, state, config, llm=llm)
-        batch = choose_batch(captions.num_train, config.img_batch_size if in_first_phase else config.batch_size, seed=seed, step=step)
-        if in_first_phase:
-            img_BLD = run_prompts([captions.prompts[i] for i in batch], llm.load(), state.img_vectors_LD, config.prompt_format).img_BLD
-        else:
-            img_BLD = states_NLD[batch].to(device)
-        row = take_step(state, img_BLD, captions.target_NKD[batch].to(device), config)
-        is_last = state.step == config.num_steps
-        if states_NLD is not None and (is_last or state.step % config.held_out_every == 0):
-            row |= measure_held_out(state, states_NLD[captions.num_train :].to(device), captions.target_NKD[captions.num_train :].to(device))
-        state.curves.append(row)
-        if is_last or state.step % checkpoint_every == 0 or state.step == config.img_steps:
-            state.save(fingerprint)
-    return state
-
-
-def build_state(captions: CaptionSet, config: MapperConfig, *, llm: LazyLanguageModel, device: torch.device, seed: int) -> MapperState:
-    """Build the untrained vectors, mapper and optimiser."""
-    mean_row_D, mean_norm = llm.load().measure_embedding()
-    generator = make_generator(seed, STAGE, "weights")
-    vectors_LD = init_img_vectors(config.num_img_tokens, mean_row_D, mean_norm, generator=generator)
-    shape = MapperShape(
-        d_model=config.d_model,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        ffn_dim=config.ffn_dim,
-        input_dim=len(mean_row_D),
-        num_img_tokens=config.num_img_tokens,
-        num_tokens=captions.target_NKD.shape[1],
-        token_dim=captions.target_NKD.shape[2],
+    training = MapperTraining(captions, config, llm=llm, device=device, seed=seed)
+    plan = Plan(
+        num_steps=config.num_steps,
+        validate_every=config.held_out_every,
+        validate_start=False,
+        rate=warm_up_and_fall(config.num_steps, config.warmup_steps),
     )
-    mapper = ModalMapper(shape, generator=generator).to(device)
-    img_vectors_LD = torch.nn.Parameter(vectors_LD.to(device))
-    groups = [{"params": list(mapper.parameters()), "weight_decay": config.weight_decay}, {"params": [img_vectors_LD], "weight_decay": 0.0}]
-    return MapperState(mapper, img_vectors_LD, torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95)))
-
-
-def compute_states(captions: CaptionSet, state: MapperState, config: MapperConfig, *, llm: LazyLanguageModel) -> torch.Tensor:
-    """Compute the [IMG] states of all captions (N, L, D) with the vectors as they are."""
-    vectors_LD = state.img_vectors_LD.detach().cpu()
-    return compute_prompt_states(
-        captions.prompts, llm=llm, img_vectors_LD=vectors_LD, prompt_format=config.prompt_format, batch_size=config.states_batch_size
-    ).img_BLD
+    with open_checkpoints(STAGE, code=[fit_mapper], inputs=(config, captions, llm.revision, str(llm.dtype), seed)) as checkpoints:
+        return training, run_training(training, plan, checkpoints, checkpoint_every=checkpoint_every, label=STAGE)
 
 
 def choose_batch(num_captions: int, batch_size: int, *, seed: int, step: int) -> list[int]:
     """Choose the captions of a step; they follow from (seed, step) alone."""
     return torch.randint(num_captions, (batch_size,), generator=make_generator(seed, STAGE, "batch", str(step))).tolist()
-
-
-def take_step(state: MapperState, img_BLD: torch.Tensor, target_BKD: torch.Tensor, config: MapperConfig) -> dict[str, Any]:
-    """Take one optimiser step, put the [IMG] vectors back to their norm, and return the row of the curves."""
-    in_first_phase = state.step < config.img_steps
-    vectors_LD = state.img_vectors_LD if in_first_phase else state.img_vectors_LD.detach()
-    norm = state.img_vectors_LD.detach().norm(dim=1).mean().item()
-    loss = compute_gill_loss(state.mapper(img_BLD, vectors_LD), target_BKD)
-    rate = config.learning_rate * compute_rate(state.step, num_steps=config.num_steps, warmup_steps=config.warmup_steps)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    torch.nn.utils.clip_grad_norm_([*state.mapper.parameters(), state.img_vectors_LD], config.clip_norm)
-    state.optimizer.step()
-    if in_first_phase:
-        with torch.no_grad():
-            state.img_vectors_LD.copy_(rescale_rows(state.img_vectors_LD, norm))
-    state.step += 1
-    return {"step": state.step, "phase": "img" if in_first_phase else "mapper", "learning_rate": rate, "loss": loss.item()}
-
-
-def compute_rate(step: int, *, num_steps: int, warmup_steps: int) -> float:
-    """Compute the share of the learning rate at `step` (0-based): linear warm-up, then a cosine to zero."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, num_steps - warmup_steps)))
-
-
-@torch.no_grad()
-def measure_held_out(state: MapperState, img_BLD: torch.Tensor, target_BKD: torch.Tensor) -> dict[str, float]:
-    """Measure held-out captions: the loss, and the share whose output is closer to their own target than to any other's."""
-    mapped_BKD = state.mapper(img_BLD, state.img_vectors_LD)
-    distance_BB = torch.stack([(mapped_KD - target_BKD).norm(dim=-1).mean(dim=-1) for mapped_KD in mapped_BKD])
-    own = torch.arange(len(distance_BB), device=distance_BB.device)
-    match = (distance_BB.argmin(dim=1) == own).float().mean().item()
-    return {"held_out_loss": compute_gill_loss(mapped_BKD, target_BKD).item(), "held_out_match": match}
-
-
-def summarise_fit(state: MapperState, captions: CaptionSet) -> dict[str, Any]:
-    """Return the metrics of a training."""
-    last = next((row for row in reversed(state.curves) if "held_out_loss" in row), {})
-    return {
-        "num_steps": state.step,
-        "num_captions": captions.num_train,
-        "num_held_out": captions.num_held_out,
-        "loss_first": state.curves[0]["loss"] if state.curves else None,
-        "loss_last": state.curves[-1]["loss"] if state.curves else None,
-        "held_out_loss": last.get("held_out_loss"),
-        "held_out_match": last.get("held_out_match"),
-        "held_out_target_norm": captions.target_NKD[captions.num_train :].norm(dim=-1).mean().item(),
-    }

@@ -1,55 +1,40 @@
-"""Train the ranker, resume it after a kill, and measure it (paper: Recommendation Reflection; settings of MICRO).
+"""Train the ranker, resume it after a kill, and validate it (paper: Recommendation Reflection; settings of MICRO).
 
 Training follows MICRO: user-uniform sampling, Adam, a learning rate that decays by epoch, learned graphs rebuilt with gradient in the
-first step of every epoch and reused without it in the others, early stopping by recall on validation items. Departures and choices:
-1. Gradients are zeroed, not dropped, between steps. MICRO ran on a torch where this was the default, so that Adam's momentum keeps
-   moving feature tables and projections in the steps without a graph rebuild.
-2. Every step's randomness comes from (seed, epoch, step) alone and a checkpoint holds weights, best weights and Adam's state, so that
+first batch of every epoch and reused without it in the others, early stopping by recall on validation items. Departures and choices:
+1. Gradients are zeroed, not dropped, between batches. MICRO ran on a torch where this was the default, so that Adam's momentum keeps
+   moving feature tables and projections in the batches without a graph rebuild.
+2. Every batch's randomness comes from (seed, epoch, batch) alone and a checkpoint holds weights, best weights and Adam's state, so that
    a killed and resumed training ends in the same bytes.
-3. InfoNCE is taken over `contrastive_anchors` random items a step, all items if it is 0 (MICRO).
+3. InfoNCE is taken over `contrastive_anchors` random items a batch, all items if it is 0 (MICRO).
 4. Validation leaves out the last history items; see `interactions.py`.
 5. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.fingerprint import compute_fingerprint
-from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES, Ideal
+from pipeline.checkpoints import open_checkpoints
+from pipeline.metrics.protocol import CUTOFF, Ideal
 from pipeline.metrics.ranking import compute_ndcg, compute_ranks, compute_recall
 from pipeline.randomness import make_generator
-from pipeline.ranker import graph, interactions, losses, micro
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.graph import split_rows
 from pipeline.ranker.interactions import PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
 from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
 from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro
-from pipeline.ranker.scoring import RankerScorer, build_candidate_mask
-from pipeline.runtime import progress
+from pipeline.ranker.scoring import build_candidate_mask
+from pipeline.training import CurveRow, Plan, TrainingState, decay, run_training
 
 STAGE = "ranker"
 LOSSES = ("bpr", "regularisation", "contrastive_image", "contrastive_text")
 CURVE_COLUMNS = ("epoch", "loss", *LOSSES, "recall_at_10", "ndcg_at_10", "selection_recall")
-
-
-@dataclass
-class Training:
-    """Where training stands; goes into checkpoints as it is."""
-
-    epoch: int = 0  # epochs finished
-    best_epoch: int = 0
-    best_score: float = -1.0
-    stale: int = 0  # validations since the best
-    curves: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,8 @@ class Trained:
     """A trained model with its best weights, and how it got there."""
 
     model: Micro
-    training: Training
+    state: TrainingState
+    best_epoch: int
 
 
 def read_data(
@@ -83,39 +69,64 @@ def read_data(
     )
 
 
-def identify_training(data: RankerData, config: RankerConfig, *, seed: int) -> str:
-    """Identify a training by everything that decides its result, the code of model and training included."""
-    sources = [Path(module).read_bytes() for module in (graph.__file__, interactions.__file__, losses.__file__, micro.__file__, __file__)]
-    arrays = [data.train_P2, data.validation_P2, data.features["image"], data.features["text"]]
-    contents = [array.numpy().tobytes() for array in arrays]
-    return compute_fingerprint(config, seed, data.user_ids, data.item_ids, sources, contents)
+class RankerTraining:
+    """MICRO; a step of the loop is an epoch, which rebuilds the learned graphs in its first batch."""
+
+    def __init__(self, data: RankerData, config: RankerConfig, *, seed: int, device: torch.device) -> None:
+        self.data, self.config, self.seed = data, config, seed
+        self.model = build_model(data, config, seed=seed, device=device)
+        self.optimizer = torch.optim.Adam([weight for weight in self.model.parameters() if weight.requires_grad], lr=config.learning_rate)
+        self.sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
+        self.num_batches = len(data.train_P2) // config.batch_size + 1
+
+    def name_tensors(self) -> dict[str, Tensor]:
+        """Return the model's weights."""
+        return self.model.state_dict()
+
+    def take_step(self, step: int) -> CurveRow:
+        """Run one epoch and return the mean of every loss."""
+        config, learned = self.config, self.model.build_learned_graphs()
+        sums = torch.zeros(1 + len(LOSSES), dtype=torch.float64)
+        for batch in range(self.num_batches):
+            generator = make_generator(self.seed, STAGE, str(step), str(batch))
+            parts = compute_losses(self.model, learned, self.sampler, config, generator=generator)
+            loss = parts["bpr"] + config.regularisation * parts["regularisation"]
+            loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
+            self.optimizer.zero_grad(set_to_none=False)
+            loss.backward()
+            self.optimizer.step()
+            learned = {name: item_graph.detach() for name, item_graph in learned.items()}
+            sums += torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
+        if not torch.isfinite(sums).all():
+            raise ValueError(f"the ranker's loss is not finite in epoch {step + 1}; lower learning_rate ({config.learning_rate}).")
+        return dict(zip(("loss", *LOSSES), (sums / self.num_batches).tolist(), strict=True))
+
+    def validate(self) -> CurveRow:
+        """Rank the validation items, if there are any."""
+        if not len(self.data.validation_P2):
+            return {}
+        rank_VP = rank_validation(self.model, self.data)
+        selection = float(compute_recall(rank_VP, k=self.config.selection_k).mean())
+        return {**measure_ranks(rank_VP, self.config.ndcg), "selection_recall": selection}
 
 
-def train_ranker(
-    data: RankerData, config: RankerConfig, *, seed: int, device: torch.device, fingerprint: str, checkpoint_every: int, stage: str = STAGE
-) -> Trained:
-    """Train from the last checkpoint of `stage` and `fingerprint`, or from the start, and return the best weights by validation."""
-    model = build_model(data, config, seed=seed, device=device)
-    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=config.learning_rate)
-    sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
-    training, best = _resume(model, optimizer, stage, fingerprint)
-    steps_an_epoch = len(data.train_P2) // config.batch_size + 1
-    saved = training.epoch
-    for epoch in progress(range(training.epoch, config.epochs), label=stage, total=config.epochs - training.epoch):
-        if training.stale > config.patience:
-            break
-        means = train_epoch(model, optimizer, sampler, config, epoch=epoch, num_steps=steps_an_epoch, seed=seed)
-        training.epoch = epoch + 1
-        training.curves.append({"epoch": training.epoch, **means})
-        is_due = training.epoch % config.validate_every == 0 or training.epoch == config.epochs
-        if is_due and _record_validation(model, data, config, training):
-            best = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
-        if (training.epoch - saved) * steps_an_epoch >= checkpoint_every:
-            saved = training.epoch
-            _save(model, optimizer, stage, fingerprint, training, best)
-    _save(model, optimizer, stage, fingerprint, training, best)
-    model.load_state_dict(best)
-    return Trained(model, training)
+def train_ranker(data: RankerData, config: RankerConfig, *, seed: int, device: torch.device, checkpoint_every: int, stage: str = STAGE) -> Trained:
+    """Train from the last checkpoint, or from the start, and return the best weights by validation; without it the last are the best."""
+    training = RankerTraining(data, config, seed=seed, device=device)
+    plan = Plan(
+        num_steps=config.epochs,
+        validate_every=config.validate_every,
+        validate_start=False,
+        rate=decay(config.decay, config.decay_epochs),
+        score="selection_recall",
+        keep="best" if len(data.validation_P2) else "last",
+        stop_after=config.patience + 1,
+    )
+    every = -(-checkpoint_every // training.num_batches)
+    read = replace(data, cases=(), num_left_out=0)  # only measured
+    with open_checkpoints(stage, code=[train_ranker], inputs=(config, seed, read)) as checkpoints:
+        state = run_training(training, plan, checkpoints, checkpoint_every=every, label=stage)
+    return Trained(training.model, state, state.find_kept_step(plan))
 
 
 def build_model(data: RankerData, config: RankerConfig, *, seed: int, device: torch.device) -> Micro:
@@ -128,29 +139,6 @@ def build_model(data: RankerData, config: RankerConfig, *, seed: int, device: to
         config=config,
         generator=make_generator(seed, STAGE, "weights"),
     )
-
-
-def train_epoch(
-    model: Micro, optimizer: torch.optim.Optimizer, sampler: PairSampler, config: RankerConfig, *, epoch: int, num_steps: int, seed: int
-) -> dict[str, float]:
-    """Run one epoch and return the mean of every loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = config.learning_rate * config.decay ** (epoch / config.decay_epochs)
-    learned = model.build_learned_graphs()
-    sums = torch.zeros(1 + len(LOSSES), dtype=torch.float64)
-    for step in range(num_steps):
-        generator = make_generator(seed, STAGE, str(epoch), str(step))
-        parts = compute_losses(model, learned, sampler, config, generator=generator)
-        loss = parts["bpr"] + config.regularisation * parts["regularisation"]
-        loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
-        optimizer.zero_grad(set_to_none=False)
-        loss.backward()
-        optimizer.step()
-        learned = {name: item_graph.detach() for name, item_graph in learned.items()}
-        sums += torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
-    if not torch.isfinite(sums).all():
-        raise ValueError(f"the ranker's loss is not finite in epoch {epoch + 1}; lower learning_rate ({config.learning_rate}).")
-    return dict(zip(("loss", *LOSSES), (sums / num_steps).tolist(), strict=True))
 
 
 def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, config: RankerConfig, *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -190,61 +178,9 @@ def rank_validation(model: Micro, data: RankerData) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(torch.split(torch.cat(parts), counts.tolist()), batch_first=True) if len(users) else torch.empty(0, 1)
 
 
-def _record_validation(model: Micro, data: RankerData, config: RankerConfig, training: Training) -> bool:
-    """Validate, note it in the curves, and say whether these are the best weights; without validation the last always are."""
-    if not len(data.validation_P2):
-        training.best_epoch = training.epoch
-        return True
-    rank_VP = rank_validation(model, data)
-    score = float(compute_recall(rank_VP, k=config.selection_k).mean())
-    training.curves[-1] |= {**_measure(rank_VP, config.ndcg), "selection_recall": score}
-    if score > training.best_score:
-        training.best_score, training.best_epoch, training.stale = score, training.epoch, 0
-        return True
-    training.stale += 1
-    return False
-
-
-def _measure(rank_BP: Tensor, ideal: Ideal) -> dict[str, float]:
+def measure_ranks(rank_BP: Tensor, ideal: Ideal) -> dict[str, float]:
+    """Measure recall and NDCG of ranked positives, a row a user."""
     return {
         f"recall_at_{CUTOFF}": float(compute_recall(rank_BP, k=CUTOFF).mean()),
         f"ndcg_at_{CUTOFF}": float(compute_ndcg(rank_BP, k=CUTOFF, ideal=ideal).mean()),
     }
-
-
-def _resume(model: Micro, optimizer: torch.optim.Optimizer, stage: str, fingerprint: str) -> tuple[Training, dict[str, Tensor]]:
-    weights = model.state_dict()
-    checkpoint = load_checkpoint(stage, fingerprint)
-    if checkpoint is None:
-        return Training(), {name: weight.clone() for name, weight in weights.items()}
-    _, tensors, facts = checkpoint
-    model.load_state_dict({name: tensors[f"weights.{name}"] for name in weights})
-    restore_optimizer(optimizer, tensors)
-    return Training(**facts), {name: tensors[f"best.{name}"] for name in weights}
-
-
-def _save(model: Micro, optimizer: torch.optim.Optimizer, stage: str, fingerprint: str, training: Training, best: dict[str, Tensor]) -> None:
-    tensors = {f"weights.{name}": weight for name, weight in model.state_dict().items()}
-    tensors |= {f"best.{name}": weight for name, weight in best.items()} | flatten_optimizer(optimizer)
-    save_checkpoint(stage, fingerprint, step=training.epoch, tensors=tensors, facts=asdict(training))
-
-
-def measure_ranker(trained: Trained, scorer: RankerScorer, data: RankerData, *, seed: int, ndcg: Ideal = "standard") -> dict[str, Any]:
-    """Measure R@10 and N@10 of the validation items and of the references with their own images (ORI of Table 4).
-
-    References are ranked in the full catalogue and (`reference_sampled`) among NUM_NEGATIVES drawn candidates.
-    """
-    metrics: dict[str, Any] = {"best_epoch": trained.training.best_epoch, "epochs": trained.training.epoch}
-    metrics |= {"users": len(data.user_ids), "items": len(data.item_ids), "interactions": len(data.train_P2), "left_out": data.num_left_out}
-    if len(data.validation_P2):
-        rank_VP = rank_validation(trained.model, data)
-        metrics["validation"] = {**_measure(rank_VP, ndcg), "n": len(rank_VP)}
-    if data.cases:
-        users, references = [case.user_id for case in data.cases], [case.reference_id for case in data.cases]
-        histories, keys = [case.history for case in data.cases], [case.case_id for case in data.cases]
-        negatives = scorer.draw_negatives(keys, references, exclude=histories, count=NUM_NEGATIVES, seed=seed)
-        full_B = scorer.rank_original(users, references, exclude=histories)
-        sampled_B = scorer.rank_original(users, references, exclude=histories, negatives=negatives)
-        metrics["reference"] = {**_measure(full_B[:, None], ndcg), "median_rank": float(full_B.double().quantile(0.5)), "n": len(full_B)}
-        metrics["reference_sampled"] = {**_measure(sampled_B[:, None], ndcg), "negatives": NUM_NEGATIVES, "n": len(sampled_B)}
-    return metrics

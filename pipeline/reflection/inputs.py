@@ -74,7 +74,8 @@ def compute_global_scores(cases: Sequence[Case], tools: ReflectionTools, config:
         score_B1 = score_features(encode_drawings(tools.encoder, images), users, references, tools.ranker)
         return [{"score": score} for score in score_B1[:, 0].tolist()]
 
-    with open_ledger("reflection-global", GLOBAL_COLUMNS, code=[compute_global_scores], inputs=(identity, sampler, seed)) as ledger:
+    code = [compute_global_scores, tools.diffusion, tools.encoder, tools.ranker]
+    with open_ledger("reflection-global", GLOBAL_COLUMNS, code=code, inputs=(identity, sampler, seed)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.draw_batch, label="reflection: global images").load()
     return torch.tensor([result.values[case.case_id]["score"] for case in cases])
 

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.data.cases import Case
-from pipeline.fingerprint import compute_fingerprint
+from pipeline.randomness import make_generator
 from pipeline.reflection.config import ReflectionConfig
-from pipeline.reflection.fit import STAGE, FitState, choose_indices, fit_reflection, list_batches, summarise_fit
+from pipeline.reflection.fit import ReflectionTraining, fit_reflection, plan_training
 from pipeline.reflection.inputs import ReflectionTables, build_batch, check_spaces, keep_usable
 from pipeline.reflection.live import RowLogger
 from pipeline.reflection.step import ReflectionTools
-from pipeline.work import open_work
+from pipeline.training import TrainingState
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,26 @@ def plan_cases(
     )
 
 
+def list_batches(num_cases: int, *, num_steps: int, batch_cases: int, seed: int) -> list[list[int]]:
+    """Plan the case indices of every step: each pass over the cases is a permutation that follows from (seed, pass)."""
+    if num_cases == 0:
+        raise ValueError("reflection needs at least one training case, but there is none.")
+    size = min(batch_cases, num_cases)
+    order: list[int] = []
+    passes = 0
+    while len(order) < num_steps * size:
+        generator = make_generator(seed, "reflection-order", str(passes))
+        order += torch.randperm(num_cases, generator=generator).tolist()
+        passes += 1
+    return [order[step * size : (step + 1) * size] for step in range(num_steps)]
+
+
+def choose_indices(num_cases: int, limit: int, *, seed: int) -> list[int]:
+    """Choose at most `limit` validation cases, the same ones for every setting of the training."""
+    order = torch.randperm(num_cases, generator=make_generator(seed, "reflection-validation")).tolist()
+    return sorted(order[:limit])
+
+
 def run_reflection(
     conditioner: Conditioner,
     cases: ReflectionCases,
@@ -59,31 +81,32 @@ def run_reflection(
     *,
     seed: int,
     identity: dict[str, str],
-    data_hash: str,
     checkpoint_every: int,
     log_row: RowLogger = lambda row: None,
-) -> tuple[FitState, dict[str, Any]]:
+) -> tuple[TrainingState, dict[str, Any]]:
     """Train `conditioner` in place and return the training's state and metrics.
 
-    The rows of `inputs` are those of `cases.list_all()`; `identity` names the weights behind a score, `data_hash` all the rest.
+    The rows of `inputs` are those of `cases.list_all()`; `identity` names the weights behind a score.
     """
     everyone = cases.list_all()
     gathered = build_batch(everyone, inputs, tables, tools, config, seed=seed, identity=identity)
     check_spaces(gathered, tools, config)
     num_train = len(cases.train)
-    fingerprint = compute_fingerprint(STAGE, config, seed, identity, data_hash)
-    with open_work(STAGE, code=[fit_reflection], inputs=fingerprint):
-        state = fit_reflection(
-            conditioner,
-            gathered.select(list(range(num_train))),
-            gathered.select(list(range(num_train, len(everyone)))),
-            tools,
-            config,
-            batches=cases.batches,
-            seed=seed,
-            fingerprint=fingerprint,
-            checkpoint_every=checkpoint_every,
-            log_row=log_row,
-        )
+    train, validation = gathered.select(list(range(num_train))), gathered.select(list(range(num_train, len(everyone))))
+    training = ReflectionTraining(conditioner, train, validation, tools, config, batches=cases.batches, seed=seed)
+    state = fit_reflection(training, identity=identity, checkpoint_every=checkpoint_every, log_row=log_row)
     counts = {"train_cases": num_train, "validation_cases": len(cases.validation), "skipped_cases": cases.num_skipped}
     return state, {**summarise_fit(state, config), **counts, "seed": seed}
+
+
+def summarise_fit(state: TrainingState, config: ReflectionConfig) -> dict[str, Any]:
+    """Return the metrics of a training: validation before, at the kept step and at the last one."""
+    rows = {row["step"]: row for row in state.curves if "validation_score" in row}
+    kept_step = state.find_kept_step(plan_training(config))
+    names = ("validation_score", "validation_reward", "validation_rank")
+    chosen = {"before": rows[0], "kept": rows[kept_step], "last": rows[state.step]}
+    return {
+        "num_steps": state.step,
+        "kept_step": kept_step,
+        **{place: {name.removeprefix("validation_"): row[name] for name in names} for place, row in chosen.items()},
+    }

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from pipeline.cost import Clock, describe_training, measure_rows, summarise_rows
+from pipeline.cost import describe_training, measure_rows, summarise_rows
 from pipeline.rows import Rejection, Row
 
 CPU = torch.device("cpu")
@@ -46,17 +46,6 @@ subprocess.run([sys.executable, "-c", child], check=True)
 def test_what_started_a_process_does_not_count_as_its_memory() -> None:
     printed = subprocess.run([sys.executable, "-c", PARENT], check=True, capture_output=True, text=True).stdout
     assert 10e6 < int(printed) < 500e6
-
-
-def test_a_clock_goes_on_from_a_checkpoint_and_stays_unknown_if_that_did_not_know() -> None:
-    clock = Clock()
-    clock.resume(100.0)
-    time.sleep(0.01)
-    assert 100.01 <= clock.stop() < 101
-    assert clock.stop() >= clock.seconds
-    clock.resume(None)
-    assert clock.stop() is None
-    assert describe_training(clock.seconds, CPU)["seconds"] is None
 
 
 @pytest.mark.gpu

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import torch
 
 from pipeline.artifacts import read_table, write_rejected
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
 from pipeline.ledger import open_ledger
 from pipeline.rows import Rejection, Row, map_rows
 from pipeline.schemas import REJECTED
@@ -131,31 +129,3 @@ def test_too_many_rejections_stop_the_stage_after_they_are_written(tmp_path: Pat
     with pytest.raises(ValueError, match="2 of 10 rows were rejected, more than the allowed fraction 0.1"):
         write_rejected(path, "toy", {"a": "bad.", "b": "bad."}, rows_in=10, max_fraction=0.1, provenance={})
     assert read_table(path, REJECTED)["row_key"].to_pylist() == ["a", "b"]
-
-
-def test_training_goes_on_from_a_checkpoint_as_if_never_stopped() -> None:
-    def train(steps: range, state=None) -> tuple[torch.Tensor, dict]:
-        weight = torch.nn.Parameter(torch.ones(3) if state is None else state["weight"])
-        optimizer = torch.optim.AdamW([weight], lr=0.1)
-        if state is not None:
-            restore_optimizer(optimizer, state)
-        for step in steps:
-            optimizer.zero_grad()
-            ((weight - step) ** 2).sum().backward()
-            optimizer.step()
-        return weight.detach(), {"weight": weight.detach(), **flatten_optimizer(optimizer)}
-
-    whole, _ = train(range(10))
-    _, state = train(range(4))
-    save_checkpoint("toy", "f" * 40, step=4, tensors=state, facts={"best": 1.5})
-    step, tensors, facts = load_checkpoint("toy", "f" * 40)
-    resumed, _ = train(range(step, 10), tensors)
-    assert facts == {"best": 1.5}
-    assert torch.equal(whole, resumed)
-
-
-def test_no_checkpoint_and_a_damaged_one_both_mean_a_fresh_start() -> None:
-    assert load_checkpoint("toy", "e" * 40) is None
-    save_checkpoint("toy", "e" * 40, step=1, tensors={"a": torch.ones(1)})
-    next(work_dir().rglob("checkpoint.safetensors")).write_bytes(b"x")
-    assert load_checkpoint("toy", "e" * 40) is None

@@ -127,7 +127,7 @@ def test_a_stage_killed_in_training_and_started_again_writes_the_same_bytes(tmp_
     assert start_stage(arguments, whole).wait(timeout=300) == 0
     process = start_stage(arguments, killed)
     deadline = time.monotonic() + 120
-    while not list(killed.glob(".work/ranker/*/checkpoint.safetensors")) and time.monotonic() < deadline:
+    while not list(killed.glob(".work/ranker/*/checkpoint-*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

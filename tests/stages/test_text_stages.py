@@ -48,6 +48,7 @@ class Project:
             "preference": asdict(replace(configs.PREFERENCE, num_keywords=4, min_keywords=2, global_from="retrieved")),
             "retrieval": asdict(replace(configs.RETRIEVAL, center=True, max_rejected_fraction=1.0)),
             "mapper": asdict(MAPPER),
+            "calibrator": {"attention": "learned", "fusion": "concat", "init_scale": 10.0},
         }
         item_ids = [f"i{index}" for index in range(len(NAMES))]
         items = [
@@ -136,7 +137,7 @@ def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(projec
     assert facts["prompt_format"] == {"prompt_style": "few_shot", "max_text_tokens": MAPPER.max_text_tokens}
     metrics = read_json(project.root / "mapper/metrics.json")
     assert (metrics["num_steps"], metrics["num_captions"]) == (9, 2)  # the caption of i4 is of no interacted item
-    for path in (project.root / ".work").rglob("checkpoint.safetensors"):
+    for path in (project.root / ".work").rglob("checkpoint-*.safetensors"):
         path.unlink()
     project.run(mapper, "mapper", *TABLES)
     assert before == {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}

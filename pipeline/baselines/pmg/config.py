@@ -10,6 +10,9 @@ from pydantic import NonNegativeInt
 from pipeline.config import Count, RowMapConfig, Share, TrainingConfig, config_dataclass
 from pipeline.keywords.prompts import PromptStyle
 
+STAGE = "pmg"
+CURVE_COLUMNS = ("step", "loss", "validation_loss")
+
 
 @config_dataclass
 class SelectionConfig:

@@ -13,28 +13,26 @@ Legend: B cases of a step, I images a case, R noises an image, M soft embeddings
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.config import STAGE, PmgConfig
 from pipeline.baselines.pmg.keywords import ItemWords
 from pipeline.baselines.pmg.prompts import build_soft_prompt, wrap_soft_prompt, write_image_prompt
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.cost import Clock
+from pipeline.checkpoints import open_checkpoints
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.soft_prompt import SoftPreference, read_shape
 from pipeline.randomness import make_generator
-from pipeline.runtime import progress
+from pipeline.training import CurveRow, Plan, TrainingState, descend, run_training
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
     from pipeline.models.llm import LanguageModel
 
-STAGE = "pmg"
-CURVE_COLUMNS = ("step", "loss", "validation_loss")
+WITHOUT_EFFECT = ("selection", "max_rejected_fraction", "batch_size", "max_new_tokens")  # on the training, given its keywords
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,15 @@ class TrainingSet:
         """List the case's items that can be drawn, each once."""
         return [item_id for item_id in dict.fromkeys(case.history) if item_id in self.latents]
 
+    def list_facts(self, config: PmgConfig) -> list[Any]:
+        """List all that a training reads of the set: cases, what is said of their items, and the latents."""
+        item_ids = sorted({item_id for case in (*self.train, *self.validation) for item_id in case.history})
+        said = {
+            item_id: (self.words.describe([item_id], max_items=1), self.words.list_target(item_id, num_keywords=config.num_target_keywords))
+            for item_id in item_ids
+        }
+        return [list(self.train), list(self.validation), said, {item_id: self.latents[item_id] for item_id in item_ids if item_id in self.latents}]
+
 
 @dataclass
 class PmgTools:
@@ -67,33 +74,6 @@ class PmgTools:
     language_model: LanguageModel
     diffusion: Diffusion
     denoiser: Denoiser
-
-
-@dataclass
-class PmgState:
-    """Everything that the next step needs."""
-
-    soft: SoftPreference
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    clock: Clock = field(default_factory=Clock)
-    curves: list[dict[str, Any]] = field(default_factory=list)
-
-    def save(self, fingerprint: str) -> None:
-        """Write the checkpoint."""
-        tensors = {f"soft.{name}": value for name, value in self.soft.state_dict().items()} | flatten_optimizer(self.optimizer)
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.clock.stop()})
-
-    def restore(self, fingerprint: str) -> None:
-        """Go on from the checkpoint, if there is one."""
-        saved = load_checkpoint(STAGE, fingerprint)
-        if saved is None:
-            return
-        self.step, tensors, facts = saved
-        self.soft.load_state_dict({name.removeprefix("soft."): value for name, value in tensors.items() if name.startswith("soft.")})
-        restore_optimizer(self.optimizer, tensors)
-        self.curves = facts["curves"]
-        self.clock.resume(facts["seconds"])
 
 
 @dataclass(frozen=True)
@@ -107,48 +87,55 @@ class Batch:
     noises: torch.Tensor
 
 
-def build_state(training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> PmgState:
-    """Build the untrained module and its optimiser."""
+class SoftTraining:
+    """The soft preference embeddings."""
+
+    def __init__(self, training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> None:
+        self.training_set, self.config, self.tools, self.seed = training_set, config, tools, seed
+        self.soft = build_soft(training_set, config, tools, seed=seed)
+        self.optimizer = torch.optim.AdamW(self.soft.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.validation = [self._draw([case], "validation") for case in training_set.validation]
+
+    def name_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the module's weights."""
+        return self.soft.state_dict()
+
+    def take_step(self, step: int) -> CurveRow:
+        """Take one step on cases drawn at random."""
+        cases, generator = self.training_set.train, make_generator(self.seed, STAGE, "cases", str(step))
+        chosen = torch.randint(len(cases), (self.config.batch_cases,), generator=generator).tolist()
+        loss = compute_losses(self._draw([cases[index] for index in chosen], str(step)), self.tools, self.soft).mean()
+        return {"loss": descend(self.optimizer, loss, clip_norm=self.config.clip_norm)}
+
+    def validate(self) -> CurveRow:
+        """Measure the mean error over validation cases."""
+        return {"validation_loss": fmean(measure(self.validation, self.tools, self.soft))}
+
+    def _draw(self, cases: Sequence[PmgCase], name: str) -> Batch:
+        return draw_batch(cases, self.training_set, self.config, self.tools, name=name, seed=self.seed)
+
+
+def build_soft(training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> SoftPreference:
+    """Build the untrained module."""
     shape = read_shape(tools.language_model, num_prefix=config.num_prefix, num_soft=config.num_soft, token_dim=tools.diffusion.token_dim)
     mean_row_D, mean_norm = tools.language_model.measure_embedding()
     prompts = [write_image_prompt((), case.keywords, style_weight=1) for case in training_set.train]
     states_BKd, mask_BK = tools.diffusion.encode_prompts(prompts)
     generator = make_generator(seed, STAGE, "weights")
     soft = SoftPreference(shape, mean_row_D=mean_row_D, mean_norm=mean_norm, mean_state_d=states_BKd[mask_BK].mean(dim=0), generator=generator)
-    soft = soft.to(tools.diffusion.device)
-    return PmgState(soft, torch.optim.AdamW(soft.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay))
+    return soft.to(tools.diffusion.device)
 
 
-def train_soft(
-    state: PmgState, training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, fingerprint: str, seed: int, checkpoint_every: int
-) -> PmgState:
-    """Take all steps, or go on after a kill; the same inputs give the same weights either way."""
-    state.restore(fingerprint)
-    validation = [draw_batch([case], training_set, config, tools, name="validation", seed=seed) for case in training_set.validation]
-    if not state.curves:
-        state.curves.append({"step": 0, "validation_loss": fmean(measure(validation, tools, state.soft))})
-    for _ in progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step):
-        row = take_step(state, training_set, config, tools, seed=seed)
-        if state.step == config.num_steps or state.step % config.validation_every == 0:
-            row["validation_loss"] = fmean(measure(validation, tools, state.soft))
-        state.curves.append(row)
-        if state.step == config.num_steps or state.step % checkpoint_every == 0:
-            state.save(fingerprint)
-    return state
-
-
-def take_step(state: PmgState, training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, seed: int) -> dict[str, Any]:
-    """Take one optimiser step and return the row of the curves."""
-    generator = make_generator(seed, STAGE, "cases", str(state.step))
-    chosen = torch.randint(len(training_set.train), (config.batch_cases,), generator=generator).tolist()
-    batch = draw_batch([training_set.train[index] for index in chosen], training_set, config, tools, name=str(state.step), seed=seed)
-    loss = compute_losses(batch, tools, state.soft).mean()
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.soft.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.step += 1
-    return {"step": state.step, "loss": loss.item()}
+def fit_soft(
+    training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, revisions: Sequence[str], seed: int, checkpoint_every: int
+) -> tuple[SoftTraining, TrainingState]:
+    """Take all steps, or go on after a kill; the same inputs give the same weights either way. `revisions` name the frozen models' weights."""
+    training = SoftTraining(training_set, config, tools, seed=seed)
+    plan = Plan(num_steps=config.num_steps, validate_every=config.validation_every)
+    knobs = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
+    inputs = (knobs, training_set.list_facts(config), list(revisions), seed)
+    with open_checkpoints(STAGE, code=[fit_soft], inputs=inputs) as checkpoints:
+        return training, run_training(training, plan, checkpoints, checkpoint_every=checkpoint_every, label=STAGE)
 
 
 def draw_batch(cases: Sequence[PmgCase], training_set: TrainingSet, config: PmgConfig, tools: PmgTools, *, name: str, seed: int) -> Batch:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.baselines.pmg.config import PmgConfig
 from pipeline.baselines.pmg.prompts import build_preference_prompt, describe_picture, wrap_preference_prompt
+from pipeline.data.texts import read_item_texts
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import flatten_text
 from pipeline.ledger import open_ledger
@@ -43,6 +44,15 @@ class ItemWords:
         text = flatten_text(self.texts.get(item_id, ""))
         own = [keyword for keyword in self.keywords.get(item_id, ()) if keyword != text.lower()]
         return [*filter(None, [text]), *own[:num_keywords]]
+
+
+def read_words(items: pa.Table, captions: pa.Table, keywords: pa.Table) -> ItemWords:
+    """Read the tables of the stages dataset, captioning and keywords."""
+    return ItemWords(
+        read_item_texts(items, captions),
+        dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True)),
+        dict(zip(keywords["item_id"].to_pylist(), keywords["keywords"].to_pylist(), strict=True)),
+    )
 
 
 def name_preferences(

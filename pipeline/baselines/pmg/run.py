@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +12,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.baselines.pmg.config import PmgConfig
-from pipeline.baselines.pmg.fit import (
-    STAGE,
-    PmgCase,
-    PmgState,
-    PmgTools,
-    TrainingSet,
-    build_state,
-    draw_batch,
-    measure,
-    train_soft,
-    write_soft_prompt,
-)
-from pipeline.baselines.pmg.keywords import ItemWords
-from pipeline.fingerprint import compute_fingerprint
+from pipeline.baselines.pmg.config import STAGE, PmgConfig
+from pipeline.baselines.pmg.fit import PmgCase, PmgTools, SoftTraining, TrainingSet, fit_soft, measure, write_soft_prompt
+from pipeline.baselines.pmg.keywords import ItemWords, name_preferences
+from pipeline.latents import compute_latents
 from pipeline.ledger import open_ledger
 from pipeline.metrics.intervals import compute_paired_interval
 from pipeline.models.denoising import Denoiser
+from pipeline.models.lazy import LazyModel
 from pipeline.randomness import make_generator
 from pipeline.rows import Row, map_rows
+from pipeline.training import CurveRow, TrainingState
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -38,8 +30,8 @@ if TYPE_CHECKING:
     from pipeline.models.soft_prompt import SoftPreference
 
 LEDGER = "pmg_soft"
+NO_SOFT = np.zeros(1, dtype=np.float32)
 COLUMNS = pa.schema([pa.field("soft", pa.binary())])
-WITHOUT_EFFECT = ("selection", "max_rejected_fraction", "batch_size", "max_new_tokens")  # on the training, given its keywords
 
 
 @dataclass(frozen=True)
@@ -82,40 +74,33 @@ def build_training_set(splits: Splits, named: dict[str, list[str]], words: ItemW
     return TrainingSet(join(splits.train), join(splits.validation), words, latents)
 
 
-def fit_soft(
+def run_soft(
     training_set: TrainingSet,
     config: PmgConfig,
     *,
     llm: LazyLanguageModel,
-    diffusion: Diffusion,
-    revision: str,
+    diffusion: LazyModel[Diffusion],
     seed: int,
     checkpoint_every: int,
-) -> tuple[PmgState, PmgTools, dict[str, Any]]:
+) -> tuple[SoftTraining, TrainingState, dict[str, Any]]:
     """Train the soft embeddings, or read the finished training back; also return the metrics."""
-    tools, words = PmgTools(llm.load(), diffusion, Denoiser(diffusion)), training_set.words
-    targets = {item_id: words.list_target(item_id, num_keywords=config.num_target_keywords) for item_id in training_set.latents}
-    digests = {item_id: latent.numpy().tobytes() for item_id, latent in sorted(training_set.latents.items())}
-    knobs = {name: value for name, value in asdict(config).items() if name not in WITHOUT_EFFECT}
-    cases = (training_set.train, training_set.validation, words.captions)
-    fingerprint = compute_fingerprint(STAGE, knobs, cases, targets, digests, revision, llm.revision, str(llm.dtype), seed)
-    state = build_state(training_set, config, tools, seed=seed)
-    train_soft(state, training_set, config, tools, fingerprint=fingerprint, seed=seed, checkpoint_every=checkpoint_every)
-    validation = [draw_batch([case], training_set, config, tools, name="validation", seed=seed) for case in training_set.validation]
-    plain, trained = (dict(enumerate(measure(validation, tools, soft))) for soft in (None, state.soft))
+    tools = PmgTools(llm.load(), diffusion.model, Denoiser(diffusion.model))
+    revisions = (diffusion.revision, llm.revision, str(llm.dtype))
+    training, state = fit_soft(training_set, config, tools, revisions=revisions, seed=seed, checkpoint_every=checkpoint_every)
+    plain, trained = (dict(enumerate(measure(training.validation, tools, soft))) for soft in (None, training.soft))
     fall = compute_paired_interval(plain, trained, seed=seed)
     metrics = {
         "num_steps": state.step,
         "train_cases": len(training_set.train),
         "validation_cases": len(training_set.validation),
         "validation_loss_keywords": fmean(plain.values()),
-        "validation_loss_before": next(row["validation_loss"] for row in state.curves if "validation_loss" in row),
+        "validation_loss_before": state.curves[0]["validation_loss"],
         "validation_loss": fmean(trained.values()),
         "validation_fall": fall.value,
         "validation_fall_low": fall.low,
         "validation_fall_high": fall.high,
     }
-    return state, tools, metrics
+    return training, state, metrics
 
 
 def compute_soft(
@@ -134,6 +119,54 @@ def compute_soft(
     with open_ledger(LEDGER, COLUMNS, code=[soft], inputs=(weights, config.batch_size, identity)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER).load()
     return {str(case_id): np.frombuffer(value["soft"], dtype=np.float32) for case_id, value in result.values.items()}
+
+
+@dataclass(frozen=True)
+class PmgResult:
+    """What the stage writes."""
+
+    rows: list[dict[str, Any]]
+    rejected: dict[str, str]  # drawn cases without keywords, and why
+    num_drawn: int
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    curves: list[CurveRow] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run_pmg(
+    cases: pa.Table,
+    items: Path,
+    words: ItemWords,
+    config: PmgConfig,
+    *,
+    drawn_splits: Sequence[str],
+    llm: LazyLanguageModel,
+    diffusion: LazyModel[Diffusion],
+    seed: int,
+    checkpoint_every: int,
+) -> PmgResult:
+    """Name every case's keywords and, if the params ask for it, train the soft embeddings and compute those of the drawn cases."""
+    splits = split_cases(cases, drawn_splits, config, seed=seed)
+    named, rejected = name_preferences(splits.list_histories(), words, config, llm=llm)
+    found = {"rejected": {case["case_id"]: rejected[case["case_id"]] for case in splits.drawn if case["case_id"] in rejected}}
+    if not config.use_soft:
+        return PmgResult(build_rows(splits, named, words, config, lambda case_id: NO_SOFT), num_drawn=len(splits.drawn), **found)
+    seen = [item_id for case in (*splits.train, *splits.validation) for item_id in case["history"]]
+    latents, _ = compute_latents(items, seen, load_diffusion=lambda: diffusion.model, revision=diffusion.revision)
+    training_set = build_training_set(splits, named, words, latents)
+    training, state, metrics = run_soft(training_set, config, llm=llm, diffusion=diffusion, seed=seed, checkpoint_every=checkpoint_every)
+    drawn = {case["case_id"]: case["history"] for case in splits.drawn if case["case_id"] in named}
+    soft_of = compute_soft(drawn, words, config, training.soft, training.tools, identity=f"{llm.revision} {llm.dtype}")
+    return PmgResult(
+        build_rows(splits, named, words, config, soft_of.__getitem__),
+        num_drawn=len(splits.drawn),
+        tensors=training.name_tensors(),
+        metrics=metrics,
+        curves=state.curves,
+        seconds=state.seconds,
+        **found,
+    )
 
 
 def build_rows(

@@ -6,6 +6,9 @@ from pydantic import NonNegativeInt
 
 from pipeline.config import Count, TrainingConfig, config_dataclass
 
+STAGE = "sd"
+CURVE_COLUMNS = ("step", "loss", "validation_loss")
+
 
 @config_dataclass
 class StableDiffusionConfig(TrainingConfig):

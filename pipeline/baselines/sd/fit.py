@@ -11,22 +11,17 @@ Legend: B images of a step, C, h, w latent shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
-from pipeline.cost import Clock
+from pipeline.baselines.sd.config import STAGE, StableDiffusionConfig
+from pipeline.checkpoints import open_checkpoints
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.lora import add_lora
 from pipeline.randomness import make_generator
-from pipeline.runtime import progress
+from pipeline.training import CurveRow, Plan, TrainingState, descend, run_training
 
-STAGE = "sd"
-CURVE_COLUMNS = ("step", "loss", "validation_loss")
 VALIDATION_BATCH = 8
 
 
@@ -39,68 +34,47 @@ class TextedImage:
     text: str
 
 
-@dataclass
-class TuningState:
-    """Everything that the next step needs."""
+class LoraTraining:
+    """The adapters inside of the denoiser's model."""
 
-    weights: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    curves: list[dict[str, Any]] = field(default_factory=list)
-    clock: Clock = field(default_factory=Clock)
+    def __init__(
+        self, train: Sequence[TextedImage], validation: Sequence[TextedImage], config: StableDiffusionConfig, denoiser: Denoiser, *, seed: int
+    ) -> None:
+        self.train, self.validation, self.config, self.denoiser, self.seed = train, validation, config, denoiser, seed
+        self.weights = add_lora(denoiser.diffusion, rank=config.lora_rank, generator=make_generator(seed, STAGE, "weights"))
+        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
-    def save(self, fingerprint: str) -> None:
-        """Write the checkpoint."""
-        tensors = {f"lora/{name}": value for name, value in self.weights.items()} | flatten_optimizer(self.optimizer)
-        save_checkpoint(STAGE, fingerprint, step=self.step, tensors=tensors, facts={"curves": self.curves, "seconds": self.clock.stop()})
+    def name_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the adapters' weights."""
+        return dict(self.weights)
 
-    def restore(self, fingerprint: str) -> None:
-        """Go on from the checkpoint, if there is one."""
-        saved = load_checkpoint(STAGE, fingerprint)
-        if saved is None:
-            return
-        self.step, tensors, facts = saved
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(tensors[f"lora/{name}"])
-        restore_optimizer(self.optimizer, tensors)
-        self.curves = facts["curves"]
-        self.clock.resume(facts["seconds"])
+    def take_step(self, step: int) -> CurveRow:
+        """Take one step on images drawn at random."""
+        generator = make_generator(self.seed, STAGE, "images", str(step))
+        chosen = torch.randint(len(self.train), (self.config.batch_size,), generator=generator).tolist()
+        loss = compute_losses([self.train[index] for index in chosen], self.denoiser, name=str(step), seed=self.seed).mean()
+        return {"loss": descend(self.optimizer, loss, clip_norm=self.config.clip_norm)}
+
+    def validate(self) -> CurveRow:
+        """Measure the mean error over validation images."""
+        return {"validation_loss": measure(self.validation, self.denoiser, seed=self.seed)}
 
 
-def tune(
+def fit_lora(
     train: Sequence[TextedImage],
     validation: Sequence[TextedImage],
     config: StableDiffusionConfig,
     denoiser: Denoiser,
     *,
-    fingerprint: str,
+    revision: str,
     seed: int,
     checkpoint_every: int,
-) -> TuningState:
-    """Train the adapters inside of the denoiser's model, or go on after a kill; the same inputs give the same weights either way."""
-    weights = add_lora(denoiser.diffusion, rank=config.lora_rank, generator=make_generator(seed, STAGE, "weights"))
-    optimizer = torch.optim.AdamW(weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    state = TuningState(weights, optimizer)
-    state.restore(fingerprint)
-    if not state.curves:
-        state.curves.append({"step": 0, "validation_loss": measure(validation, denoiser, seed=seed)})
-    for _ in progress(range(state.step, config.num_steps), label=STAGE, total=config.num_steps - state.step):
-        chosen = torch.randint(len(train), (config.batch_size,), generator=make_generator(seed, STAGE, "images", str(state.step))).tolist()
-        loss = compute_losses([train[index] for index in chosen], denoiser, name=str(state.step), seed=seed).mean()
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights.values(), config.clip_norm)
-        state.optimizer.step()
-        state.step += 1
-        row = {"step": state.step, "loss": loss.item()}
-        is_last = state.step == config.num_steps
-        if is_last or state.step % config.validation_every == 0:
-            row["validation_loss"] = measure(validation, denoiser, seed=seed)
-        state.curves.append(row)
-        if is_last or state.step % checkpoint_every == 0:
-            state.save(fingerprint)
-    return state
+) -> tuple[LoraTraining, TrainingState]:
+    """Train the adapters, or go on after a kill; the same inputs give the same weights either way."""
+    training = LoraTraining(train, validation, config, denoiser, seed=seed)
+    plan = Plan(num_steps=config.num_steps, validate_every=config.validation_every)
+    with open_checkpoints(STAGE, code=[fit_lora], inputs=(config, revision, seed, list(train), list(validation))) as checkpoints:
+        return training, run_training(training, plan, checkpoints, checkpoint_every=checkpoint_every, label=STAGE)
 
 
 def compute_losses(images: Sequence[TextedImage], denoiser: Denoiser, *, name: str, seed: int) -> torch.Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pipeline.config import AdamWConfig, Count, Share, config_dataclass
 from pipeline.models.templates import check_template
 
+STAGE = "ti"
+CURVE_COLUMNS = ("step", "held_out_loss")
+
 
 @config_dataclass
 class TextualInversionConfig(AdamWConfig):

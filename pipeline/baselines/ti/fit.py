@@ -15,17 +15,19 @@ Legend: U users of a batch, I images a step, R noises an image, V vectors of a p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.config import STAGE, TextualInversionConfig
+from pipeline.checkpoints import open_checkpoints
 from pipeline.models.denoising import Denoiser, draw_noise
 from pipeline.models.pseudo_words import PseudoWordEncoder
 from pipeline.randomness import make_generator
+from pipeline.training import CurveRow, Plan, TrainingState, descend, fall_linearly, run_training
 
-STAGE = "ti"
+WORK = "ti_training"  # apart from the rows of finished users
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,6 @@ class UserPictures:
     held_out: tuple[Picture, ...]
 
 
-@dataclass
-class InversionState:
-    """Everything that the next step of a batch of users needs."""
-
-    vectors_UVE: torch.nn.Parameter
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    losses: list[list[float | None]] = field(default_factory=list)  # held-out loss of every user, at each measurement
-
-
 def split_pictures(user_id: str, pictures: Sequence[Picture], config: TextualInversionConfig, *, seed: int) -> UserPictures:
     """Hold out `held_out_images` images, chosen by the seed, but never more than leave one to train on."""
     order = torch.randperm(len(pictures), generator=make_generator(seed, STAGE, "split", user_id)).tolist()
@@ -64,98 +56,85 @@ def split_pictures(user_id: str, pictures: Sequence[Picture], config: TextualInv
     return UserPictures(user_id, tuple(chosen[num_held_out:]), tuple(chosen[:num_held_out]))
 
 
-def build_state(num_users: int, config: TextualInversionConfig, encoder: PseudoWordEncoder) -> InversionState:
-    """Build the vectors, all users' at the initial word, and their optimiser."""
-    vectors_VE = encoder.init_vectors(config.init_word).to(encoder.diffusion.device)
-    vectors_UVE = torch.nn.Parameter(vectors_VE.expand(num_users, -1, -1).clone())
-    return InversionState(vectors_UVE, torch.optim.AdamW([vectors_UVE], lr=config.learning_rate, weight_decay=config.weight_decay))
+class InversionTraining:
+    """The vectors of a batch of users, which all start at the initial word."""
+
+    def __init__(
+        self, users: Sequence[UserPictures], config: TextualInversionConfig, encoder: PseudoWordEncoder, denoiser: Denoiser, *, seed: int
+    ) -> None:
+        self.users, self.config, self.encoder, self.denoiser, self.seed = users, config, encoder, denoiser, seed
+        vectors_VE = encoder.init_vectors(config.init_word).to(encoder.diffusion.device)
+        self.vectors_UVE = torch.nn.Parameter(vectors_VE.expand(len(users), -1, -1).clone())
+        self.optimizer = torch.optim.AdamW([self.vectors_UVE], lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def name_tensors(self) -> dict[str, torch.Tensor]:
+        """Return the vectors."""
+        return {"vectors": self.vectors_UVE}
+
+    def take_step(self, step: int) -> CurveRow:
+        """Take one step of all users."""
+        return {"loss": descend(self.optimizer, self._compute_loss(step))}
+
+    def _compute_loss(self, step: int) -> torch.Tensor:
+        """Compute the sum over users of the mean loss over I·R draws of each; what is drawn depends on (seed, user, step) alone -> ()."""
+        config, chosen, timesteps, noises = self.config, [], [], []
+        for user in self.users:
+            generator = make_generator(self.seed, STAGE, user.user_id, str(step))
+            for index in torch.randint(len(user.train), (config.images_per_step,), generator=generator).tolist():
+                chosen.append(user.train[index])
+                for _ in range(config.noises_per_image):
+                    timestep, noise_Chw = draw_noise(user.train[index].latent_Chw.shape, self.denoiser.num_timesteps, generator=generator)
+                    timesteps.append(timestep)
+                    noises.append(noise_Chw)
+        prompt_BKD = self._encode(chosen, self.vectors_UVE.repeat_interleave(config.images_per_step, dim=0))
+        latent_BChw = torch.stack([picture.latent_Chw for picture in chosen])
+        repeated = [tensor.repeat_interleave(config.noises_per_image, dim=0) for tensor in (latent_BChw, prompt_BKD)]
+        loss_B = self.denoiser.compute_loss(*repeated, torch.tensor(timesteps), torch.stack(noises))
+        return loss_B.view(len(self.users), -1).mean(dim=1).sum()
+
+    @torch.no_grad()
+    def validate(self) -> CurveRow:
+        """Measure each user's mean loss on held-out images, with the same timesteps and noise at every measurement; None without any."""
+        return {"held_out_losses": [self._measure(user, vectors_VE) for user, vectors_VE in zip(self.users, self.vectors_UVE, strict=True)]}
+
+    def _measure(self, user: UserPictures, vectors_VE: torch.Tensor) -> float | None:
+        if not user.held_out:
+            return None
+        num_draws = self.config.held_out_draws
+        prompt_HKD = self._encode(user.held_out, vectors_VE.expand(len(user.held_out), -1, -1))
+        drawn = [draw_held_out(user, picture, self.config, self.denoiser, seed=self.seed) for picture in user.held_out]
+        loss_B = self.denoiser.compute_loss(
+            torch.stack([picture.latent_Chw for picture in user.held_out]).repeat_interleave(num_draws, dim=0),
+            prompt_HKD.repeat_interleave(num_draws, dim=0),
+            torch.cat([timestep_R for timestep_R, _ in drawn]),
+            torch.cat([noise_RChw for _, noise_RChw in drawn]),
+        )
+        return loss_B.mean().item()
+
+    def _encode(self, pictures: Sequence[Picture], vectors_BVE: torch.Tensor) -> torch.Tensor:
+        return self.encoder.encode([self.encoder.write_prompt(self.config.template, picture.text) for picture in pictures], vectors_BVE)
 
 
 def fit_users(
     users: Sequence[UserPictures],
     config: TextualInversionConfig,
-    state: InversionState,
-    *,
     encoder: PseudoWordEncoder,
     denoiser: Denoiser,
+    *,
+    revision: str,
     seed: int,
-    after_step: Callable[[InversionState], None] = lambda state: None,
-) -> InversionState:
-    """Train the users' vectors from where `state` stands to the last step, measuring held-out images on the way."""
-    if state.step == 0 and not state.losses:
-        state.losses.append(measure_held_out(users, config, state, encoder=encoder, denoiser=denoiser, seed=seed))
-    while state.step < config.num_steps:
-        state.optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - state.step / config.num_steps)
-        loss = compute_step_loss(users, config, state, encoder=encoder, denoiser=denoiser, seed=seed)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        state.optimizer.step()
-        state.step += 1
-        if state.step == config.num_steps or state.step % config.held_out_every == 0:
-            state.losses.append(measure_held_out(users, config, state, encoder=encoder, denoiser=denoiser, seed=seed))
-        after_step(state)
-    return state
+    checkpoint_every: int,
+) -> tuple[InversionTraining, TrainingState]:
+    """Train the vectors of a batch of users, or go on after a kill, measuring held-out images on the way."""
+    training = InversionTraining(users, config, encoder, denoiser, seed=seed)
+    plan = Plan(num_steps=config.num_steps, validate_every=config.held_out_every, rate=fall_linearly(config.num_steps))
+    with open_checkpoints(WORK, code=[fit_users], inputs=(config, revision, seed, list(users))) as checkpoints:
+        return training, run_training(training, plan, checkpoints, checkpoint_every=checkpoint_every)
 
 
 def list_measured_steps(config: TextualInversionConfig) -> list[int]:
     """Return the steps at which held-out images are measured, the start included."""
     return sorted({*range(0, config.num_steps, config.held_out_every), config.num_steps})
-
-
-def compute_step_loss(
-    users: Sequence[UserPictures],
-    config: TextualInversionConfig,
-    state: InversionState,
-    *,
-    encoder: PseudoWordEncoder,
-    denoiser: Denoiser,
-    seed: int,
-) -> torch.Tensor:
-    """Compute the sum over users of the mean loss over I·R draws of each user; what is drawn depends on (seed, user, step) alone -> ()."""
-    chosen, timesteps, noises = [], [], []
-    for user in users:
-        generator = make_generator(seed, STAGE, user.user_id, str(state.step))
-        for index in torch.randint(len(user.train), (config.images_per_step,), generator=generator).tolist():
-            chosen.append(user.train[index])
-            for _ in range(config.noises_per_image):
-                timestep, noise_Chw = draw_noise(user.train[index].latent_Chw.shape, denoiser.num_timesteps, generator=generator)
-                timesteps.append(timestep)
-                noises.append(noise_Chw)
-    prompts = [encoder.write_prompt(config.template, picture.text) for picture in chosen]
-    prompt_BKD = encoder.encode(prompts, state.vectors_UVE.repeat_interleave(config.images_per_step, dim=0))
-    latent_BChw = torch.stack([picture.latent_Chw for picture in chosen])
-    repeated = [tensor.repeat_interleave(config.noises_per_image, dim=0) for tensor in (latent_BChw, prompt_BKD)]
-    loss_B = denoiser.compute_loss(*repeated, torch.tensor(timesteps), torch.stack(noises))
-    return loss_B.view(len(users), -1).mean(dim=1).sum()
-
-
-@torch.no_grad()
-def measure_held_out(
-    users: Sequence[UserPictures],
-    config: TextualInversionConfig,
-    state: InversionState,
-    *,
-    encoder: PseudoWordEncoder,
-    denoiser: Denoiser,
-    seed: int,
-) -> list[float | None]:
-    """Measure each user's mean loss on held-out images, with the same timesteps and noise at every measurement; None without any."""
-    losses: list[float | None] = []
-    for user, vectors_VE in zip(users, state.vectors_UVE, strict=True):
-        if not user.held_out:
-            losses.append(None)
-            continue
-        prompts = [encoder.write_prompt(config.template, picture.text) for picture in user.held_out]
-        prompt_HKD = encoder.encode(prompts, vectors_VE.expand(len(prompts), -1, -1))
-        drawn = [draw_held_out(user, picture, config, denoiser, seed=seed) for picture in user.held_out]
-        loss_B = denoiser.compute_loss(
-            torch.stack([picture.latent_Chw for picture in user.held_out]).repeat_interleave(config.held_out_draws, dim=0),
-            prompt_HKD.repeat_interleave(config.held_out_draws, dim=0),
-            torch.cat([timestep_R for timestep_R, _ in drawn]),
-            torch.cat([noise_RChw for _, noise_RChw in drawn]),
-        )
-        losses.append(loss_B.mean().item())
-    return losses
 
 
 def draw_held_out(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,14 @@ import pyarrow as pa
 import torch
 
 from pipeline import cost
-from pipeline.baselines.ti.config import TextualInversionConfig
-from pipeline.baselines.ti.fit import STAGE, InversionState, Picture, UserPictures, build_state, fit_users, list_measured_steps, split_pictures
-from pipeline.checkpoints import flatten_optimizer, load_checkpoint, restore_optimizer, save_checkpoint
+from pipeline.baselines.ti.config import STAGE, TextualInversionConfig
+from pipeline.baselines.ti.fit import Picture, UserPictures, fit_users, list_measured_steps, split_pictures
 from pipeline.cost import measure_rows
-from pipeline.fingerprint import compute_fingerprint
+from pipeline.latents import compute_latents
 from pipeline.ledger import open_ledger
 from pipeline.metrics.intervals import compute_mean_interval
 from pipeline.models.denoising import Denoiser
+from pipeline.models.lazy import LazyModel
 from pipeline.models.pseudo_words import PseudoWordEncoder
 from pipeline.rows import MapResult, Rejection, Row, map_rows
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
 
 COLUMNS = pa.schema([pa.field("vectors", pa.binary()), pa.field("losses", pa.list_(pa.float64())), *cost.COLUMNS])
-CURVE_COLUMNS = ("step", "held_out_loss")
 NO_IMAGE = "None of the user's history images can be read."
 
 
@@ -37,6 +37,14 @@ class InversionInputs:
     histories: dict[str, list[str]]  # user_id -> item_ids without repetition, oldest first
     texts: dict[str, str]  # item_id -> its text, or its caption where it has none
     latents: dict[str, torch.Tensor]  # item_id -> (C, h, w)
+
+
+def gather_inputs(cases: pa.Table, items: Path, texts: dict[str, str], splits: Sequence[str], *, diffusion: LazyModel[Diffusion]) -> InversionInputs:
+    """Gather what the users of the splits are trained on."""
+    histories = list_histories(cases, splits)
+    seen = [item_id for history in histories.values() for item_id in history]
+    latents, _ = compute_latents(items, seen, load_diffusion=lambda: diffusion.model, revision=diffusion.revision)
+    return InversionInputs(histories, texts, latents)
 
 
 def list_histories(cases: pa.Table, splits: Sequence[str]) -> dict[str, list[str]]:
@@ -54,14 +62,12 @@ def learn_vectors(
     inputs: InversionInputs,
     config: TextualInversionConfig,
     *,
-    load_diffusion: Callable[[], Diffusion],
-    revision: str,
+    diffusion: LazyModel[Diffusion],
     device: torch.device,
     seed: int,
     checkpoint_every: int,
 ) -> MapResult:
     """Learn the vectors of every user that the ledger lacks; a value holds `vectors` (float32 bytes), `losses` and the cost."""
-    fingerprint = compute_fingerprint(STAGE, config, revision, seed)
     rows = [build_row(user_id, item_ids, inputs, config, seed=seed) for user_id, item_ids in inputs.histories.items()]
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
@@ -70,20 +76,18 @@ def learn_vectors(
         if not trainable:
             return [Rejection(NO_IMAGE) for _ in batch]
         filled = [user if user.train else trainable[0] for user in users]  # the batch keeps its size
-        diffusion = load_diffusion()
-        encoder = PseudoWordEncoder(diffusion, num_vectors=config.num_vectors)
-        state = build_state(len(filled), config, encoder)
-        batch_id = compute_fingerprint([row.inputs for row in batch])
-        restore(state, fingerprint, batch_id)
+        model = diffusion.model
+        encoder = PseudoWordEncoder(model, num_vectors=config.num_vectors)
+        training, state = fit_users(
+            filled, config, encoder, Denoiser(model), revision=diffusion.revision, seed=seed, checkpoint_every=checkpoint_every
+        )
+        measured = [row["held_out_losses"] for row in state.curves if "held_out_losses" in row]
+        return [
+            build_value(training.vectors_UVE[index], [losses[index] for losses in measured]) if user.train else Rejection(NO_IMAGE)
+            for index, user in enumerate(users)
+        ]
 
-        def after_step(state: InversionState) -> None:
-            if state.step % checkpoint_every == 0:
-                save(state, fingerprint, batch_id)
-
-        fit_users(filled, config, state, encoder=encoder, denoiser=Denoiser(diffusion), seed=seed, after_step=after_step)
-        return [build_value(state, index) if user.train else Rejection(NO_IMAGE) for index, user in enumerate(users)]
-
-    with open_ledger(STAGE, COLUMNS, code=[learn_vectors], inputs=(config, revision, seed)) as ledger:
+    with open_ledger(STAGE, COLUMNS, code=[learn_vectors], inputs=(config, diffusion.revision, seed)) as ledger:
         return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE).load()
 
 
@@ -96,28 +100,9 @@ def build_row(user_id: str, item_ids: Sequence[str], inputs: InversionInputs, co
     return Row(user_id, {"user_id": user_id, "pictures": described}, split_pictures(user_id, pictures, config, seed=seed))
 
 
-def build_value(state: InversionState, index: int) -> dict[str, Any]:
+def build_value(vectors_VE: torch.Tensor, losses: Sequence[float | None]) -> dict[str, Any]:
     """Return a trained user's row."""
-    vectors_VE = state.vectors_UVE[index].detach().float().cpu().numpy()
-    return {"vectors": vectors_VE.tobytes(), "losses": [losses[index] for losses in state.losses if losses[index] is not None]}
-
-
-def save(state: InversionState, fingerprint: str, batch_id: str) -> None:
-    """Write the checkpoint of the batch that is being trained."""
-    tensors = {"vectors": state.vectors_UVE, **flatten_optimizer(state.optimizer)}
-    save_checkpoint(STAGE, fingerprint, step=state.step, tensors=tensors, facts={"batch": batch_id, "losses": state.losses})
-
-
-def restore(state: InversionState, fingerprint: str, batch_id: str) -> None:
-    """Go on from the checkpoint, if it is of this batch."""
-    saved = load_checkpoint(STAGE, fingerprint)
-    if saved is None or saved[2]["batch"] != batch_id:
-        return
-    state.step, tensors, facts = saved
-    with torch.no_grad():
-        state.vectors_UVE.copy_(tensors["vectors"])
-    restore_optimizer(state.optimizer, tensors)
-    state.losses = facts["losses"]
+    return {"vectors": vectors_VE.detach().float().cpu().numpy().tobytes(), "losses": [loss for loss in losses if loss is not None]}
 
 
 def build_vectors(result: MapResult) -> list[dict[str, Any]]:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.conditioning.attention_pretraining import build_targets, compute_attention_loss, holds, list_parts, pretrain_attention
+from pipeline.conditioning.attention_pretraining import (
+    AttentionTraining,
+    build_targets,
+    compute_attention_loss,
+    holds,
+    list_parts,
+    pretrain_attention,
+)
 from pipeline.conditioning.calibrator import BalanceCalibrator
 from pipeline.conditioning.conditioner import Conditioner, build_conditioner
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from pipeline.training import TrainingState
 from tests.configs import CALIBRATOR
 from tests.configs import MAPPER as CONFIG
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
@@ -38,9 +47,9 @@ def make_conditioner() -> Conditioner:
     return Conditioner(mapper, calibrator, vectors_LD, SETTINGS.prompt_format)
 
 
-def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Diffusion) -> dict[str, float]:
-    llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
-    return pretrain_attention(conditioner, EXAMPLES, SETTINGS, llm=llm, diffusion=diffusion, seed=0)
+def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Diffusion) -> TrainingState:
+    models = {"llm": LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32), "diffusion": diffusion}
+    return pretrain_attention(conditioner, EXAMPLES, SETTINGS, **models, seed=0, checkpoint_every=3)
 
 
 def test_the_places_are_those_of_a_prompts_parts(diffusion: Diffusion) -> None:
@@ -86,13 +95,34 @@ def test_the_loss_is_the_cross_entropy_and_refuses_to_broadcast() -> None:
 def test_teaching_moves_the_attention_of_held_out_cases_and_nothing_but_the_calibrator(language_model: LanguageModel, diffusion: Diffusion) -> None:
     conditioner = make_conditioner()
     before = {name: value.clone() for name, value in conditioner.state_dict().items()}
-    measured = teach(conditioner, language_model, diffusion)
-    assert measured["attention_mass"] > measured["attention_mass_before"] + 0.1
+    curves = teach(conditioner, language_model, diffusion).curves
+    assert curves[-1]["attention_mass"] > curves[0]["attention_mass"] + 0.1
     changed = {name.split(".")[0] for name, value in conditioner.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"calibrator"}
-    again = make_conditioner()
-    assert teach(again, language_model, diffusion) == measured
-    assert all(torch.equal(value, conditioner.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 39])
+def test_teaching_that_breaks_off_goes_on_to_the_same_weights(
+    language_model: LanguageModel, diffusion: Diffusion, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = make_conditioner(), make_conditioner()
+    expected = teach(whole, language_model, diffusion)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "broken"))
+    take_step = AttentionTraining.take_step
+    taken: list[int] = []
+
+    def take_step_or_die(self: AttentionTraining, step: int) -> dict[str, Any]:
+        taken.append(step)
+        if taken.count(stop_at) == 1 and step == stop_at:
+            raise KeyboardInterrupt
+        return take_step(self, step)
+
+    monkeypatch.setattr(AttentionTraining, "take_step", take_step_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        teach(make_conditioner(), language_model, diffusion)
+    assert teach(resumed, language_model, diffusion).curves == expected.curves
+    assert taken[stop_at + 1] == stop_at // 3 * 3  # the last checkpoint
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
 def test_reflection_starts_from_the_taught_calibrator_and_refuses_one_of_another_kind(tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from pipeline.conditioning import fit
-from pipeline.conditioning.fit import CaptionSet, MapperState, build_captions, choose_captions, compute_rate, fit_mapper, summarise_fit, write_prompts
+from pipeline.conditioning.fit import CaptionSet, MapperTraining, build_captions, choose_captions, fit_mapper, write_prompts
+from pipeline.conditioning.run import summarise_fit
 from pipeline.models.diffusion import Diffusion
 from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from pipeline.training import TrainingState
 from tests.configs import MAPPER as CONFIG
 
 CAPTIONS = [f"a {colour} {thing}" for colour in ("red", "blue") for thing in ("dog", "cat", "car", "cow")]
@@ -22,13 +23,9 @@ def captions(diffusion: Diffusion) -> CaptionSet:
     return build_captions(write_prompts(CAPTIONS, CONFIG), diffusion, CONFIG)
 
 
-def run(captions: CaptionSet, language_model: LanguageModel, *, seed: int = 0) -> MapperState:
+def run(captions: CaptionSet, language_model: LanguageModel, *, seed: int = 0) -> tuple[MapperTraining, TrainingState]:
     llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
-    return fit_mapper(captions, CONFIG, llm=llm, diffusion_revision="tiny", device=torch.device("cpu"), seed=seed, checkpoint_every=2)
-
-
-def list_tensors(state: MapperState) -> dict[str, torch.Tensor]:
-    return {**state.mapper.state_dict(), "img_vectors": state.img_vectors_LD.detach()}
+    return fit_mapper(captions, CONFIG, llm=llm, device=torch.device("cpu"), seed=seed, checkpoint_every=2)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 8])
@@ -39,43 +36,39 @@ def test_a_training_killed_at_any_step_ends_with_the_same_weights(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = run(captions, language_model)
+    undisturbed, expected = run(captions, language_model)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path_factory.mktemp("killed")))
-    take_step = fit.take_step
+    take_step = MapperTraining.take_step
 
-    def take_step_or_die(state: MapperState, *args: Any) -> dict[str, Any]:
-        if state.step == stop_at:
+    def take_step_or_die(self: MapperTraining, step: int) -> dict[str, Any]:
+        if step == stop_at:
             raise KeyboardInterrupt
-        return take_step(state, *args)
+        return take_step(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "take_step", take_step_or_die)
+        patch.setattr(MapperTraining, "take_step", take_step_or_die)
         with pytest.raises(KeyboardInterrupt):
             run(captions, language_model)
-    resumed = run(captions, language_model)
-    assert resumed.curves == undisturbed.curves
-    expected = list_tensors(undisturbed)
-    assert all(torch.equal(value, expected[name]) for name, value in list_tensors(resumed).items())
+    resumed, state = run(captions, language_model)
+    assert state.curves == expected.curves
+    tensors = undisturbed.name_tensors()
+    assert all(torch.equal(value, tensors[name]) for name, value in resumed.name_tensors().items())
 
 
-def test_training_lowers_the_loss_and_moves_the_vectors_along_their_sphere(
-    captions: CaptionSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    starts: Iterator[torch.Tensor] = iter([])
-    build_state = fit.build_state
-
-    def remember(*args: Any, **options: Any) -> MapperState:
-        nonlocal starts
-        state = build_state(*args, **options)
-        starts = iter([state.img_vectors_LD.detach().clone()])
-        return state
-
-    monkeypatch.setattr(fit, "build_state", remember)
-    state = run(captions, language_model)
-    start = next(starts)
+def test_training_lowers_the_loss_and_moves_the_vectors_along_their_sphere(captions: CaptionSet, language_model: LanguageModel) -> None:
+    training, state = run(captions, language_model)
+    llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
+    start_LD = MapperTraining(captions, CONFIG, llm=llm, device=torch.device("cpu"), seed=0).img_vectors_LD
     assert state.curves[-1]["loss"] < state.curves[0]["loss"]
-    assert not torch.equal(start, state.img_vectors_LD)
-    torch.testing.assert_close(state.img_vectors_LD.norm(dim=1), start.norm(dim=1))
+    assert not torch.equal(start_LD, training.img_vectors_LD)
+    torch.testing.assert_close(training.img_vectors_LD.norm(dim=1), start_LD.norm(dim=1))
+
+
+def test_other_captions_start_another_training(captions: CaptionSet, language_model: LanguageModel, diffusion: Diffusion) -> None:
+    training, _ = run(captions, language_model)
+    prompted = [(prompt, f"no {caption}") for prompt, caption in write_prompts(CAPTIONS, CONFIG)]
+    other, _ = run(build_captions(prompted, diffusion, CONFIG), language_model)
+    assert not torch.equal(training.img_vectors_LD, other.img_vectors_LD)
 
 
 def test_the_language_model_is_not_changed(captions: CaptionSet, language_model: LanguageModel) -> None:
@@ -85,7 +78,7 @@ def test_the_language_model_is_not_changed(captions: CaptionSet, language_model:
 
 
 def test_the_curves_name_both_phases_and_measure_held_out_captions(captions: CaptionSet, language_model: LanguageModel) -> None:
-    state = run(captions, language_model)
+    _, state = run(captions, language_model)
     assert [row["phase"] for row in state.curves] == ["img"] * 3 + ["mapper"] * 6
     assert [row["step"] for row in state.curves if "held_out_loss" in row] == [4, 6, 8, 9]
     metrics = summarise_fit(state, captions)
@@ -117,11 +110,3 @@ def test_captions_are_those_of_the_given_items_once_each_in_a_seeded_order() -> 
 def test_too_few_captions_to_hold_some_out_are_an_error(diffusion: Diffusion) -> None:
     with pytest.raises(ValueError, match="only 2 captions"):
         build_captions(write_prompts(["cat", "dog"], CONFIG), diffusion, CONFIG)
-
-
-def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [compute_rate(step, num_steps=10, warmup_steps=2) for step in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert rates[6] == pytest.approx(0.5)
-    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
-    assert 0 < rates[-1] < 0.05

@@ -18,28 +18,17 @@ import torch
 from pipeline.artifacts import write_csv
 from pipeline.conditioning.conditioner import save_conditioner
 from pipeline.reflection import fit
-from pipeline.reflection.config import ReflectionConfig
+from pipeline.reflection.run import choose_indices, list_batches, summarise_fit
 
 
-def run(world, *, fingerprint: str = "a", checkpoint_every: int = 2, config: ReflectionConfig | None = None, **more):
-    config = config or world.config
-    batches = fit.list_batches(8, num_steps=config.num_steps, batch_cases=config.batch_cases, seed=1)
-    return fit.fit_reflection(
-        world.conditioner,
-        world.train,
-        world.validation,
-        world.tools,
-        config,
-        batches=batches,
-        seed=1,
-        fingerprint=fingerprint,
-        checkpoint_every=checkpoint_every,
-        **more,
-    )
+def run(world, *, name: str = "a", checkpoint_every: int = 2, **more):
+    batches = list_batches(8, num_steps=world.config.num_steps, batch_cases=world.config.batch_cases, seed=1)
+    training = fit.ReflectionTraining(world.conditioner, world.train, world.validation, world.tools, world.config, batches=batches, seed=1)
+    return fit.fit_reflection(training, identity={"models": name}, checkpoint_every=checkpoint_every, **more)
 
 
 def write_outputs(folder: Path, world, state) -> tuple[bytes, bytes]:
-    save_conditioner(folder / "calibrator.safetensors", world.conditioner, fit.summarise_fit(state, world.config))
+    save_conditioner(folder / "calibrator.safetensors", world.conditioner, summarise_fit(state, world.config))
     write_csv(folder / "curves.csv", state.curves, fit.CURVE_COLUMNS)
     return (folder / "calibrator.safetensors").read_bytes(), (folder / "curves.csv").read_bytes()
 
@@ -67,8 +56,8 @@ def make_learner(make_world, **changes):
 
 def test_the_reward_is_learned_and_the_literal_sign_unlearns_it(make_world) -> None:
     world, literal_world = make_learner(make_world), make_learner(make_world, reward="literal")
-    learned = fit.summarise_fit(run(world), world.config)
-    literal = fit.summarise_fit(run(literal_world, fingerprint="b"), literal_world.config)
+    learned = summarise_fit(run(world), world.config)
+    literal = summarise_fit(run(literal_world, name="b"), literal_world.config)
     assert learned["before"]["score"] == literal["before"]["score"]
     assert learned["last"]["score"] > learned["before"]["score"] + 0.05
     assert literal["last"]["score"] < literal["before"]["score"] - 0.05
@@ -83,7 +72,7 @@ def test_the_calibration_and_semantic_losses_fall(make_world) -> None:
 
 def test_a_training_that_breaks_off_ends_with_the_same_bytes(make_world, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     world = make_world()
-    whole = write_outputs(tmp_path / "whole", world, run(world, fingerprint="whole"))
+    whole = write_outputs(tmp_path / "whole", world, run(world, name="whole"))
     for broken_step in (1, 2, 5):  # before the first checkpoint, right after one, and between two
         observe = fit.observe_step
 
@@ -94,9 +83,9 @@ def test_a_training_that_breaks_off_ends_with_the_same_bytes(make_world, monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(fit, "observe_step", break_off)
             with pytest.raises(ZeroDivisionError):
-                run(make_world(), fingerprint=name)
+                run(make_world(), name=name)
         world = make_world()
-        assert write_outputs(tmp_path / name, world, run(world, fingerprint=name)) == whole
+        assert write_outputs(tmp_path / name, world, run(world, name=name)) == whole
 
 
 KILLED = """
@@ -111,21 +100,30 @@ def kill_at_five(*args, step, **rest):
         os.kill(os.getpid(), signal.SIGKILL)
     return observe(*args, step=step, **rest)
 fit.observe_step = kill_at_five
-test_fit.run(conftest.build_world(), fingerprint="killed")
+test_fit.run(conftest.build_world(), name="killed")
 """
 
 
 @pytest.mark.slow
 def test_kill_9_and_a_restart_end_with_the_same_bytes(make_world, tmp_path: Path) -> None:
     world = make_world()
-    whole = write_outputs(tmp_path / "whole", world, run(world, fingerprint="whole"))
+    whole = write_outputs(tmp_path / "whole", world, run(world, name="whole"))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     code = KILLED.format(tests=str(Path(__file__).parent))
     killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     world = make_world()
-    state = run(world, fingerprint="killed")
+    state = run(world, name="killed")
     assert write_outputs(tmp_path / "killed", world, state) == whole
+
+
+def test_other_settings_of_the_calibrator_start_another_training(make_world) -> None:
+    world, other = make_world(), make_world()
+    run(world)
+    other.conditioner.calibrator.config = dataclasses.replace(other.conditioner.calibrator.config, init_scale=7.0)  # as in the weights of none
+    drawn = other.tools.diffusion.num_drawn
+    run(other)
+    assert other.tools.diffusion.num_drawn > drawn
 
 
 def test_a_finished_training_is_not_run_again(make_world) -> None:
@@ -143,15 +141,15 @@ def test_the_kept_weights_are_those_of_the_best_validation(make_world) -> None:
     state = run(world)
     scores = {row["step"]: row["validation_score"] for row in state.curves if "validation_score" in row}
     assert list(scores) == [0, 2, 4, 6, 8]
-    assert state.best_step == max(scores, key=scores.__getitem__)
+    assert state.find_kept_step(fit.plan_training(world.config)) == max(scores, key=scores.__getitem__)
     assert fit.validate(world.conditioner, world.validation, world.tools, world.config, seed=1)["validation_score"] == max(scores.values())
 
 
 def test_a_training_that_only_harms_keeps_its_starting_point(make_world) -> None:
     world = make_learner(make_world, reward="literal", keep="best")
-    start = fit.copy_weights(world.conditioner)
+    start = {name: value.clone() for name, value in world.conditioner.state_dict().items()}
     state = run(world)
-    assert state.best_step == 0
+    assert summarise_fit(state, world.config)["kept_step"] == 0
     assert all(torch.equal(value, start[name]) for name, value in world.conditioner.state_dict().items())
 
 
@@ -163,24 +161,24 @@ def test_patience_ends_a_training_that_does_not_improve(make_world) -> None:
 def test_no_step_gives_the_starting_point(make_world) -> None:
     world = make_world({"num_steps": 0})
     state = run(world)
-    summary = fit.summarise_fit(state, world.config)
+    summary = summarise_fit(state, world.config)
     assert summary["before"] == summary["kept"] == summary["last"]
     assert [row["step"] for row in state.curves] == [0]
 
 
 def test_every_case_comes_once_a_pass_and_the_plan_is_a_prefix_of_a_longer_one() -> None:
-    plan = fit.list_batches(6, num_steps=4, batch_cases=3, seed=1)
+    plan = list_batches(6, num_steps=4, batch_cases=3, seed=1)
     assert sorted(plan[0] + plan[1]) == sorted(plan[2] + plan[3]) == list(range(6))
-    assert fit.list_batches(6, num_steps=9, batch_cases=3, seed=1)[:4] == plan
-    assert fit.list_batches(6, num_steps=4, batch_cases=3, seed=2) != plan
-    assert fit.list_batches(2, num_steps=1, batch_cases=4, seed=1) in ([[0, 1]], [[1, 0]])
+    assert list_batches(6, num_steps=9, batch_cases=3, seed=1)[:4] == plan
+    assert list_batches(6, num_steps=4, batch_cases=3, seed=2) != plan
+    assert list_batches(2, num_steps=1, batch_cases=4, seed=1) in ([[0, 1]], [[1, 0]])
     with pytest.raises(ValueError, match="at least one training case"):
-        fit.list_batches(0, num_steps=1, batch_cases=4, seed=1)
+        list_batches(0, num_steps=1, batch_cases=4, seed=1)
 
 
 def test_validation_cases_are_fixed_by_the_seed() -> None:
-    assert fit.choose_indices(10, 4, seed=1) == fit.choose_indices(10, 4, seed=1)
-    assert fit.choose_indices(3, 99, seed=1) == [0, 1, 2]
+    assert choose_indices(10, 4, seed=1) == choose_indices(10, 4, seed=1)
+    assert choose_indices(3, 99, seed=1) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pipeline.conditioning.conditioner import load_conditioner, save_conditioner
 from pipeline.reflection.run import plan_cases, run_reflection
 
 
-def run_world(world, *, data_hash: str = "tables"):
+def run_world(world):
     plan = plan_cases(world.cases[:8], world.cases[8:], world.tables, world.tools, world.config, seed=1)
     place_of = {case.case_id: place for place, case in enumerate(world.cases)}
     return run_reflection(
@@ -23,7 +23,6 @@ def run_world(world, *, data_hash: str = "tables"):
         world.config,
         seed=1,
         identity={"models": "fake"},
-        data_hash=data_hash,
         checkpoint_every=2,
     )
 
@@ -61,5 +60,7 @@ def test_other_tables_start_another_training(make_world) -> None:
     run_world(make_world())
     world = make_world()
     drawn = world.tools.diffusion.num_drawn
-    run_world(world, data_hash="other tables")
+    captions = world.tables.captions.set_column(1, "caption", [[f"another {index}" for index in range(world.tables.captions.num_rows)]])
+    world.tables = dataclasses.replace(world.tables, captions=captions)
+    run_world(world)
     assert world.tools.diffusion.num_drawn > drawn

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.baselines.pmg import fit
+from pipeline.baselines.frozen import FrozenDiffusion
 from pipeline.baselines.pmg.config import PmgConfig
-from pipeline.baselines.pmg.fit import PmgCase, PmgTools, TrainingSet, build_state, compute_losses, draw_batch
+from pipeline.baselines.pmg.fit import PmgCase, PmgTools, SoftTraining, TrainingSet, build_soft, compute_losses, draw_batch
 from pipeline.baselines.pmg.keywords import ItemWords
-from pipeline.baselines.pmg.run import compute_soft, fit_soft
+from pipeline.baselines.pmg.run import compute_soft, run_soft
 from pipeline.models.denoising import Denoiser
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.llm import LazyLanguageModel, load_language_model
@@ -40,7 +40,8 @@ def make_training_set(num_cases: int = 4) -> TrainingSet:
 
 def train(tools: PmgTools, config: PmgConfig = CONFIG, training_set: TrainingSet | None = None):
     llm = LazyLanguageModel(lambda: tools.language_model, revision="r", dtype=torch.float32)
-    return fit_soft(training_set or make_training_set(), config, llm=llm, diffusion=tools.diffusion, revision="d", seed=0, checkpoint_every=2)
+    diffusion = FrozenDiffusion(lambda: tools.diffusion, "d")
+    return run_soft(training_set or make_training_set(), config, llm=llm, diffusion=diffusion, seed=0, checkpoint_every=2)
 
 
 def build_module(tools: PmgTools) -> SoftPreference:
@@ -101,9 +102,9 @@ def test_a_steps_images_are_left_out_of_its_soft_prompt(tools: PmgTools) -> None
 def test_without_the_module_the_condition_is_the_keywords_alone(tools: PmgTools) -> None:
     training_set = make_training_set()
     batch = draw_batch(training_set.train[:1], training_set, CONFIG, tools, name="0", seed=0)
-    state = build_state(training_set, CONFIG, tools, seed=0)
+    module = build_soft(training_set, CONFIG, tools, seed=0)
     with torch.no_grad():
-        bare, soft = compute_losses(batch, tools, None), compute_losses(batch, tools, state.soft)
+        bare, soft = compute_losses(batch, tools, None), compute_losses(batch, tools, module)
     assert bare.shape == soft.shape == (4,)
     assert not torch.equal(bare, soft)
     prompt, _ = tools.diffusion.encode_prompts(batch.image_prompts)
@@ -123,41 +124,50 @@ def test_training_lowers_the_objective_on_validation_cases(tools: PmgTools) -> N
 
 
 def test_a_training_that_breaks_off_goes_on_to_the_same_weights(tools: PmgTools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    expected, _, metrics = train(tools)
+    whole_training, expected, metrics = train(tools)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "broken"))
-    whole = fit.take_step
+    whole = SoftTraining.take_step
 
-    def break_off(state, *rest, **names):
-        if state.step == 3:
+    def break_off(self, step):
+        if step == 3:
             raise KeyboardInterrupt
-        return whole(state, *rest, **names)
+        return whole(self, step)
 
-    monkeypatch.setattr(fit, "take_step", break_off)
+    monkeypatch.setattr(SoftTraining, "take_step", break_off)
     with pytest.raises(KeyboardInterrupt):
         train(tools)
-    monkeypatch.setattr(fit, "take_step", whole)
-    resumed, _, again = train(tools)
+    monkeypatch.setattr(SoftTraining, "take_step", whole)
+    training, resumed, again = train(tools)
     assert again == metrics
     assert resumed.curves == expected.curves
-    for name, value in expected.soft.state_dict().items():
-        assert torch.equal(resumed.soft.state_dict()[name], value)
-    assert resumed.clock.seconds > 0
+    for name, value in whole_training.name_tensors().items():
+        assert torch.equal(training.name_tensors()[name], value)
+    assert resumed.seconds > 0
 
 
 def test_a_finished_training_is_read_back_with_its_seconds(tools: PmgTools, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _, _ = train(tools)
-    monkeypatch.setattr(fit, "take_step", lambda *_, **__: pytest.fail("it is finished"))
-    second, _, _ = train(tools)
-    assert second.clock.seconds == first.clock.seconds
+    _, first, _ = train(tools)
+    monkeypatch.setattr(SoftTraining, "take_step", lambda *_: pytest.fail("it is finished"))
+    _, second, _ = train(tools)
+    assert second.seconds == first.seconds
+
+
+def test_what_is_said_of_an_item_that_is_only_read_decides_as_well(tools: PmgTools) -> None:
+    training_set = make_training_set()
+    del training_set.latents["i1"]  # read, but never drawn
+    training, _, _ = train(tools, training_set=training_set)
+    words = replace(training_set.words, captions={**training_set.words.captions, "i1": "another"})
+    other, _, _ = train(tools, training_set=replace(training_set, words=words))
+    assert not torch.equal(training.soft.vectors, other.soft.vectors)
 
 
 def test_soft_embeddings_of_cases_are_stored_by_weights_and_history(tools: PmgTools, monkeypatch: pytest.MonkeyPatch) -> None:
     training_set = make_training_set()
-    state, _, _ = train(tools, training_set=training_set)
+    training, _, _ = train(tools, training_set=training_set)
     histories = {case.case_id: case.history for case in training_set.train}
-    soft_of = compute_soft(histories, training_set.words, CONFIG, state.soft, tools, identity="r")
+    soft_of = compute_soft(histories, training_set.words, CONFIG, training.soft, tools, identity="r")
     assert {len(soft) for soft in soft_of.values()} == {CONFIG.num_soft * TOKEN_DIM}
     assert len({soft.tobytes() for soft in soft_of.values()}) == len(histories)
-    monkeypatch.setattr(type(state.soft), "forward", lambda *_: pytest.fail("they are stored"))
-    again = compute_soft(histories, training_set.words, CONFIG, state.soft, tools, identity="r")
+    monkeypatch.setattr(type(training.soft), "forward", lambda *_: pytest.fail("they are stored"))
+    again = compute_soft(histories, training_set.words, CONFIG, training.soft, tools, identity="r")
     assert all((again[case_id] == soft).all() for case_id, soft in soft_of.items())

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.baselines.sd import fit
 from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.baselines.sd.fit import TextedImage, tune
+from pipeline.baselines.sd.fit import TextedImage, fit_lora
 from pipeline.models.denoising import Denoiser
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.models.lora import add_lora, load_lora
@@ -38,7 +38,7 @@ def make_images(count: int) -> list[TextedImage]:
 
 def train(diffusion: Diffusion, config: StableDiffusionConfig = CONFIG):
     images = make_images(4)
-    return tune(images, images[:2], config, Denoiser(diffusion), fingerprint="f" * 64, seed=0, checkpoint_every=2)
+    return fit_lora(images, images[:2], config, Denoiser(diffusion), revision="tiny", seed=0, checkpoint_every=2)
 
 
 def draw(diffusion: Diffusion) -> torch.Tensor:
@@ -55,20 +55,20 @@ def test_new_adapters_change_nothing_and_are_all_that_is_trained(diffusion: Diff
 
 
 def test_tuning_lowers_the_error_on_what_it_sees_and_the_weights_draw_the_same_in_a_fresh_model(diffusion: Diffusion, folder: Path) -> None:
-    state = train(diffusion, replace(CONFIG, num_steps=30))
+    training, state = train(diffusion, replace(CONFIG, num_steps=30))
     losses = [row["validation_loss"] for row in state.curves if "validation_loss" in row]
     assert losses[-1] < losses[0]
     fresh = load_diffusion(str(folder))
     plain = draw(fresh)
     load_lora(fresh, {})
     assert torch.equal(draw(fresh), plain)
-    load_lora(fresh, {name: weight.detach() for name, weight in state.weights.items()})
+    load_lora(fresh, {name: weight.detach() for name, weight in training.weights.items()})
     torch.testing.assert_close(draw(fresh), draw(diffusion))
     assert not torch.allclose(draw(fresh), plain)
 
 
 def test_a_tuning_that_breaks_off_goes_on_to_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    expected = train(load_diffusion(str(folder)))
+    whole_training, expected = train(load_diffusion(str(folder)))
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "broken"))
     whole = fit.compute_losses
 
@@ -81,9 +81,9 @@ def test_a_tuning_that_breaks_off_goes_on_to_the_same_weights(folder: Path, monk
     with pytest.raises(KeyboardInterrupt):
         train(load_diffusion(str(folder)))
     monkeypatch.setattr(fit, "compute_losses", whole)
-    resumed = train(load_diffusion(str(folder)))
+    training, resumed = train(load_diffusion(str(folder)))
     assert resumed.curves == expected.curves
-    assert all(torch.equal(resumed.weights[name], weight) for name, weight in expected.weights.items())
+    assert all(torch.equal(training.weights[name], weight) for name, weight in whole_training.weights.items())
 
 
 def test_weights_of_another_model_are_refused(diffusion: Diffusion) -> None:

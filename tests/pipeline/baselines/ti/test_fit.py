@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pipeline.baselines.frozen import FrozenDiffusion
 from pipeline.baselines.ti import run
 from pipeline.baselines.ti.config import TextualInversionConfig
-from pipeline.baselines.ti.fit import Picture, list_measured_steps, split_pictures
+from pipeline.baselines.ti.fit import InversionTraining, Picture, list_measured_steps, split_pictures
 from pipeline.baselines.ti.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.models.diffusion import Diffusion, load_diffusion
 from pipeline.randomness import make_generator
@@ -40,8 +41,7 @@ def learn(inputs: InversionInputs, diffusion: Diffusion, config: TextualInversio
     return learn_vectors(
         inputs,
         config,
-        load_diffusion=lambda: diffusion,
-        revision="tiny",
+        diffusion=FrozenDiffusion(lambda: diffusion, "tiny"),
         device=torch.device("cpu"),
         seed=0,
         checkpoint_every=checkpoint_every,
@@ -78,21 +78,20 @@ def test_a_training_that_breaks_off_goes_on_to_the_same_vectors(diffusion: Diffu
     inputs = make_inputs()
     expected = learn(inputs, diffusion)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "broken"))
-    whole, calls = run.save, []
+    whole, steps = InversionTraining.take_step, []
 
-    def break_off(state, *names) -> None:
-        whole(state, *names)
-        calls.append(state.step)
-        if len(calls) == 5:  # in the second batch, at its second checkpoint
+    def break_off(self: InversionTraining, step: int) -> dict[str, float]:
+        steps.append(step)
+        if len(steps) == 6 + 6:  # in the second batch
             raise KeyboardInterrupt
+        return whole(self, step)
 
-    monkeypatch.setattr(run, "save", break_off)
+    monkeypatch.setattr(InversionTraining, "take_step", break_off)
     with pytest.raises(KeyboardInterrupt):
         learn(inputs, diffusion)
-    assert calls == [2, 4, 6, 2, 4]
-    monkeypatch.setattr(run, "save", lambda state, *names: calls.append(-state.step))
+    assert steps == [*range(6), *range(6)]
     resumed = learn(inputs, diffusion)
-    assert calls[5:] == [-6]  # it went on from step 4 of the second batch
+    assert steps[12:] == [4, 5]  # it went on from the second checkpoint of the second batch
     assert (resumed.summary.computed, resumed.summary.reused) == (1, 2)
     for user_id, value in expected.values.items():
         assert resumed.values[user_id]["vectors"] == value["vectors"]
