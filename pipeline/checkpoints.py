@@ -32,7 +32,7 @@ def load_checkpoint(stage: str, fingerprint: str) -> tuple[int, dict[str, torch.
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return an optimiser's state (one tensor a parameter and name, `step` included) under names that `restore_optimizer` reads."""
+    """Return an optimiser's state (one tensor per parameter and name, `step` included) under names that `restore_optimizer` reads."""
     import torch
 
     state = optimizer.state_dict()["state"]

@@ -1,4 +1,4 @@
-"""Stage `ti`: learn a pseudo-word a user from the history's images (Textual Inversion), for the users whose cases are drawn."""
+"""Stage `ti`: learn a pseudo-word per user from the history's images (Textual Inversion), for the users whose cases are drawn."""
 
 import functools
 from pathlib import Path

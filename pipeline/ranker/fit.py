@@ -6,7 +6,7 @@ first step of every epoch and reused without it in the others, early stopping by
    moving feature tables and projections in the steps without a graph rebuild.
 2. Every step's randomness comes from (seed, epoch, step) alone and a checkpoint holds weights, best weights and Adam's state, so that
    a killed and resumed training ends in the same bytes.
-3. InfoNCE is taken over `contrastive_anchors` random items a step, all items if it is 0 (MICRO).
+3. InfoNCE is taken over `contrastive_anchors` random items per step, all items if it is 0 (MICRO).
 4. Validation leaves out the last history items; see `interactions.py`.
 5. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
 """
@@ -176,7 +176,7 @@ def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, conf
 
 @torch.no_grad()
 def rank_validation(model: Micro, data: RankerData) -> Tensor:
-    """Rank every validation item among all items but its user's training items -> (V, P) int64, a row a user, 0 pads."""
+    """Rank every validation item among all items but its user's training items -> (V, P) int64, a row per user, 0 pads."""
     vectors = model(model.build_learned_graphs())
     seen: list[list[int]] = [[] for _ in data.user_ids]
     for user, item in data.train_P2.tolist():

@@ -30,7 +30,7 @@ USERS = [f"u{index}" for index in range(NUM_USERS)]
 
 
 def write_world(root: Path) -> None:
-    """Write users with histories of their own, and params of the default size but for the number of users a pass."""
+    """Write users with histories of their own, and params of the default size but for the number of users per pass."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for user in USERS:
