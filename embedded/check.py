@@ -40,7 +40,7 @@ QUALITY_PATH = ROOT / "embedded" / "quality.json"
 NUM_CANDIDATES = 100  # concepts that an image is matched with
 NUM_RESAMPLES = 2000
 DRAW_STEPS, DRAW_BATCH = 20, 16
-NUM_COMPARED = 200  # drawings a guidance scale
+NUM_COMPARED = 200  # drawings per guidance scale
 SHEET_PATH = ROOT / "embedded" / "contact_sheet.png"
 
 
@@ -159,7 +159,7 @@ def measure_keywords(held: HeldOut) -> dict[str, Tensor]:
 
 
 def time_batches(rows: list, batch_size: int, work: Callable[[list], list]) -> tuple[list, Tensor]:
-    """Do the work in batches; give the results, and the seconds a row of each full batch but the first, which warms up."""
+    """Do the work in batches; give the results, and the seconds per row of each full batch but the first, which warms up."""
     work(rows[:batch_size])
     results, seconds = [], []
     for start in range(0, len(rows), batch_size):
@@ -189,7 +189,7 @@ def measure_drawing(held: HeldOut, guidance: float, *, sheet: Path | None = None
 
 
 def draw_pairs(held: HeldOut, guidance: float) -> tuple[Tensor, Tensor]:
-    """Draw through StableDiffusionPipeline itself; uint8 (pair, 3, 64, 64), and the seconds an image of each batch."""
+    """Draw through StableDiffusionPipeline itself; uint8 (pair, 3, 64, 64), and the seconds per image of each batch."""
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(resolve_model("embedded/diffusion"))
@@ -213,7 +213,7 @@ def measure_weights() -> dict[str, object]:
 
 
 def save_sheet(held: HeldOut, drawn: Tensor, path: Path) -> None:
-    """Save up to twelve real renders beside what was drawn for them, two lines a style."""
+    """Save up to twelve real renders beside what was drawn for them, two lines per style."""
     lines = []
     for style in range(1, len(STYLES)):
         chosen = torch.nonzero(held.rows[:, 1] == style).flatten()[:12]

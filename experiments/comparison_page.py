@@ -194,7 +194,7 @@ def escape_latex(text: str) -> str:
 
 
 def list_csv_rows(experiment: Experiment, result: RunResult) -> list[dict[str, Any]]:
-    """Return a row a method and metric; what does not exist is empty."""
+    """Return a row per method and metric; what does not exist is empty."""
     rows = []
     for cell in compare_methods(experiment, result).values():
         difference = cell.difference

@@ -90,7 +90,7 @@ CHECKS: tuple[Callable[[], tuple[bool, str]], ...] = (
 
 
 def main() -> int:
-    """Print one line a check; return 1 if something that the embedded profile needs is missing."""
+    """Print one line per check; return 1 if something that the embedded profile needs is missing."""
     results = [check() for check in CHECKS]
     for good, text in results:
         print(f"{'ok  ' if good else 'MISS'} {text}")

@@ -25,7 +25,7 @@ class Table:
     columns: dict[str, pa.DataType | str]
     key: tuple[str, ...]
     nullable: tuple[str, ...] = ()
-    open_metrics: bool = False  # further float64 columns are allowed (one a metric)
+    open_metrics: bool = False  # further float64 columns are allowed (one per metric)
 
     def build_schema(self, dims: dict[str, int] | None = None) -> pa.Schema:
         """Build the Arrow schema; `dims` gives the length of every vector column."""

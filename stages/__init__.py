@@ -1,4 +1,4 @@
-"""One thin command-line file a stage: read params and tables, call one library function, write the outs."""
+"""One thin command-line file per stage: read params and tables, call one library function, write the outs."""
 
 import os
 

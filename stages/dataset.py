@@ -1,4 +1,4 @@
-"""Stage `dataset`: one adapter a data set makes the same tables of items, interactions and cases; `--check` only explains problems."""
+"""Stage `dataset`: one adapter per data set makes the same tables of items, interactions and cases; `--check` only explains problems."""
 
 import dataclasses
 import sys
@@ -72,7 +72,7 @@ def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) 
 
 
 def write_missing(missing: list[MissingImage], out: Path) -> None:
-    """Write the list of missing images, one row an item: for people, and for `make fetch-images`."""
+    """Write the list of missing images, one row per item: for people, and for `make fetch-images`."""
     write_csv(out / MISSING, map(dataclasses.asdict, missing), MISSING_COLUMNS)
 
 

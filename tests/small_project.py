@@ -84,9 +84,9 @@ class SmallProject:
         process.wait()
 
     def hash_outs(self, folder: str) -> dict[str, str]:
-        """Return the sha256 of every file under data/<folder> but the measured cost."""
+        """Return the sha256 of every file under data/<folder>."""
         base = self.root / "data" / folder
-        paths = [path for path in sorted(base.rglob("*")) if path.is_file() and path.name != "cost.json"]
+        paths = [path for path in sorted(base.rglob("*")) if path.is_file()]
         return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     def clear_work(self, stage: str) -> None:

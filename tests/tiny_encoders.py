@@ -37,7 +37,7 @@ TEXT_WIDTH = 32
 
 
 def build_word_tokenizer(template: str, specials: list[str], **names: object) -> PreTrainedTokenizerFast:
-    """Build a tokenizer with one token a word; `template` places special tokens around the text `$A`."""
+    """Build a tokenizer with one token per word; `template` places special tokens around the text `$A`."""
     vocab = {word: i for i, word in enumerate([*specials, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=specials[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

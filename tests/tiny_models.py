@@ -31,7 +31,7 @@ NUM_TOKENS = 12
 
 
 def save_tiny_qwen2(folder: Path) -> Path:
-    """Save a Qwen2 with a byte-level tokenizer (one token a byte) and Qwen's chat template; its embedding has spare rows."""
+    """Save a Qwen2 with a byte-level tokenizer (one token per byte) and Qwen's chat template; its embedding has spare rows."""
     torch.manual_seed(0)
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -119,5 +119,5 @@ def save_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")  # no merges: one token a letter
+    (folder / "merges.txt").write_text("#version: 0.2\n")  # no merges: one token per letter
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=NUM_TOKENS)

@@ -15,7 +15,7 @@ from pipeline.data.extra import add_extra_items, place_in_histories
 from pipeline.data.items import ItemRows
 from pipeline.data.stored_images import ImageFormat, store_images
 
-MIN_USERS = 3  # one a split
+MIN_USERS = 3  # one per split
 
 
 @config_dataclass

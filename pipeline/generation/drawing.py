@@ -45,7 +45,7 @@ def compute_rows(method: Method, rows: Sequence[Row]) -> list[dict[str, Any] | R
         return list(described)
     filled = [drawable[0] if isinstance(description, Rejection) else row.payload for row, description in zip(rows, described, strict=True)]
     drawings = method.draw(filled)
-    assert len(drawings) == len(rows), "a method returns one drawing a case"
+    assert len(drawings) == len(rows), "a method returns one drawing per case"
     return [
         description if isinstance(description, Rejection) else encode_drawing(drawing)
         for description, drawing in zip(described, drawings, strict=True)

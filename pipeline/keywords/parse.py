@@ -16,7 +16,7 @@ BOILERPLATE = frozenset({"keyword", "keywords", "visual keywords", "picture", "i
 def parse_keywords(reply: str, *, max_keywords: int) -> list[str]:
     """Return at most `max_keywords` lower-case keywords of 1 to 3 words, each once, in the reply's order; perhaps none."""
     line = next((line for line in reply.splitlines() if line.strip()), "")
-    if "," not in line:  # a model that answers with one keyword a line
+    if "," not in line:  # a model that answers with one keyword per line
         line = ",".join(line for line in reply.splitlines() if line.strip())
     parts = re.split(r"[,;]", LABEL.sub("", line.strip()))
     keywords = dict.fromkeys(filter(None, (clean_keyword(part) for part in parts)))

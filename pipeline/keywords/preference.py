@@ -1,4 +1,4 @@
-"""From item keywords to a user's preference: w', the text of E^g and the prompt p_g, one row a case (eq. 6, 7).
+"""From item keywords to a user's preference: w', the text of E^g and the prompt p_g, one row per case (eq. 6, 7).
 
 Departures from the paper:
 1. Retrieval has no influence on a drawn image as printed, for eq. 6 counts over the whole history; yet figures 1 and 4 and the text

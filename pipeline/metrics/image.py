@@ -90,7 +90,7 @@ def normalize_channels(feature_BCHW: Tensor, *, eps: float = 1e-10) -> Tensor:
 
 
 def compute_lpips(first: Sequence[Tensor], second: Sequence[Tensor], channel_weights: Sequence[Tensor] | None = None) -> Tensor:
-    """Return the LPIPS distance of B pairs, shape (B,), from L unit-normalised (B, C, H, W) maps a side.
+    """Return the LPIPS distance of B pairs, shape (B,), from L unit-normalised (B, C, H, W) maps per side.
 
     Squared differences, weighted and summed over channels (all weights 1 where none are learned), averaged over positions and
     summed over layers. One side may hold a single image.

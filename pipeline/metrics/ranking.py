@@ -6,7 +6,7 @@ Choices and departures:
    retrieved, which gives 1.0 to a list that holds one of three positives at the top; `ideal="retrieved"` reproduces it.
 3. ΔR is returned per user and not multiplied by 100.
 
-Shapes: B users or cases, N items, P positives a user.
+Shapes: B users or cases, N items, P positives per user.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Diffusion:
     def draw(
         self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
     ) -> np.ndarray:
-        """Draw one image a row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits)."""
+        """Draw one image per row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits)."""
         sampler = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
         return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, **sampler))
 

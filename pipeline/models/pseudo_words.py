@@ -2,7 +2,7 @@
 
 Legend: B prompts, V vectors of a pseudo-word, K tokens of an encoded text, E width of the embedding table, d token width.
 Paper: Gal et al. 2023, section 4. Departures from its code and from diffusers' training script:
-1. The table itself is neither enlarged nor trained: the vectors are spliced in where the table is read, one pseudo-word a prompt, so that
+1. The table itself is neither enlarged nor trained: the vectors are spliced in where the table is read, one pseudo-word per prompt, so that
    the prompts of many users pass the encoder together.
 2. A text too long for the encoder loses words of its own from the end, never the pseudo-word.
 """

@@ -164,7 +164,7 @@ def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, conf
 
 @torch.no_grad()
 def rank_validation(model: Micro, data: RankerData) -> Tensor:
-    """Rank every validation item among all items but its user's training items -> (V, P) int64, a row a user, 0 pads."""
+    """Rank every validation item among all items but its user's training items -> (V, P) int64, a row per user, 0 pads."""
     vectors = model(model.build_learned_graphs())
     seen: list[list[int]] = [[] for _ in data.user_ids]
     for user, item in data.train_P2.tolist():

@@ -129,7 +129,7 @@ class RankerScorer:
         return mean_B, std_B
 
     def draw_negatives(self, keys: Ids, reference_ids: Ids, *, exclude: Sequence[Ids], count: int, seed: int) -> list[list[str]]:
-        """Draw `count` candidates a row, from a generator of (seed, key) alone: every method meets the same negatives."""
+        """Draw `count` candidates per row, from a generator of (seed, key) alone: every method meets the same negatives."""
         drawn = []
         for key, reference_id, excluded in zip(keys, reference_ids, exclude, strict=True):
             mask_1N = build_candidate_mask(len(self.item_ids), self._find_items([reference_id]).cpu(), excluded=[self._list_known(excluded)])
@@ -172,7 +172,7 @@ class RankerScorer:
 
     def _score_substituted(self, user_B: Tensor, item_B: Tensor, features_BF: Tensor | np.ndarray) -> Tensor:
         if not len(user_B) == len(item_B) == len(features_BF):
-            raise ValueError(f"there are {len(user_B)} users, {len(item_B)} items and {len(features_BF)} images, but one of each a row is needed.")
+            raise ValueError(f"there are {len(user_B)} users, {len(item_B)} items and {len(features_BF)} images, but one of each per row is needed.")
         feature_BF = self._read_features(features_BF, item_B)
         width = max(len(self.item_ids), self.model.config.num_neighbors * feature_BF.shape[1])
         parts = [

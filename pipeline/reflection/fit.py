@@ -1,7 +1,7 @@
 """Train the calibrator and the mapper over the training users, resumable at every checkpoint (paper: Reflection Module).
 
 Choices where the paper is silent:
-1. One model is shared by all users ("model parameters are treated as states" could also mean one model a user).
+1. One model is shared by all users ("model parameters are treated as states" could also mean one model per user).
 2. Besides the calibrator the modal mapper is trained, because eq. 14 in our reading reaches nothing else. `trainable: calibrator`
    is the printed sentence, "We update the Balance Calibrator".
 3. The step that is kept is the one with the best mean standardised score of the unperturbed images of the validation users

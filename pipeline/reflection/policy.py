@@ -60,7 +60,7 @@ def build_actions(prompt_BTD: Tensor, noise_BRTD: Tensor) -> Tensor:
 def draw_images(
     diffusion: Diffusion, prompt_BKTD: Tensor, case_ids: Sequence[str], *, seed: int, steps: int, guidance_scale: float, batch_size: int
 ) -> np.ndarray:
-    """Draw K images a case, all from the case's own noise -> uint8 (B, K, H, W, 3); a batch holds whole cases if it can."""
+    """Draw K images per case, all from the case's own noise -> uint8 (B, K, H, W, 3); a batch holds whole cases if it can."""
     num_cases, num_prompts = prompt_BKTD.shape[:2]
     flat_NTD = prompt_BKTD.flatten(0, 1)
     owners = [case_id for case_id in case_ids for _ in range(num_prompts)]

@@ -25,7 +25,7 @@ class ReflectionCases:
 
     train: list[Case]
     validation: list[Case]
-    batches: list[list[int]]  # indices into `train`, a list a step
+    batches: list[list[int]]  # indices into `train`, a list per step
     num_skipped: int  # cases without what a reward needs
 
     def list_all(self) -> list[Case]:

@@ -3,7 +3,7 @@
 The gradient of every loss is taken on its own and the weighted sum is what the optimiser sees, so that the logged norms are those
 of the three losses and cost no second forward pass. Sampling runs without gradients: eq. 12 needs scores, not their derivative.
 
-Shapes: B cases, R perturbations, K = 1 + R images a case, C comparators (reference, global), T rows of P^gen, S tokens of an encoded
+Shapes: B cases, R perturbations, K = 1 + R images per case, C comparators (reference, global), T rows of P^gen, S tokens of an encoded
 prompt, D token width, V feature width.
 """
 
@@ -86,7 +86,7 @@ def score_prompts(prompt_BKTD: Tensor, batch: CaseBatch, tools: ReflectionTools,
 
 
 def score_features(features_BKV: Tensor, user_ids: tuple[str, ...], reference_ids: tuple[str, ...], ranker: RankerScorer) -> Tensor:
-    """Score K features a case, each put in the place of the reference's image feature (eq. 10) -> raw scores (B, K)."""
+    """Score K features per case, each put in the place of the reference's image feature (eq. 10) -> raw scores (B, K)."""
     num_cases, num_images = features_BKV.shape[:2]
     users = [user_id for user_id in user_ids for _ in range(num_images)]
     references = [item_id for item_id in reference_ids for _ in range(num_images)]

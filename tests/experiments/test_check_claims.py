@@ -52,7 +52,7 @@ DISTANCE = "effnet_truth"
 
 
 def make(values: list[float], *, metric: str = STYLE, seed: int = 0, name: str = "x") -> tuple[RunResult, str]:
-    """Make a run with one method and one metric, a value a user."""
+    """Make a run with one method and one metric, a value per user."""
     metrics = {m.name: m for m in define_metrics("effnet")}
     by_user = {"ragar": {metric: {f"u{i}": value for i, value in enumerate(values)}}}
     return RunResult(f"ragar-{name}-0000000000", "embedded", "effnet", seed, 400, 0.95, metrics, by_user), "ragar"

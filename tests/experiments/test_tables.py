@@ -12,9 +12,12 @@ from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, get_e
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, compare, read_result
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_csv, write_json, write_table
+from pipeline.cost import keep_cost
 from pipeline.files import write_bytes
 from pipeline.schemas import SCORES
 from tests.experiments.made import SMALL, good, make_evidence, make_result, make_small
+
+DRAWN, MAPPED, CALIBRATED = "data/generation/ragar/generated.parquet", "data/mapper/mapper.safetensors", "data/reflection/calibrator.safetensors"
 
 ALL_RESULTS = make_evidence(good, num_users=12).results
 
@@ -109,8 +112,9 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
         "methods": {"ragar": {}},
     }
     write_bytes(tmp_path / PARAMS_FILE, b"dataset: {name: small}")
-    for folder, facts in {"generation/ragar": {"seconds_per_row": 0.5}, "mapper": {"seconds": 2.0}, "reflection": {"seconds": 3.0}}.items():
-        write_json(tmp_path / "data" / folder / "cost.json", {"peak_memory_mb": 7.0, "device": "cpu", "num_threads": 2, **facts})
+    for path, facts in {DRAWN: {"seconds_per_row": 0.5}, MAPPED: {"seconds": 2.0}, CALIBRATED: {"seconds": 3.0}}.items():
+        write_bytes(tmp_path / path, path.encode())
+        keep_cost(tmp_path / path, {"peak_memory_mb": 7.0, "device": "cpu", "num_threads": 2, **facts})
     write_json(tmp_path / SUMMARY_FILE, summary)
     result = read_result("ragar-x-0000000000", lambda path: tmp_path / path)
     assert result.get_users("ragar", STYLE) == {"a": 0.5, "b": 1.0}
@@ -121,8 +125,7 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
     assert result.dataset == "small"
     assert result.trainings == {}
     assert result.costs == {"ragar": Cost(True, 5.0, 0.5, 7.0, "2 threads")}
-    unknown = {"seconds": None, "peak_memory_mb": 9.0, "device": "cpu", "num_threads": 2}
-    write_json(tmp_path / "data" / "reflection" / "cost.json", unknown)
-    assert read_result("ragar-x-0000000000", lambda path: tmp_path / path).costs == {"ragar": Cost(True, None, 0.5, 9.0, "2 threads")}
+    write_bytes(tmp_path / CALIBRATED, b"made elsewhere")
+    assert read_result("ragar-x-0000000000", lambda path: tmp_path / path).costs == {"ragar": Cost(True, None, 0.5, 7.0, "2 threads")}
     with pytest.raises(ValueError, match="no metric 'nonsense'"):
         result.get_users("ragar", "nonsense")

@@ -13,6 +13,7 @@ import yaml
 
 from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
 from pipeline.baselines.pmg import keywords
+from pipeline.cost import find_cost
 from pipeline.generation.build import list_methods
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
@@ -58,7 +59,8 @@ def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: 
     assert "4 rows in, 4 computed" in invert(project)
     table = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
     assert table["user_id"].to_pylist() == [f"u{case_id}" for case_id in TEST_CASES]
-    metrics, cost = (read_json(project.root / "ti" / f"{name}.json") for name in ("metrics", "cost"))
+    metrics, cost = read_json(project.root / "ti" / "metrics.json"), find_cost(project.root / "ti" / "vectors.parquet")
+    assert cost is not None
     assert metrics["num_users"] == 4
     assert metrics["held_out_loss"] != metrics["held_out_loss_before"] > 0
     assert cost["num_rows"] == 4
@@ -69,10 +71,10 @@ def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: 
 
 def test_ti_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
     invert(project)
-    first, cost = project.hash_outs("ti"), read_json(project.root / "ti" / "cost.json")
+    first, cost = project.hash_outs("ti"), find_cost(project.root / "ti" / "vectors.parquet")
     assert "0 computed, 4 reused" in invert(project)
     assert project.hash_outs("ti") == first
-    assert read_json(project.root / "ti" / "cost.json") == cost
+    assert find_cost(project.root / "ti" / "vectors.parquet") == cost is not None
     shutil.rmtree(project.root / ".work")
     invert(project)
     assert project.hash_outs("ti") == first
@@ -84,7 +86,7 @@ def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
     drawn = read_table(project.root / "ti" / "generated.parquet", GENERATED)
     assert drawn["case_id"].to_pylist() == TEST_CASES
     assert read_provenance(project.root / "ti" / "generated.parquet")["identity"]["template"] == TI.template
-    assert read_json(project.root / "ti" / "cost.json")["seconds_per_row"] > 0
+    assert find_cost(project.root / "ti" / "generated.parquet")["seconds_per_row"] > 0
     first = [image["bytes"] for image in drawn["image"].to_pylist()]
     rows = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS).to_pylist()
     facts = read_provenance(project.root / "ti" / "vectors.parquet")
@@ -143,7 +145,7 @@ def test_pmg_writes_keywords_and_soft_embeddings_of_every_drawn_case(project: Pr
     assert (metrics["num_steps"], metrics["train_cases"], metrics["validation_cases"]) == (4, 3, 2)
     assert metrics["validation_loss"] != metrics["validation_loss_before"]
     assert len((project.root / "pmg" / "curves.csv").read_text().splitlines()) == 6  # header, start, four steps
-    assert read_json(project.root / "pmg" / "cost.json")["seconds"] > 0
+    assert find_cost(project.root / "pmg" / "soft.safetensors")["seconds"] > 0
     tensors, facts = read_tensors(project.root / "pmg" / "soft.safetensors")
     assert set(tensors) == {"prefix", "vectors", "linear.weight", "linear.bias"}
     assert {"language_model", "diffusion", "params", "seed"} == set(facts)

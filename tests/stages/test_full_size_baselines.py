@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import get_matrix, read_json, read_provenance, read_table
+from pipeline.artifacts import get_matrix, read_provenance, read_table
 from pipeline.baselines.pmg import keywords
+from pipeline.cost import find_cost
 from pipeline.data.images import decode_image
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS
 from stages import pmg, ti
@@ -60,15 +61,16 @@ def test_each_method_runs_on_a_full_stable_diffusion(device: str, tmp_path: Path
     vectors = read_table(tmp_path / "trained-ti" / "vectors.parquet", PSEUDO_WORDS)
     assert get_matrix(vectors, "vectors").shape == (1, TOKEN_DIM)
     project.run(pmg, **names, keywords="keywords.parquet", out="trained-pmg")
-    tastes = read_table(tmp_path / "trained-pmg" / "preferences.parquet", PMG_PREFERENCES)
-    assert get_matrix(tastes, "soft").shape == (1, PMG.num_soft * TOKEN_DIM)
+    preferences = read_table(tmp_path / "trained-pmg" / "preferences.parquet", PMG_PREFERENCES)
+    assert get_matrix(preferences, "soft").shape == (1, PMG.num_soft * TOKEN_DIM)
     trained_in = "torch.float32" if device == "cpu" else "torch.bfloat16"
     assert read_provenance(tmp_path / "trained-ti" / "vectors.parquet")["diffusion"].endswith(trained_in)
 
-    needs = {"sd": {}, "ti": {"vectors": "trained-ti/vectors.parquet"}, "pmg": {"tastes": "trained-pmg/preferences.parquet"}}
+    needs = {"sd": {}, "ti": {"vectors": "trained-ti/vectors.parquet"}, "pmg": {"pmg_preferences": "trained-pmg/preferences.parquet"}}
     for method, files in needs.items():
         project.generate(method, **files)
         image = read_table(tmp_path / method / "generated.parquet", GENERATED)["image"].to_pylist()[0]
         assert decode_image(image["bytes"]).size == (IMAGE_SIZE, IMAGE_SIZE)
-    for folder in ("trained-ti", "trained-pmg", *needs):
-        assert 2_000 < read_json(tmp_path / folder / "cost.json")["peak_memory_mb"] < MAX_MEMORY_MB[device], folder
+    made = ["trained-ti/vectors.parquet", "trained-pmg/soft.safetensors", *(f"{method}/generated.parquet" for method in needs)]
+    for path in made:
+        assert 2_000 < find_cost(tmp_path / path)["peak_memory_mb"] < MAX_MEMORY_MB[device], path

@@ -30,7 +30,7 @@ USERS = [f"u{index}" for index in range(NUM_USERS)]
 
 
 def write_world(root: Path) -> None:
-    """Write users with histories of their own, and params of the default size but for the number of users a pass."""
+    """Write users with histories of their own, and params of the default size but for the number of users per pass."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for user in USERS:
@@ -57,12 +57,13 @@ def write_world(root: Path) -> None:
     params = read_document(REPO / "params.yaml")
     for size in (1, NUM_USERS):
         params["ti"]["users_per_batch"] = size
+        params["comparison"]["ti"] = True
         (root / f"params_{size}.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
 def run(root: Path, name: str, users_per_batch: int) -> tuple[float, float, float]:
     """Run the stage in a process of its own, only the model's folder kept from other runs; return its seconds, its training's, the CPU's."""
-    for kept in ("latents", "ti"):
+    for kept in ("latents", "ti", "costs"):
         shutil.rmtree(root / ".work" / kept, ignore_errors=True)
     arguments = {
         "cases": f"cases_{name}.parquet",
@@ -77,7 +78,8 @@ def run(root: Path, name: str, users_per_batch: int) -> tuple[float, float, floa
     subprocess.run(command, cwd=REPO, env={**os.environ, "DVC_ROOT": str(root)}, check=True, capture_output=True)
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, read_json(root / name / "cost.json")["seconds"], cpu_seconds
+    trained = sum(read_json(path)["seconds"] for path in (root / ".work" / "costs").iterdir())
+    return seconds, trained, cpu_seconds
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ def test_the_printed_preference_knows_the_whole_history_and_nothing_of_the_refer
 
 def test_the_printed_rank_loss_moves_nothing_and_the_mapper_stays(project: Project) -> None:
     run_whole(project)
-    rows = list(csv.DictReader((project.root / "reflection" / "curves.csv").open()))[1:]
+    rows = list(csv.DictReader((project.root / "reflection" / "curves.csv").read_text().splitlines()))[1:]
     assert [float(row["grad_rank"]) for row in rows] == [0.0] * 3
     assert all(float(row["grad_calibration"]) > 0 and float(row["grad_semantic"]) > 0 for row in rows)
     trained, _ = load_conditioner(project.root / "reflection" / "calibrator.safetensors")

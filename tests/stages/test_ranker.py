@@ -49,7 +49,7 @@ def test_the_stage_writes_a_ranker_its_metrics_and_its_curves(tmp_path: Path) ->
     assert len(load_ranker(tmp_path / "out/ranker.safetensors").item_ids) == 120
     metrics = read_json(tmp_path / "out/metrics.json")
     assert (metrics["epochs"], metrics["reference"]["n"]) == (4, 30)
-    rows = list(csv.DictReader((tmp_path / "out/curves.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out/curves.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert rows[0]["recall_at_10"] == ""
     assert float(rows[1]["recall_at_10"]) >= 0
@@ -103,7 +103,7 @@ def test_micros_own_ndcg_is_a_setting(tmp_path: Path) -> None:
         arguments = write_inputs(tmp_path, ndcg=name, validation_items=3)
         CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / name)], catch_exceptions=False)
     standard, retrieved = (read_json(tmp_path / name / "metrics.json") for name in ("standard", "retrieved"))
-    assert retrieved["validation"]["ndcg_at_10"] > standard["validation"]["ndcg_at_10"]  # three positives a user
+    assert retrieved["validation"]["ndcg_at_10"] > standard["validation"]["ndcg_at_10"]  # three positives per user
     assert retrieved["validation"]["recall_at_10"] == standard["validation"]["recall_at_10"]
     assert retrieved["reference"] == standard["reference"]  # one positive: both ideals are 1
 

@@ -201,8 +201,8 @@ class Project:
         return self.run(generation, method=method, **tables, **more, out=method)
 
     def hash_outs(self, folder: str) -> dict[str, str]:
-        """Return the sha256 of every out but the measured cost."""
-        paths = [path for path in sorted((self.root / folder).rglob("*")) if path.is_file() and path.name != "cost.json"]
+        """Return the sha256 of every out."""
+        paths = [path for path in sorted((self.root / folder).rglob("*")) if path.is_file()]
         return {path.relative_to(self.root / folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 

@@ -7,7 +7,7 @@ user looked at. Data, batch and steps are not known. Departures:
 3. The keywords of a case are named once from its whole history, so they also know the images that a step leaves out.
 4. The target keywords of a training image are its text alone where `num_target_keywords` is 0; otherwise they already say how it looks.
 
-Legend: B cases of a step, I images a case, R noises an image, M soft embeddings, K tokens of an encoded text, d token width.
+Legend: B cases of a step, I images per case, R noises per image, M soft embeddings, K tokens of an encoded text, d token width.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ Paper: Gal et al. 2023, eq. 2, and diffusers' `textual_inversion` example. Depar
 2. Latents are computed once, without flips (see `pipeline/models/denoising.py`).
 3. A prompt holds the item's own text beside the pseudo-word, as it will at generation, instead of one of 27 neutral templates: a history's
    images show different things, and what they have in common is what the pseudo-word is to learn.
-4. An image is noised R times a step, so that one pass of the text encoder serves R of the U-Net.
+4. An image is noised R times per step, so that one pass of the text encoder serves R of the U-Net.
 5. Some images of every user are held out, to see whether the vectors say anything about images that they were not fitted to.
 6. The learning rate is far above the 1e-5 that RAGAR's paper names for all baselines, by which some hundred steps would not move a vector, and
    falls linearly to zero: held constant over so few steps, the last draws alone decide where a vector ends.
 
-Legend: U users of a batch, I images a step, R noises an image, V vectors of a pseudo-word, E width of the embedding table, C, h, w latent shape.
+Legend: U users of a batch, I images per step, R noises per image, V vectors of a pseudo-word, E width of the embedding table, C, h, w latent shape.
 """
 
 from __future__ import annotations

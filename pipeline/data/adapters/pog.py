@@ -1,6 +1,6 @@
 """POG (Alibaba iFashion): clicks on clothes; a sample of the users, each with their last 20 clicked items.
 
-    <raw>/user_data.txt    user_id,item_id;item_id;...,outfit_id     one line a clicked outfit: the clicks before it
+    <raw>/user_data.txt    user_id,item_id;item_id;...,outfit_id     one line per clicked outfit: the clicks before it
     <raw>/item_data.txt    item_id,cate_id,pic_url,title             the title is Chinese and may hold commas
     <raw>/images/<item_id>.jpg    which `make fetch-images` may download from pic_url
 

@@ -14,7 +14,7 @@ from tests.pipeline.data.test_folder import CONFIG as FOLDER
 from tests.pipeline.data.test_paper_sets import BUILD, ML, PIGEON, POG, SER
 from tests.raw_sets import make_folder, make_ml_latest, make_pigeon, make_pog, make_ser30k
 
-NUM_DAMAGED = 25  # copies a file
+NUM_DAMAGED = 25  # copies per file
 CASES = [
     (FOLDER, make_folder, ("items.csv", "interactions.csv")),
     (ML, make_ml_latest, ("movies.csv", "ratings.csv", "links.csv")),

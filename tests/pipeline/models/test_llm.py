@@ -57,7 +57,7 @@ def test_the_model_stays_frozen_and_in_eval_mode(model: LanguageModel) -> None:
 
 def test_states_equal_those_of_a_plain_forward_pass(model: LanguageModel, vectors_LD: torch.Tensor) -> None:
     states = model.forward_states(PROMPTS, vectors_LD, prefix=PREFIX, max_text_tokens=10)
-    prefix_length = len(PREFIX)  # the tiny tokenizer has one token a byte
+    prefix_length = len(PREFIX)  # the tiny tokenizer has one token per byte
     for row, prompt in enumerate(PROMPTS):
         ids = model.tokenizer(PREFIX + prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
         embeds = torch.cat([model.model.get_input_embeddings()(ids), vectors_LD[None]], dim=1)

@@ -21,7 +21,7 @@ from pipeline.ranker.interactions import RankerData, build_sampler
 from pipeline.ranker.scoring import build_scorer
 from tests.configs import RANKER
 
-HISTORY = 20  # interactions a user
+HISTORY = 20  # interactions per user
 NUM_CLUSTERS = 50
 NUM_SCORED = 500  # images that are put in the place of an item's
 CPU = torch.device("cpu")

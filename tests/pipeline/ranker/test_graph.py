@@ -58,7 +58,7 @@ def test_three_items_worked_by_hand() -> None:
 
 def test_block_size_does_not_change_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build_item_graph(make_features(), num_neighbors=6)
-    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 130)  # two rows a block
+    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 130)  # two rows per block
     blocked = build_item_graph(make_features(), num_neighbors=6)
     assert torch.equal(whole.index_NK, blocked.index_NK)
     torch.testing.assert_close(whole.weight_NK, blocked.weight_NK, rtol=0, atol=1e-14)

@@ -55,7 +55,7 @@ def build_ranker(features_NV: torch.Tensor) -> RankerScorer:
 
 
 def build_tables(features_NV: torch.Tensor) -> ReflectionTables:
-    """Build captions, embeddings and two retrieved items a case."""
+    """Build captions, embeddings and two retrieved items per case."""
     width = features_NV.shape[1]
     item_ids = [f"item{i:02d}" for i in range(NUM_ITEMS)]
     captions = [{"item_id": item_id, "caption": f"picture of thing {item_id}"} for item_id in item_ids]
