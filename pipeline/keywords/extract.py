@@ -56,12 +56,13 @@ def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: KeywordsConfig) -> list[Row]:
-    """Build one unit of work an item, identified by its filled prompt; payload is the prompt, or a Rejection."""
+    """Build one unit of work an item, identified and ordered by its filled prompt; payload is the prompt, or a Rejection."""
     caption_of = dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True))
     rows = []
     for item_id, text in zip(items["item_id"].to_pylist(), items["text"].to_pylist(), strict=True):
         prompt = fill_prompt(caption_of.get(item_id), text, config)
-        rows.append(Row(key=item_id, inputs=prompt.reason if isinstance(prompt, Rejection) else prompt, payload=prompt))
+        words = prompt.reason if isinstance(prompt, Rejection) else prompt
+        rows.append(Row(key=item_id, inputs=words, payload=prompt, order=words))
     return rows
 
 
