@@ -50,12 +50,13 @@ def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: KeywordsConfig) -> list[Row]:
-    """Build one unit of work per item, identified by its filled prompt; payload is the prompt, or a Rejection."""
+    """Build one unit of work per item, identified and ordered by its filled prompt; payload is the prompt, or a Rejection."""
     caption_of = map_columns(captions, "item_id", "caption")
     rows = []
     for item_id, text in map_columns(items, "item_id", "text").items():
         prompt = fill_prompt(caption_of.get(item_id), text, config)
-        rows.append(Row(key=item_id, inputs=prompt.reason if isinstance(prompt, Rejection) else prompt, payload=prompt))
+        words = prompt.reason if isinstance(prompt, Rejection) else prompt
+        rows.append(Row(key=item_id, inputs=words, payload=prompt, order=words))
     return rows
 
 

@@ -1,4 +1,8 @@
-"""Keys and values of a shared prefix and of what follows it, in buffers of their final size: growing by copying costs a third of a step."""
+"""Keys and values of a shared prefix and of what follows it, a row of a buffer for each prompt.
+
+Ours instead of the library's caches: DynamicCache copies all that it holds at every step and whenever a row leaves, StaticCache makes
+every step attend to its whole capacity, and both begin with a copy of the prefix for every batch.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +14,40 @@ if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
 
-def build_cache(prefix: Cache | None, size: int, capacity: int) -> Any:
-    """Build a cache for `size` rows and `capacity` tokens that begins with the one-row cache `prefix`; for inference only."""
-    from transformers.cache_utils import Cache, DynamicLayer
+class RowCache:
+    """What a model's layers need of a cache: tokens are written into `rows` from position `start` on, and all up to them are returned.
 
-    class RoomyLayer(DynamicLayer):
-        """A layer that writes into preallocated buffers; `keys` and `values` are views of the part in use."""
+    The prefix is copied once; the buffers serve one batch after the other. For inference only.
+    """
 
-        def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-            self.dtype, self.device = key_states.dtype, key_states.device
-            self.buffers = [states.new_empty(size, states.shape[1], capacity, states.shape[3]) for states in (key_states, value_states)]
-            self.keys, self.values = (buffer[:, :, :0] for buffer in self.buffers)
-            self.is_initialized = True
+    def __init__(self, prefix: Cache | None, size: int, capacity: int) -> None:
+        self.size, self.capacity = size, capacity
+        self.rows, self.start = slice(0, size), 0
+        self._prefix = prefix
+        self._buffers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-        def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            if not self.is_initialized:
-                self.lazy_initialization(key_states, value_states)
-            start, stop = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-            for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-                buffer[:, :, start:stop] = states
-            self.keys, self.values = (buffer[:, :, :stop] for buffer in self.buffers)
-            return self.keys, self.values
+    def seek(self, rows: slice, start: int) -> None:
+        """Say where the next tokens go."""
+        self.rows, self.start = rows, start
 
-    if prefix is None:
-        return Cache(layer_class_to_replicate=RoomyLayer)
-    layers = [RoomyLayer() for _ in prefix.layers]
-    for layer, known in zip(layers, prefix.layers, strict=True):
-        layer.update(known.keys, known.values)
-    return Cache(layers=layers)
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any) -> list[torch.Tensor]:
+        """Write new tokens (one row's into all rows); return keys and values of all tokens up to them."""
+        if layer not in self._buffers:
+            self._buffers[layer] = (self._open(keys), self._open(values))
+            if self._prefix is not None:
+                known = self._prefix.layers[layer]
+                for buffer, states in zip(self._buffers[layer], (known.keys, known.values), strict=True):
+                    buffer[:, :, : states.shape[2]] = states
+        stop = self.start + keys.shape[2]
+        for buffer, states in zip(self._buffers[layer], (keys, values), strict=True):
+            buffer[self.rows, :, self.start : stop] = states
+        return [buffer[self.rows, :, :stop][: len(keys)] for buffer in self._buffers[layer]]
+
+    def keep(self, rows: list[int], *, start: int, stop: int) -> None:
+        """Move the tokens from `start` to `stop` of `rows` into the first rows."""
+        for buffers in self._buffers.values():
+            for buffer in buffers:
+                buffer[: len(rows), :, start:stop] = buffer[rows, :, start:stop]
+
+    def _open(self, states: torch.Tensor) -> torch.Tensor:
+        return states.new_zeros(self.size, states.shape[1], self.capacity, states.shape[3])  # zeros: what is masked must be finite

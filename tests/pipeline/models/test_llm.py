@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.models.decoding import DecodeRules, Reply
-from pipeline.models.llm import PAD_TOKENS, LanguageModel, choose_dtype, load_language_model
+from pipeline.models import decoding
+from pipeline.models.decoding import PAD_TOKENS, DecodeRules, Reply
+from pipeline.models.kv_cache import RowCache
+from pipeline.models.llm import LanguageModel, choose_dtype, load_language_model
 from tests.tiny_models import LLM_DIM, save_tiny_qwen2
 
 PREFIX = "Picture: an oil painting.\nKeywords: oil, painting\n\n"
 PROMPTS = ["dog", "a cat on a mat", "x" * (PAD_TOKENS + 3), "caption: a red car"]
+ALIKE = [f"a picture of {letter * 4}" for letter in "abcdefghijklm"]
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +33,46 @@ def vectors_LD() -> torch.Tensor:
     return torch.randn(3, LLM_DIM, generator=torch.Generator().manual_seed(1))
 
 
-def generate_plainly(model: LanguageModel, text: str, num_tokens: int) -> str:
-    """Greedy decoding without cache, padding or batch: the oracle."""
-    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    start = len(ids)
-    with torch.no_grad():
-        for _ in range(num_tokens):
-            token = int(model.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
-            if token in model.end_tokens:
-                break
-            ids.append(token)
-    return model.tokenizer.decode(ids[start:], skip_special_tokens=True).split("\n", 1)[0].strip()
+def generate_plainly(model: LanguageModel, text: str, num_tokens: int, *, stop: str = "\n") -> str:
+    """The library's greedy decoding of one prompt, cut afterwards: the oracle."""
+    ids = model.tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    tokens = model.model.generate(**ids, max_new_tokens=num_tokens, do_sample=False, eos_token_id=sorted(model.end_tokens))[0]
+    return model.tokenizer.decode(tokens[ids["input_ids"].shape[1] :], skip_special_tokens=True).split(stop, 1)[0].strip()
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
-def test_batched_replies_equal_plain_greedy_decoding(model: LanguageModel, prefix: str) -> None:
+def test_batched_replies_equal_the_librarys_greedy_decoding(model: LanguageModel, prefix: str) -> None:
     replies = model.generate(PROMPTS, prefix=prefix, rules=DecodeRules(8))
     assert replies == [generate_plainly(model, prefix + prompt, 8) for prompt in PROMPTS]
     assert len(set(replies)) > 1
+
+
+def test_rows_that_have_ended_leave_and_the_others_go_on(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [generate_plainly(model, PREFIX + prompt, 12, stop="no such text") for prompt in ALIKE]
+    stop = min(filter(str.isalnum, "".join(plain)), key=lambda char: abs(sum(char in reply for reply in plain) - len(plain) / 2))
+    sizes = []
+    keep = RowCache.keep
+    monkeypatch.setattr(RowCache, "keep", lambda cache, rows, **span: (sizes.append(len(rows)), keep(cache, rows, **span)))
+    assert model.generate(ALIKE, prefix=PREFIX, rules=DecodeRules(12, stop=stop)) == [reply.split(stop, 1)[0].strip() for reply in plain]
+    assert sizes
+    assert max(sizes) < len(ALIKE)
+
+
+def test_a_common_beginning_is_encoded_once(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+    run = decoding.run
+    monkeypatch.setattr(decoding, "run", lambda model, ids_BS, *rest: (passes.append(ids_BS.shape), run(model, ids_BS, *rest))[1])
+    replies = model.generate(ALIKE + ALIKE[:2], prefix=PREFIX, rules=DecodeRules(1))
+    assert replies == [generate_plainly(model, PREFIX + prompt, 1) for prompt in ALIKE + ALIKE[:2]]
+    length = len(ALIKE[0])
+    assert passes[:2] == [(1, length), (len(ALIKE), length - len("a picture of "))]
+
+
+def test_a_reply_does_not_depend_on_its_neighbours_nor_on_the_batch_before(model: LanguageModel) -> None:
+    rules = DecodeRules(6, max_parts=2, distinct_parts=True)
+    alone = [model.generate([prompt], prefix=PREFIX, rules=rules)[0] for prompt in PROMPTS + ALIKE]
+    assert model.generate(PROMPTS + ALIKE, prefix=PREFIX, rules=rules) == alone
+    assert model.generate(ALIKE[::-1], prefix=PREFIX, rules=rules) == alone[: len(PROMPTS) - 1 : -1]
 
 
 def test_the_model_stays_frozen_and_in_eval_mode(model: LanguageModel) -> None:
