@@ -15,9 +15,9 @@ import torch
 import typer
 
 from pipeline.cost import read_peak_resident
-from pipeline.ranker.fit import build_model, train_epoch
+from pipeline.ranker.fit import RankerTraining
 from pipeline.ranker.graph import normalise_rows
-from pipeline.ranker.interactions import RankerData, build_sampler
+from pipeline.ranker.interactions import RankerData
 from pipeline.ranker.scoring import build_scorer
 from tests.configs import RANKER
 
@@ -56,12 +56,11 @@ def run(items: int, interactions: int, *, steps: int = 3, dim: int = 32) -> dict
     started = time.monotonic()
     data = build_large_data(items, interactions, dim=dim)
     config = replace(RANKER, embedding_dim=64, num_neighbors=10, batch_size=1024, learning_rate=5e-4, contrastive_anchors=128)
-    model = build_model(data, config, seed=0, device=CPU)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=items)
-    losses = train_epoch(model, optimizer, sampler, config, epoch=0, num_steps=steps, seed=0)
+    training = RankerTraining(data, config, seed=0, device=CPU)
+    training.num_batches = steps
+    losses = training.take_step(0)
     ids = {"user_ids": data.user_ids, "item_ids": data.item_ids, "image_feature": "clip_image"}
-    scorer = build_scorer(model.state_dict(), data.features, data.train_P2, config=config, **ids)
+    scorer = build_scorer(training.name_tensors(), data.features, data.train_P2, config=config, **ids)
     users, chosen = data.user_ids[:NUM_SCORED], data.item_ids[:NUM_SCORED]
     scores = scorer.score_substituted(users, chosen, data.features["image"][: len(users)].flip(0)[: len(chosen)])
     ranks = scorer.rank_substituted(users, chosen, data.features["image"][: len(users)], exclude=[[]] * len(users))
