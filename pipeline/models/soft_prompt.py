@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pipeline.models.llm import PAD_TOKENS
+from pipeline.models.decoding import PAD_TOKENS
 
 if TYPE_CHECKING:
     from pipeline.models.llm import LanguageModel

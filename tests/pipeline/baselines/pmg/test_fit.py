@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.baselines.frozen import FrozenDiffusion
 from pipeline.baselines.pmg.config import PmgConfig
 from pipeline.baselines.pmg.fit import PmgCase, PmgTools, SoftTraining, TrainingSet, build_soft, compute_losses, draw_batch
 from pipeline.baselines.pmg.keywords import ItemWords
 from pipeline.baselines.pmg.run import compute_soft, run_soft
 from pipeline.models.denoising import Denoiser
 from pipeline.models.diffusion import load_diffusion
+from pipeline.models.lazy import LazyModel
 from pipeline.models.llm import LazyLanguageModel, load_language_model
 from pipeline.models.soft_prompt import SoftPreference, read_shape
 from pipeline.randomness import make_generator
@@ -40,7 +40,7 @@ def make_training_set(num_cases: int = 4) -> TrainingSet:
 
 def train(tools: PmgTools, config: PmgConfig = CONFIG, training_set: TrainingSet | None = None):
     llm = LazyLanguageModel(lambda: tools.language_model, revision="r", dtype=torch.float32)
-    diffusion = FrozenDiffusion(lambda: tools.diffusion, "d")
+    diffusion = LazyModel("d", lambda: tools.diffusion)
     return run_soft(training_set or make_training_set(), config, llm=llm, diffusion=diffusion, seed=0, checkpoint_every=2)
 
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline.baselines.frozen import FrozenDiffusion
 from pipeline.baselines.ti import run
 from pipeline.baselines.ti.config import TextualInversionConfig
 from pipeline.baselines.ti.fit import InversionTraining, Picture, list_measured_steps, split_pictures
 from pipeline.baselines.ti.run import InversionInputs, build_curves, build_vectors, learn_vectors, list_histories, summarise
 from pipeline.models.diffusion import Diffusion, load_diffusion
+from pipeline.models.lazy import LazyModel
 from pipeline.randomness import make_generator
 from pipeline.schemas import CASES
 from tests.configs import TI as CONFIG
@@ -41,7 +41,7 @@ def learn(inputs: InversionInputs, diffusion: Diffusion, config: TextualInversio
     return learn_vectors(
         inputs,
         config,
-        diffusion=FrozenDiffusion(lambda: diffusion, "tiny"),
+        diffusion=LazyModel("tiny", lambda: diffusion),
         device=torch.device("cpu"),
         seed=0,
         checkpoint_every=checkpoint_every,
