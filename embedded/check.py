@@ -26,8 +26,8 @@ from embedded.train_captioner import read_concept, write_captions
 from embedded.train_judge import measure_pairs
 from embedded.train_vae import measure_psnr
 from embedded.training import ROOT, WEIGHTS_DIR
-from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES, Concept
+from pipeline.json_files import write_json
 from pipeline.keywords.extract import KeywordsConfig, ask_model
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import build_keyword_prompt

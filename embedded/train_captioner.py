@@ -15,8 +15,8 @@ from torch.nn import functional
 from embedded.stickers import Stickers, describe_pair, load_stickers, number_pairs, scale_images
 from embedded.train_clip import ClipConfig, augment_images, recolour_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module
-from pipeline.artifacts import read_json, write_json
 from pipeline.data.openmoji import STYLES
+from pipeline.json_files import read_json, write_json
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 PAD, BEGIN, END, UNKNOWN, IMAGE = range(len(SPECIAL_TOKENS))

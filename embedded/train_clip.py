@@ -19,8 +19,8 @@ from torch.nn import functional
 from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, number_pairs, scale_images
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, find_minilm_dir, list_name_texts, list_pair_texts, list_style_texts
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
-from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES
+from pipeline.json_files import write_json
 
 
 @dataclass(frozen=True)

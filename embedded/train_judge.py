@@ -14,8 +14,8 @@ from torch.nn import functional
 from embedded.stickers import Stickers, load_stickers, number_pairs, scale_images
 from embedded.train_clip import augment_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
-from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES
+from pipeline.json_files import write_json
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 
 

@@ -21,8 +21,8 @@ from embedded.stickers import DEFAULT_UNIVERSE, Stickers, describe_pair, load_st
 from embedded.texts import encode_texts
 from embedded.train_vae import load_vae
 from embedded.training import TRAIN_DIR, WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
-from pipeline.artifacts import write_json
 from pipeline.data.openmoji import STYLES
+from pipeline.json_files import write_json
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, plan_runs, read_inputs
 from experiments.series import get_log
 from experiments.store import Fetch, Stored, list_stored, open_experiment
-from pipeline.artifacts import read_json, read_table, write_json
+from pipeline.artifacts import read_table
 from pipeline.data.openmoji import is_held_out
+from pipeline.json_files import read_json, write_json
 from pipeline.schemas import CASES, LABELS
 
 app = typer.Typer(add_completion=False)

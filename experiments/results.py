@@ -8,9 +8,10 @@ from typing import Any
 
 from experiments.catalogue import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
 from experiments.store import Fetch
-from pipeline.artifacts import read_json, read_table
+from pipeline.artifacts import read_table
 from pipeline.cost import find_cost
 from pipeline.evaluation.summary import group_by_user
+from pipeline.json_files import read_json
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
 from pipeline.params import read_section

@@ -206,20 +206,6 @@ def get_matrix(data: pa.Table, column: str) -> np.ndarray:
     return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; ValueError names the file if it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a readable JSON file ({error}).") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys and a final newline, atomically; NaN is refused."""
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, f"{text}\n".encode())
-
-
 def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write rows as CSV with the given columns, atomically; floats are written with 6 significant digits."""
     buffer = io.StringIO()

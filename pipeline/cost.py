@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.artifacts import read_json, write_json
+from pipeline.json_files import read_json, write_json
 from pipeline.rows import Rejection, Row
 from pipeline.work import work_dir
 

@@ -8,7 +8,7 @@ from pipeline.artifacts import build_provenance, read_table
 from pipeline.captioning import CaptioningConfig, caption_items
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.captioner import load_captioner
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
@@ -32,7 +32,7 @@ def main(items: Path = typer.Option(...), out: Path = typer.Option(...), params:
         read_table(items, ITEMS, columns=["image_sha256"]),
         ImageColumn(items),
         config,
-        load=lambda: load_captioner(resolve_model(reference), device=device, dtype=dtype),
+        load=lambda: load_captioner(reference, device=device, dtype=dtype),
         model=(revision, str(dtype_name)),
     ) as result:
         write_outcome(

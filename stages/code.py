@@ -8,8 +8,8 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import write_json
 from pipeline.code import hash_stages
+from pipeline.json_files import write_json
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_json, write_rejected, write_table
+from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_rejected, write_table
 from pipeline.data.build import build_dataset
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.params import load_seed, read_section
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary

@@ -11,7 +11,7 @@ from pipeline.artifacts import build_provenance, read_table, write_table
 from pipeline.embedding import EmbeddingConfig, Encoders, embed_check, embed_items, iterate_vectors
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.encoders import load_clip, load_visual
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
@@ -35,8 +35,8 @@ def main(
     options = {"device": device, "dtype": parse_dtype(dtype_name, device)}
 
     def load() -> Encoders:
-        clip = load_clip(resolve_model(names["clip"]), **options)
-        return Encoders(clip, clip if names["visual"] == names["clip"] else load_visual(resolve_model(names["visual"]), **options))
+        clip = load_clip(names["clip"], **options)
+        return Encoders(clip, clip if names["visual"] == names["clip"] else load_visual(names["visual"], **options))
 
     item_table, images = read_table(items, ITEMS, columns=["image_sha256", "text", "category"]), ImageColumn(items)
     models = (revisions["clip"], revisions["visual"], str(dtype_name))
@@ -46,7 +46,7 @@ def main(
             known,
             images,
             config,
-            load=lambda: load_visual(resolve_model(names["check_visual"]), **options),
+            load=lambda: load_visual(names["check_visual"], **options),
             model=(revisions["check_visual"], str(dtype_name)),
         ) as check:
             facts = {"params": compute_fingerprint(config), "dtype": dtype_name}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
+from pipeline.artifacts import build_provenance, read_table, write_csv
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
 from pipeline.evaluation.run import (
@@ -20,6 +20,7 @@ from pipeline.evaluation.run import (
 )
 from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.references import parse_dtype
 from pipeline.params import load_params, load_seed

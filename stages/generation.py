@@ -5,9 +5,10 @@ from typing import Any
 
 import typer
 
-from pipeline.artifacts import build_provenance, write_json
+from pipeline.artifacts import build_provenance
 from pipeline.cost import keep_cost
 from pipeline.generation.summary import build_generated, summarise_drawn
+from pipeline.json_files import write_json
 from pipeline.params import read_flag
 from pipeline.rows import Key, Summary
 from pipeline.schemas import GENERATED

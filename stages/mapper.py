@@ -12,7 +12,7 @@ from pipeline.conditioning.mapper import save_mapper
 from pipeline.conditioning.run import choose_lessons, run_mapper
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.models.diffusion import load_diffusion
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
 from pipeline.params import load_params
@@ -45,7 +45,7 @@ def main(cases: Needed, items: Needed, captions: Needed, keywords: Needed, embed
         config,
         load_params(params, "calibrator", CalibratorConfig),
         llm=prepare_language_model(params, device),
-        diffusion=load_diffusion(resolve_model(reference), device=device),
+        diffusion=load_diffusion(reference, device=device),
         diffusion_revision=compute_model_revision(reference),
         seed=seed,
         checkpoint_every=checkpoint_every,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_json, read_provenance, read_table
+from pipeline.artifacts import read_provenance, read_table
 from pipeline.files import write_bytes
+from pipeline.json_files import read_json
 from pipeline.params import load_params, load_seed
 from pipeline.report.config import ReportConfig
 from pipeline.report.inputs import ReportInputs, index_retrieved, read_curves, read_params, read_shown

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_json
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.retrieval.history import retrieve_histories

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_table, write_csv, write_json, write_tensors
+from pipeline.artifacts import read_table, write_csv, write_tensors
 from pipeline.baselines.sd.config import CURVE_COLUMNS, STAGE, StableDiffusionConfig
 from pipeline.cost import keep_cost
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary

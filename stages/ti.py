@@ -4,9 +4,10 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv, write_json
+from pipeline.artifacts import build_provenance, read_table, write_csv
 from pipeline.baselines.ti.config import CURVE_COLUMNS, STAGE, TextualInversionConfig
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.params import read_flag, read_section
 from pipeline.rows import Summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PSEUDO_WORDS

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 SMALL = (
     "dataset=stylemoji_small",
+    "comparison=table1",  # every stage has something to do
     "captioning.batch_size=16",
     "embedding.batch_size=32",
     "keywords.batch_size=16",
@@ -24,10 +27,15 @@ SMALL = (
     "mapper.mapper_steps=20",
     "mapper.max_captions=80",
     "mapper.held_out_captions=16",
+    "mapper.attention_steps=60",
     "reflection.num_steps=6",
     "reflection.reward_steps=2",
     "reflection.validation_cases=4",
     "reflection.validation_every=3",
+    "sd.lora_rank=2",
+    "sd.num_steps=4",
+    "sd.validation_images=8",
+    "sd.validation_every=2",
     "ti.num_steps=4",
     "ti.users_per_batch=4",
     "ti.held_out_every=2",
@@ -44,8 +52,15 @@ SMALL = (
 )
 
 
+def list_ran(output: str) -> list[str]:
+    """Return the stages that DVC says it has run."""
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
 class SmallProject:
     """One copy: `root` is its folder, `env` blocks the network for every process started in it."""
+
+    first_output = ""  # of the run that made it
 
     def __init__(self, root: Path, overrides: tuple[str, ...] = SMALL) -> None:
         self.root = root
@@ -58,6 +73,13 @@ class SmallProject:
         shutil.copy2(root / "params.yaml", root / "conf" / "config.yaml")  # the small params are this copy's default
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "small")
+
+    def copy(self, root: Path) -> SmallProject:
+        """Copy the project as it stands, with its outs, its cache and its finished rows."""
+        shutil.copytree(self.root, root, symlinks=True)
+        other = copy.copy(self)
+        other.root = root
+        return other
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command to its end and return what it printed; a failure shows that output."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.small_project import SmallProject
+from tests.small_project import SmallProject, list_ran
 
 pytestmark = pytest.mark.slow
 
@@ -21,15 +21,8 @@ MAP_STAGES = ("captioning", "embedding", "keywords")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
-    """A finished small run."""
-    project = SmallProject(tmp_path_factory.mktemp("small") / "ragar")
-    project.first_output = project.repro()
-    return project
-
-
-def count_ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
+def project(small_run: SmallProject, tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+    return small_run.copy(tmp_path_factory.mktemp("end") / "ragar")
 
 
 def read_summary_line(output: str, stage: str) -> dict[str, int]:
@@ -39,7 +32,7 @@ def read_summary_line(output: str, stage: str) -> dict[str, int]:
 
 
 def test_every_stage_runs_and_the_gallery_is_there(project: SmallProject) -> None:
-    stages = count_ran(project.first_output)
+    stages = list_ran(project.first_output)
     assert {"dataset", "captioning", "ranker", "reflection", "generation@ragar", "evaluation", "report"} <= set(stages)
     page = (project.root / "data" / "report" / "index.html").read_text()
     assert "data:image/png;base64," in page or "data:image/webp;base64," in page
@@ -47,7 +40,7 @@ def test_every_stage_runs_and_the_gallery_is_there(project: SmallProject) -> Non
 
 
 def test_a_second_run_has_nothing_to_do(project: SmallProject) -> None:
-    assert count_ran(project.repro()) == []
+    assert list_ran(project.repro()) == []
 
 
 def test_every_case_has_an_image_of_every_method_and_every_number_an_interval(project: SmallProject) -> None:
@@ -67,7 +60,7 @@ def test_dvc_shows_metrics(project: SmallProject) -> None:
 
 def test_an_experiment_reruns_only_what_depends_on_it(project: SmallProject) -> None:
     output = project.run("dvc", "exp", "run", "-S", "retrieval.k=3")
-    ran = count_ran(output)
+    ran = list_ran(output)
     assert {"retrieval", "preference", "generation@ragar", "evaluation", "report"} <= set(ran)
     untouched = {"dataset", "captioning", "embedding", "keywords", "ranker", "mapper", "generation@sd", "generation@original", "generation@truth"}
     untouched |= {"sd", "ti", "pmg", "generation@ti", "generation@pmg"}

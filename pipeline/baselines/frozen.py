@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.models.denoising import choose_training_dtype
 from pipeline.models.diffusion import load_diffusion
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.lazy import LazyModel
 from pipeline.models.references import read_reference
 
@@ -20,4 +20,4 @@ if TYPE_CHECKING:
 def prepare_diffusion(params: Path, device: torch.device) -> LazyModel[Diffusion]:
     """Name the diffusion model of the params, in the number format that gradients pass through."""
     reference, dtype = read_reference(params, "diffusion"), choose_training_dtype(device)
-    return LazyModel(f"{compute_model_revision(reference)} {dtype}", lambda: load_diffusion(resolve_model(reference), device=device, dtype=dtype))
+    return LazyModel(f"{compute_model_revision(reference)} {dtype}", lambda: load_diffusion(reference, device=device, dtype=dtype))

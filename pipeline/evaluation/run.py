@@ -22,7 +22,7 @@ from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_ta
 from pipeline.ledger import open_ledger
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.models.encoders import load_clip, load_visual
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.judge import load_judge
 from pipeline.models.perceptual import load_perceptual
 from pipeline.params import build_config, read_section
@@ -83,11 +83,11 @@ def load_models(names: ModelNames, rankers: RankerPaths, *, device: torch.device
     ranker = load_ranker(rankers.reward, device=device)
     encoder = names.visual if ranker.image_feature == "visual" else names.clip
     return EvaluationModels(
-        clip=load_clip(resolve_model(names.metric_clip), device=device, dtype=dtype),
-        visual=None if encoder == names.metric_clip else load_visual(resolve_model(encoder), device=device, dtype=dtype),
+        clip=load_clip(names.metric_clip, device=device, dtype=dtype),
+        visual=None if encoder == names.metric_clip else load_visual(encoder, device=device, dtype=dtype),
         ranker=ranker,
-        perceptual=load_perceptual(resolve_model(names.perceptual), device=device),
-        judge=load_judge(resolve_model(names.judge), device=device) if names.judge else None,
+        perceptual=load_perceptual(names.perceptual, device=device),
+        judge=load_judge(names.judge, device=device) if names.judge else None,
         check=load_second_ranker(names, rankers.check, device=device, dtype=dtype) if rankers.check else None,
     )
 
@@ -97,7 +97,7 @@ def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device, d
     scorer = load_ranker(path, device=device)
     if scorer.image_feature != CHECK:
         raise ValueError(f"{path} reads the image feature {scorer.image_feature!r}, but the second ranker must read {CHECK!r}.")
-    return SecondRanker(scorer, load_visual(resolve_model(names.check_visual), device=device, dtype=dtype))
+    return SecondRanker(scorer, load_visual(names.check_visual, device=device, dtype=dtype))
 
 
 def list_generated(paths: Sequence[Path]) -> list[Generated]:
@@ -153,7 +153,7 @@ def score_all(
     digests = {item_id: hashlib.sha256(vector_D.numpy().tobytes()).hexdigest() for item_id, vector_D in known.items()}
     columns = pa.schema([pa.field(metric.name, pa.float64()) for metric in define_metrics(models.perceptual.name)])
     results = []
-    with open_ledger(STAGE, columns, code=[score_tasks], inputs=inputs) as ledger:
+    with open_ledger(STAGE, columns, code=[score_tasks, load_models], inputs=inputs) as ledger:
         for drawn in generated:
             own = [task for task in tasks if task.method == drawn.method]
             rows = [Row((task.method, task.case_id), identify_task(task, catalogue, digests), task) for task in own]

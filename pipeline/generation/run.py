@@ -15,7 +15,7 @@ from pipeline.generation.config import GenerationConfig
 from pipeline.generation.context import GenerationContext
 from pipeline.generation.drawing import draw_cases
 from pipeline.models.diffusion import load_diffusion
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, load_seed, read_section
@@ -65,6 +65,6 @@ def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
         cases=select_cases(read_table(files["cases"], CASES), preferences, config.splits),
         items=read_table(files["items"], ITEMS),
         captions=read_table(files["captions"], CAPTIONS) if "captions" in files else None,
-        diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(resolve_model(reference), **options)),
+        diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(reference, **options)),
         files=dict(files),
     )

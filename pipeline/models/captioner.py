@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.models.folders import resolve_model
 from pipeline.models.references import check_loaded, explain_load_error, split_revision
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype:
     from transformers import AutoConfig, Blip2ForConditionalGeneration, Blip2Processor
 
     name, revision = split_revision(reference)
+    reference = resolve_model(reference)
     with explain_load_error("captioner", reference):
         config = AutoConfig.from_pretrained(name, revision=revision)
         if config.model_type != "blip-2":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pipeline.models.folders import resolve_model
 from pipeline.models.references import explain_load_error, split_revision
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
 
     if scheduler not in SCHEDULERS:
         raise ValueError(f"diffusion scheduler is {scheduler!r}, but it must be one of: {', '.join(SCHEDULERS)}.")
+    reference = resolve_model(reference)
     name, revision = split_revision(reference)
     with explain_load_error("diffusion model", reference):
         pipeline = StableDiffusionPipeline.from_pretrained(

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
+from pipeline.models.folders import resolve_model
 from pipeline.models.references import check_loaded, explain_load_error, split_revision
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torc
     """Load a CLIP from an open_clip folder, `hf-hub:org/name` (or `org/name`), or `architecture/tag` such as `ViT-L-14/openai`."""
     import open_clip
 
+    reference = resolve_model(reference)
     with explain_load_error("CLIP", reference):
         name, options = build_clip_request(reference)
         model, transform = open_clip.create_model_from_pretrained(name, device=device, **options)
@@ -114,6 +116,7 @@ def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torc
 
 def load_visual(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> VisualEncoder:
     """Load Enc^vis: the image tower of an open_clip model, the folder of a timm backbone (`pipeline/models/backbone.py`), or a transformers ViT."""
+    reference = resolve_model(reference)
     if is_clip(reference):
         return load_clip(reference, device=device, dtype=dtype)
     if is_backbone(reference):

@@ -22,12 +22,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_json, write_json
+from pipeline import code
+from pipeline.json_files import read_json, write_json
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_DIR = REPO_ROOT / "embedded" / "weights"
 PREFIX = "embedded/"
-FORMAT = 1  # of the assembled folders; raise it when an `assemble_` function changes what it writes
+FORMAT = 1  # of what a revision is made of
 TEXT_TOKENS = 32  # longest prompt of the embedded text tower, padding included
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "special_tokens_map.json")
 
@@ -62,7 +63,8 @@ def resolve_model(reference: str) -> str:
         return reference
     name = reference.removeprefix(PREFIX)
     recipe = find_recipe(name)
-    target = find_work_root() / ".work" / "models" / f"{name}-{hash_sources(name)}"
+    source = code.hash_file(Path(__file__))[:8]  # what an `assemble_` function writes follows from it
+    target = find_work_root() / ".work" / "models" / f"{name}-{hash_sources(name)}-{source}"
     if not target.is_dir():
         assemble_once(recipe, target)
     return str(target)

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.models.folders import resolve_model
+
 NUM_GUESSES = 5  # concepts that a verdict names, fewer if the judge knows fewer
 
 
@@ -96,11 +98,12 @@ class Judge:
         return [Verdict(self.config.styles[style], tuple(self.config.concepts[i] for i in order)) for style, order in names]
 
 
-def load_judge(folder: str | Path, *, device: torch.device | str = "cpu") -> Judge:
+def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> Judge:
     """Load a judge from its folder; ValueError if a file is missing or does not fit."""
     from safetensors.torch import load_file
 
-    config_path, weights_path = Path(folder) / "config.json", Path(folder) / "model.safetensors"
+    folder = Path(resolve_model(str(reference)))
+    config_path, weights_path = folder / "config.json", folder / "model.safetensors"
     for path in (config_path, weights_path):
         if not path.is_file():
             raise ValueError(f"The judge in {folder} has no {path.name}.")

@@ -151,6 +151,7 @@ def load_language_model(reference: str, *, device: torch.device | str = "cpu", d
     """Load a causal language model and its tokenizer from a hub id (`id@commit` pins one) or a folder, frozen and in eval mode."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    reference = resolve_model(reference)
     name, revision = split_revision(reference)
     with explain_load_error("language model", reference):
         model, report = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True)
@@ -178,7 +179,7 @@ def prepare_language_model(params: Path, device: torch.device) -> LazyLanguageMo
     reference = read_reference(params, "language_model")
     dtype = choose_dtype(read_section(params, "models.language_model_dtype"), device)
     return LazyLanguageModel(
-        lambda: load_language_model(resolve_model(reference), device=device, dtype=dtype),
+        lambda: load_language_model(reference, device=device, dtype=dtype),
         revision=compute_model_revision(reference),
         dtype=dtype,
     )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.metrics.image import compute_lpips, normalize_channels
 from pipeline.models.backbone import load_backbone
+from pipeline.models.folders import resolve_model
 
 LPIPS_PREFIX = "lpips/"
 LPIPS_TRUNKS = ("alex", "vgg", "squeeze")
@@ -75,7 +76,7 @@ def load_perceptual(reference: str | Path, *, device: torch.device | str = "cpu"
     """Load `lpips/alex`, `lpips/vgg` or `lpips/squeeze` through the lpips package, or a folder with a timm backbone."""
     if str(reference).startswith(LPIPS_PREFIX):
         return load_lpips(str(reference).removeprefix(LPIPS_PREFIX), device=torch.device(device))
-    return load_timm(Path(reference), device=torch.device(device))
+    return load_timm(Path(resolve_model(str(reference))), device=torch.device(device))
 
 
 def load_lpips(trunk: str, *, device: torch.device) -> Perceptual:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import write_csv, write_json
+from pipeline.artifacts import write_csv
+from pipeline.json_files import write_json
 from pipeline.metrics.protocol import NUM_NEGATIVES, Ideal
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import CURVE_COLUMNS, Trained, measure_ranks, rank_validation, train_ranker

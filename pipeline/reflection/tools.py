@@ -9,7 +9,7 @@ import torch
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.encoders import load_clip, load_visual
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import read_section
 from pipeline.ranker.scoring import load_ranker
@@ -26,11 +26,11 @@ def load_tools(params: Path, ranker_path: Path, config: ReflectionConfig, device
     ranker = load_ranker(ranker_path, device=device)
     role = ENCODER_ROLES[ranker.image_feature]
     references = {name: read_reference(params, name) for name in ("diffusion", "clip", role)}
-    clip = load_clip(resolve_model(references["clip"]), **options)
+    clip = load_clip(references["clip"], **options)
     same = references[role] == references["clip"]
     tools = ReflectionTools(
-        diffusion=load_diffusion(resolve_model(references["diffusion"]), **options, scheduler=config.reward_scheduler),
-        encoder=clip if same else load_visual(resolve_model(references[role]), **options),
+        diffusion=load_diffusion(references["diffusion"], **options, scheduler=config.reward_scheduler),
+        encoder=clip if same else load_visual(references[role], **options),
         ranker=ranker,
         project=clip.project_text_states,
     )

@@ -40,8 +40,9 @@ from experiments.plan import Plan
 from experiments.results import RunResult
 from experiments.series import get_log
 from experiments.store import Stored
-from pipeline.artifacts import read_json, write_json, write_table
+from pipeline.artifacts import write_table
 from pipeline.data.openmoji import is_held_out
+from pipeline.json_files import read_json, write_json
 from pipeline.metrics.definitions import define_metrics
 from pipeline.schemas import CASES, LABELS
 from tests.experiments.made import bad, good, make_evidence

@@ -1,4 +1,4 @@
-"""Refuse every network connection of a Python process that has this folder on PYTHONPATH; the tests run whole pipelines under it."""
+"""Refuse every network connection of a Python process that has this folder on PYTHONPATH, and trace it; the tests run whole pipelines under it."""
 
 import socket
 
@@ -13,3 +13,7 @@ _connect = socket.socket.connect
 socket.socket.connect = _refuse
 socket.socket.connect_ex = _refuse
 socket.getaddrinfo = lambda *args, **_: _refuse(socket.socket(), args[:2])
+
+import key_trace  # noqa: E402
+
+key_trace.install()

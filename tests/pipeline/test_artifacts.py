@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.artifacts import get_matrix, read_provenance, read_table, read_tensors, write_csv, write_json, write_table, write_tensors
+from pipeline.artifacts import get_matrix, read_provenance, read_table, read_tensors, write_csv, write_table, write_tensors
+from pipeline.json_files import write_json
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS, SCORES
 
 ROWS = [{"item_id": "b", "caption": "a cat"}, {"item_id": "a", "caption": "a <b>dog</b>"}]

@@ -109,6 +109,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/checkpoints.py",
         "pipeline/code.py",
         "pipeline/config.py",
+        "pipeline/cost.py",
         "pipeline/endings.py",
         "pipeline/files.py",
         "pipeline/integrity/hashes.py",

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from pipeline.artifacts import read_json, read_provenance, read_table, read_tensors, write_table
+from pipeline.artifacts import read_provenance, read_table, read_tensors, write_table
 from pipeline.baselines.pmg import keywords
 from pipeline.cost import find_cost
 from pipeline.generation.build import list_methods
+from pipeline.json_files import read_json
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
 from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED

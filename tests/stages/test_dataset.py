@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.artifacts import read_json, read_table
+from pipeline.artifacts import read_table
+from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
 from tests import raw_sets

@@ -15,8 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from pipeline.artifacts import read_json, read_table, write_table
+from pipeline.artifacts import read_table, write_table
 from pipeline.data.images import decode_image
+from pipeline.json_files import read_json
 from pipeline.models.encoders import VisualEncoder, load_clip, load_visual
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 from pipeline.ranker.micro import Micro

@@ -19,8 +19,9 @@ import torch
 import yaml
 from PIL import Image
 
-from pipeline.artifacts import read_json, write_table
+from pipeline.artifacts import write_table
 from pipeline.data.images import encode_png
+from pipeline.json_files import read_json
 from pipeline.params import read_document
 from pipeline.schemas import CAPTIONS, CASES, ITEMS
 

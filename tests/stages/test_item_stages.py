@@ -12,7 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
+from pipeline.artifacts import build_table, read_provenance, read_table, write_table
+from pipeline.json_files import read_json
 from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS, REJECTED, RETRIEVED
 from stages import captioning, embedding, retrieval
 from tests.broken_items import REJECTED as BROKEN

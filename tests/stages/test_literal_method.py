@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import build_table, get_matrix, read_json, read_table, write_table
+from pipeline.artifacts import build_table, get_matrix, read_table, write_table
 from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.conditioning.mapper import load_mapper
+from pipeline.json_files import read_json
 from pipeline.params import read_document
 from pipeline.schemas import CASES, EMBEDDINGS, GENERATED, KEYWORDS, PREFERENCES, RETRIEVED
 from stages import preference, retrieval

@@ -16,7 +16,8 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import read_json, read_table, write_table
+from pipeline.artifacts import read_table, write_table
+from pipeline.json_files import read_json
 from pipeline.ranker.scoring import load_ranker
 from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
 from stages import ranker_check

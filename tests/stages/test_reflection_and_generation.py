@@ -13,11 +13,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
+from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.data.images import decode_image, encode_png
 from pipeline.generation.build import list_methods
+from pipeline.json_files import read_json
 from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import build_table, read_json, read_provenance, read_table, write_table
+from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.conditioning.mapper import load_mapper
+from pipeline.json_files import read_json
 from pipeline.keywords.extract import NO_TEXT
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
 from stages import keywords, mapper, preference

@@ -22,7 +22,7 @@ from pipeline.baselines.pmg.selection import compute_balance
 from pipeline.data.cases import Case
 from pipeline.generation.context import AnnotatedImage, Drawing, GenerationContext, Method
 from pipeline.models.encoders import load_clip
-from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.folders import compute_model_revision
 from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
@@ -107,9 +107,7 @@ def build_method(context: GenerationContext) -> Method:
     """Build the method from the table that the stage pmg writes."""
     reference, dtype_name = read_reference(context.params, "selection_clip"), read_section(context.params, "models.dtype")
     dtype = parse_dtype(dtype_name, context.device)
-    clip = LazyModel(
-        f"{compute_model_revision(reference)} {dtype_name}", lambda: load_clip(resolve_model(reference), device=context.device, dtype=dtype)
-    )
+    clip = LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_clip(reference, device=context.device, dtype=dtype))
     selection = load_params(context.params, "pmg.selection", SelectionConfig)
     return PmgMethod(context, read_preferences(context.get_file("pmg_preferences")), selection, clip)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.artifacts import read_json
+from pipeline.json_files import read_json
 from tests.raw_sets import draw_image
 from tests.test_repo_rules import REPO
 

@@ -14,7 +14,6 @@ from PIL import Image
 from pipeline.models import denoising
 from pipeline.models.denoising import Denoiser, draw_noise, encode_images
 from pipeline.models.diffusion import Diffusion, load_diffusion
-from pipeline.models.folders import resolve_model
 from pipeline.models.pseudo_words import PseudoWordEncoder
 from pipeline.models.templates import check_template
 from pipeline.randomness import make_generator
@@ -39,7 +38,7 @@ def test_a_pseudo_word_with_a_real_words_vector_encodes_like_that_word(diffusion
 @pytest.mark.slow
 def test_a_pseudo_word_encodes_like_a_word_in_the_embedded_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DVC_ROOT")  # the assembled model is the repository's
-    embedded = load_diffusion(resolve_model("embedded/diffusion"))
+    embedded = load_diffusion("embedded/diffusion")
     encoder = PseudoWordEncoder(embedded, num_vectors=1)
     states_BKD = encoder.encode([encoder.write_prompt("{text}, {style}", "telephone booth")], encoder.init_vectors("neon")[None])
     expected_BKD, _ = embedded.encode_prompts(["telephone booth, neon"])
