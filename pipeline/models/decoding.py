@@ -1,5 +1,8 @@
 """Greedy decoding of replies that are one short list: where a reply ends, what it may not repeat, and the loop over the tokens.
 
+Ours instead of the library's `generate`, whose rows stay in the batch until the last has ended, each with a copy of the prefix: it takes
+about 1.5 times the CPU time on 128 keyword prompts (python -m tests.bench_decoding).
+
 Legend: B rows, S tokens of a prompt, K cached tokens, D hidden size, V vocabulary.
 """
 

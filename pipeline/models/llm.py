@@ -66,9 +66,9 @@ class LanguageModel:
         """Continue `prefix + prompt` greedily; returns the new text of each row, cut at `rules.stop` and stripped."""
         rows = self._tokenize(prompts)
         prefix_length, _ = self._encode_prefix(prefix)
+        cache = self._open_cache(prefix, max(len(rows), MIN_ROWS), prefix_length + round_up(max(map(len, rows))) + rules.max_new_tokens)
         replies: dict[Tokens, str] = {}
         for group in group_rows(rows):
-            cache = self._open_cache(prefix, max(len(group), MIN_ROWS), prefix_length + round_up(len(group[0])) + rules.max_new_tokens)
             for row, tokens in zip(group, decode_greedily(self, group, cache, rules, prefix_length=prefix_length), strict=True):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
                 replies[row] = text.split(rules.stop, 1)[0].strip()
