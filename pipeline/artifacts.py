@@ -125,11 +125,19 @@ def read_table(path: Path, table: Table, *, columns: Sequence[str] | None = None
     if not path.is_file():
         raise ValueError(f"{path} does not exist; run the stage that writes the {table.name} table first.")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            data = file.read(columns=None if columns is None else list(table.columns))
+        data = read_groups(path, None if columns is None else list(table.columns))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
     return sort_table(check_table(data, table, where=str(path)), table, where=str(path))
+
+
+def read_groups(path: Path, columns: list[str] | None) -> pa.Table:
+    """Read a file row group by row group: of a struct's column Arrow cannot read more than 2 GiB at once."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        if not file.num_row_groups:
+            return file.read(columns=columns)
+        data = pa.concat_tables([file.read_row_group(group, columns=columns) for group in range(file.num_row_groups)])
+    return data if any(pa.types.is_struct(dtype) for dtype in data.schema.types) else data.combine_chunks()
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

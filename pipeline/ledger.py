@@ -30,7 +30,7 @@ HASH = pa.binary(32)
 FAN_IN = 16
 MAX_PART_BYTES = 512 * 2**20  # of a merged file: what one flipped byte can cost
 GROUP_BYTES = 16 * 2**20  # of a merged file's row groups in memory
-WINDOW_BYTES = 128 * 2**20  # of values that are read at once
+WINDOW_BYTES = 64 * 2**20  # of values that are read at once
 NO_ROWS = pa.array([], HASH)
 
 

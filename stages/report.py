@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from pipeline.artifacts import read_provenance, read_table
+from pipeline.columns import map_columns
 from pipeline.files import write_bytes
 from pipeline.json_files import read_json
 from pipeline.params import load_params, load_seed
@@ -47,7 +48,7 @@ def main(
     inputs = ReportInputs(
         shown=read_shown(items, list_files(generated, "generated.parquet"), cases=scored_cases, labels=labels_of, config=config, seed=seed),
         labels=labels_of,
-        preferences=dict(zip(preference_table["case_id"].to_pylist(), preference_table["keywords"].to_pylist(), strict=True)),
+        preferences=map_columns(preference_table, "case_id", "keywords"),
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
         scores=scores_of,
         summary=read_json(summary),

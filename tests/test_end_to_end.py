@@ -79,7 +79,7 @@ def test_kill_9_in_a_stage_then_repro_gives_the_same_bytes(project: SmallProject
 
     def reached() -> bool:
         work = project.root / ".work" / noun
-        return any(work.rglob("part-000001.parquet")) or any(work.rglob("checkpoint-*.safetensors"))
+        return len(list(work.rglob("part-*.parquet"))) > 1 or any(work.rglob("checkpoint-*.safetensors"))
 
     project.kill_when(reached, "dvc", "repro", "--single-item", "--force", stage)
     output = project.repro("--single-item", "--force", stage)

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.artifacts import get_matrix, read_provenance, read_table, read_tensors, write_csv, write_table, write_tensors
+from pipeline import artifacts
+from pipeline.artifacts import build_table, get_matrix, read_provenance, read_table, read_tensors, write_csv, write_table, write_tensors
+from pipeline.columns import pack_matrix, take_rows
 from pipeline.json_files import write_json
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS, SCORES
+from tests.broken_items import build_item
 
 ROWS = [{"item_id": "b", "caption": "a cat"}, {"item_id": "a", "caption": "a <b>dog</b>"}]
 
@@ -93,3 +99,60 @@ def test_json_refuses_nan_and_csv_has_the_columns_asked_for(tmp_path: Path) -> N
 def test_a_table_is_plain_parquet_that_anyone_can_read(tmp_path: Path) -> None:
     write_table(tmp_path / "c.parquet", ROWS, CAPTIONS, provenance={})
     assert pq.read_table(tmp_path / "c.parquet").num_rows == 2
+
+
+def make_items(sizes: list[int]) -> pa.Table:
+    rows = [build_item(f"{n:04d}", bytes([n % 251]) * size, text="", category="") for n, size in enumerate(sizes)]
+    return build_table(rows, ITEMS)
+
+
+def test_row_groups_of_images_are_bounded_by_their_bytes_and_the_bytes_do_not_depend_on_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "ROW_GROUP_BYTES", 1000)
+    table = make_items([300] * 10)
+    write_table(tmp_path / "whole.parquet", table, ITEMS, provenance={})
+    write_table(tmp_path / "stream.parquet", iter([table.slice(0, 1), table.slice(1, 6), table.slice(7)]), ITEMS, provenance={})
+    write_table(tmp_path / "shuffled.parquet", table.take(list(range(9, -1, -1))), ITEMS, provenance={})
+    assert len({(tmp_path / f"{name}.parquet").read_bytes() for name in ("whole", "stream", "shuffled")}) == 1
+    metadata = pq.read_metadata(tmp_path / "whole.parquet")
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [3, 3, 3, 1]
+
+
+def test_a_stream_that_repeats_a_key_or_goes_back_is_refused(tmp_path: Path) -> None:
+    table, path = make_items([1, 1, 1]), tmp_path / "items.parquet"
+    with pytest.raises(ValueError, match="'0001'} occurs twice"):
+        write_table(path, iter([table.slice(0, 2), table.slice(1)]), ITEMS, provenance={})
+    with pytest.raises(AssertionError, match="out of order"):
+        write_table(path, iter([table.slice(1), table.slice(0, 1)]), ITEMS, provenance={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_without_rows_is_an_empty_table(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", iter([]), CAPTIONS, provenance={})
+    write_table(tmp_path / "b.parquet", [], CAPTIONS, provenance={})
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    with pytest.raises(ValueError, match="no rows, so the length of semantic is unknown"):
+        write_table(tmp_path / "c.parquet", iter([]), EMBEDDINGS, provenance={})
+
+
+def test_packed_vectors_of_a_ledger_become_vectors(tmp_path: Path) -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    packed = pa.table({"item_id": ["a", "b"], **{name: pack_matrix(vectors) for name in ("semantic", "visual", "clip_image")}})
+    write_table(tmp_path / "stream.parquet", iter([packed]), EMBEDDINGS, provenance={})
+    rows = [{"item_id": name, "semantic": v, "visual": v, "clip_image": v} for name, v in zip("ab", vectors, strict=True)]
+    write_table(tmp_path / "rows.parquet", rows, EMBEDDINGS, provenance={})
+    assert (tmp_path / "stream.parquet").read_bytes() == (tmp_path / "rows.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_column_of_more_than_two_gigabytes_is_sorted_written_and_read(tmp_path: Path) -> None:
+    one = make_items([30 * 2**20])
+    names = [f"{n:04d}" for n in range(71, -1, -1)]
+    table = pa.concat_tables([one] * len(names)).set_column(0, one.schema.field(0), [names])  # 2.1 GiB, of which one image is in memory
+    path = tmp_path / "items.parquet"
+    write_table(path, table, ITEMS, provenance={})
+    again = read_table(path, ITEMS)
+    assert again["item_id"].to_pylist() == names[::-1]
+    assert pc.sum(pc.binary_length(pc.struct_field(again["image"], "bytes")).cast(pa.int64())).as_py() == 72 * 30 * 2**20
+    assert take_rows(again, np.array([70, 1]))["item_id"].to_pylist() == ["0070", "0001"]

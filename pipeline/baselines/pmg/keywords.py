@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.baselines.pmg.config import PmgConfig
 from pipeline.baselines.pmg.prompts import build_preference_prompt, describe_picture, wrap_preference_prompt
+from pipeline.columns import map_columns
 from pipeline.data.texts import read_item_texts
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import flatten_text
@@ -50,8 +51,8 @@ def read_words(items: pa.Table, captions: pa.Table, keywords: pa.Table) -> ItemW
     """Read the tables of the stages dataset, captioning and keywords."""
     return ItemWords(
         read_item_texts(items, captions),
-        dict(zip(captions["item_id"].to_pylist(), captions["caption"].to_pylist(), strict=True)),
-        dict(zip(keywords["item_id"].to_pylist(), keywords["keywords"].to_pylist(), strict=True)),
+        map_columns(captions, "item_id", "caption"),
+        map_columns(keywords, "item_id", "keywords"),
     )
 
 
