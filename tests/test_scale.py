@@ -25,8 +25,6 @@ from tests.stand_ins import StandInCaptioner, StandInEncoder
 for name, stand_in in (("load_captioner", StandInCaptioner), ("load_clip", StandInEncoder), ("load_visual", StandInEncoder)):
     if hasattr({stage}, name):
         setattr({stage}, name, lambda *args, stand_in=stand_in, **options: stand_in())
-if hasattr({stage}, "resolve_model"):
-    {stage}.resolve_model = str
 {stage}.app(sys.argv[1:], standalone_mode=False)
 from pipeline.cost import read_peak_resident
 print("peak", read_peak_resident())
