@@ -114,7 +114,13 @@ def test_momentum_moves_the_feature_tables_between_graph_rebuilds(world: Callabl
 def test_the_learning_rate_decays_by_epoch(world: Callable, tiny_config: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(learning_rate=0.1, decay=0.5, decay_epochs=2, epochs=5)
     rates: list[float] = []
-    monkeypatch.setattr(RankerTraining, "take_step", lambda self, step: rates.append(self.optimizer.param_groups[0]["lr"]) or {})
+
+    def record(self: RankerTraining, step: int) -> dict[str, float]:
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        self.optimizer.step()
+        return {}
+
+    monkeypatch.setattr(RankerTraining, "take_step", record)
     train(read_data(*world(10, 30), config=config), config)
     assert rates == pytest.approx([0.1, 0.0707107, 0.05, 0.0353553, 0.025], abs=1e-6)
 
