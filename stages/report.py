@@ -45,6 +45,7 @@ def main(
     scored = {case_id for _, case_id in scores_of}
     scored_cases = [case for case in read_table(cases, CASES).to_pylist() if case["case_id"] in scored]
     preference_table = read_table(preferences, PREFERENCES)
+    rejects = list_files([*rejected, *filter(Path.is_dir, generated)], "rejected.parquet")
     inputs = ReportInputs(
         shown=read_shown(items, list_files(generated, "generated.parquet"), cases=scored_cases, labels=labels_of, config=config, seed=seed),
         labels=labels_of,
