@@ -53,11 +53,7 @@ def main(
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
         scores=scores_of,
         summary=read_json(summary),
-        rejected=[
-            row
-            for path in list_files([*rejected, *(path for path in generated if path.is_dir())], "rejected.parquet")
-            for row in read_table(path, REJECTED).to_pylist()
-        ],
+        rejected=[row for path in rejects for row in read_table(path, REJECTED).to_pylist()],
         curves={path.parent.name: read_curves(path) for path in list_files(curves, "curves.csv")},
         params=read_params(params),
         provenance=read_provenance(scores),
