@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import typer
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.artifacts import write_table
 from pipeline.rows import Key, Summary, write_rejected
 from pipeline.runtime import print_summary, setup_logging
@@ -19,6 +20,7 @@ Rows = pa.Table | Sequence[dict[str, Any]]
 def run_stage(app: typer.Typer) -> None:
     """Run the typer app; a ValueError (bad params or data) ends the process with one line on stderr and exit code 2."""
     setup_logging()
+    keep_freed_memory()
     try:
         app()
     except ValueError as error:
