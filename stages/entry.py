@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.artifacts import Rows, write_rejected, write_table
 from pipeline.endings import run_command
 from pipeline.rows import Key, Summary
@@ -23,6 +24,7 @@ PARAMS = Path("params.yaml")
 def run_stage(app: typer.Typer) -> None:
     """Run the typer app on inputs that are what dvc.lock says; whatever goes wrong is one line on stderr, see `run_command`."""
     setup_logging()
+    keep_freed_memory()
     arguments = sys.argv[1:]
 
     def run() -> None:

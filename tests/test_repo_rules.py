@@ -17,6 +17,7 @@ DVC_YAML = REPO / "dvc.yaml"
 
 LAYERS = (
     {
+        "allocator",
         "artifacts",
         "columns",
         "checkpoints",

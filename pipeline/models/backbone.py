@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ENCODER_SIZE = 128  # px that a picture is resized to before it is pooled: a 64 px one leaves the last stage 2 x 2 places
+PASS_SIZE = 16  # pictures a forward pass: the first stages' maps of more would neither fit the processor's cache nor the allocator's
 
 
 class Backbone:
@@ -56,8 +57,11 @@ class BackboneEncoder:
     @torch.inference_mode()
     def encode_pixels(self, pixel_BCHW: Tensor) -> Tensor:
         """Encode images in [0, 1]."""
-        maps = self._backbone.extract(pixel_BCHW.to(self._backbone.device))
-        return F.normalize(torch.cat([F.normalize(layer.float().mean(dim=(2, 3)), dim=1) for layer in maps], dim=1), dim=1).cpu()
+        return torch.cat([self._pool(part_BCHW.to(self._backbone.device)).cpu() for part_BCHW in pixel_BCHW.split(PASS_SIZE)])
+
+    def _pool(self, pixel_BCHW: Tensor) -> Tensor:
+        maps = self._backbone.extract(pixel_BCHW)
+        return F.normalize(torch.cat([F.normalize(layer.float().mean(dim=(2, 3)), dim=1) for layer in maps], dim=1), dim=1)
 
 
 def load_backbone(folder: Path, *, device: torch.device) -> Backbone:

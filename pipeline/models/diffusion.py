@@ -8,7 +8,9 @@ caller, and no image is checked, converted or counted on the way. The safety che
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,13 +80,14 @@ class Diffusion:
         guided = guidance_scale > 1
         if guided:
             prompt_BTD = torch.cat([self.build_negative(num_rows, negative_prompt).expand(size, -1, -1), prompt_BTD])
-        for timestep in scheduler.timesteps:
-            model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * 2) if guided else latents_BChw, timestep)
-            output = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_BTD, return_dict=False)[0]
-            if guided:
-                empty, full = output.chunk(2)
-                output = empty + guidance_scale * (full - empty)
-            latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
+        with project_once(self.pipeline.unet, prompt_BTD):
+            for timestep in scheduler.timesteps:
+                model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * 2) if guided else latents_BChw, timestep)
+                output = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_BTD, return_dict=False)[0]
+                if guided:
+                    empty, full = output.chunk(2)
+                    output = empty + guidance_scale * (full - empty)
+                latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
         return latents_BChw
 
     @torch.inference_mode()
@@ -122,6 +125,24 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return Diffusion(pipeline.to(device))
+
+
+@contextlib.contextmanager
+def project_once(unet: torch.nn.Module, prompt_BTD: torch.Tensor) -> Iterator[None]:
+    """Compute the prompt's keys and values once for all steps of a drawing: every step would compute the same ones again."""
+    layers = [layer for module in unet.modules() if getattr(module, "is_cross_attention", False) for layer in (module.to_k, module.to_v)]
+    for layer in layers:
+        layer.forward = functools.partial(_get_known, prompt_BTD, layer(prompt_BTD), layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # that of its class stands again
+
+
+def _get_known(known: torch.Tensor, result: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor], given: torch.Tensor) -> torch.Tensor:
+    """Return the result that belongs to `known`; compute it for another tensor."""
+    return result if given is known else compute(given)
 
 
 def _copy_scheduler(scheduler: object) -> object:

@@ -63,9 +63,11 @@ class ClipEncoder:
         """Encode texts, cut to the tower's context length, as (B, D) float32 unit vectors on the CPU."""
         if not texts:
             return torch.empty(0, self.dim)
-        token_BT = self._tokenizer(list(texts)).to(self.device)
+        place_of = {text: place for place, text in enumerate(dict.fromkeys(texts))}  # a catalogue's texts often repeat
+        token_BT = self._tokenizer(list(place_of)).to(self.device)
         with autocast(self.device, self._dtype):
-            return to_unit_rows(self._model.encode_text(token_BT))
+            unique_BD = to_unit_rows(self._model.encode_text(token_BT))
+        return unique_BD[[place_of[text] for text in texts]]
 
     def project_text_states(self, pooled_BH: Tensor) -> Tensor:
         """Apply the frozen text projection to pooled text states: (B, H) to (B, D), unnormalised, differentiable in `pooled_BH`."""

@@ -81,6 +81,25 @@ def test_images_without_guidance_equal_those_of_the_public_pipeline(diffusion: D
     np.testing.assert_array_equal(images, (expected * 255).round().astype(np.uint8))
 
 
+def test_keys_and_values_of_a_prompt_are_computed_once_a_drawing(diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt_BTD, _ = diffusion.encode_prompts(["dog"])
+    layers = [layer for name, layer in diffusion.pipeline.unet.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+    assert layers
+    calls: list[torch.nn.Module] = []
+    compute = torch.nn.Linear.forward
+
+    def count(layer: torch.nn.Linear, given: torch.Tensor) -> torch.Tensor:
+        calls.append(layer)
+        return compute(layer, given)
+
+    monkeypatch.setattr(torch.nn.Linear, "forward", count)
+    for _ in range(2):  # the second drawing does not get what the first has kept
+        calls.clear()
+        diffusion.draw(prompt_BTD, generators=make_generators(1), steps=3, guidance_scale=5.0)
+        assert [calls.count(layer) for layer in layers] == [1] * len(layers)
+    assert not any("forward" in vars(layer) for layer in layers)
+
+
 def test_an_image_is_the_same_whatever_else_is_in_the_batch(diffusion: Diffusion) -> None:
     states_BKD, _ = diffusion.encode_prompts(["dog", "cat", "a bird", "car"])
     first = diffusion.draw(states_BKD[:3], generators=make_generators(7, 8, 9), steps=3, guidance_scale=4.0)

@@ -71,6 +71,16 @@ def test_clip_features_are_unit_float32_rows_independent_of_their_batch(kind: st
     assert encoder.encode_images([]).shape == encoder.encode_texts([]).shape == (0, CLIP_DIM)
 
 
+def test_a_text_that_repeats_is_encoded_once(hf_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = load_clip(str(hf_folder))
+    read: list[int] = []
+    compute = encoder._model.encode_text
+    monkeypatch.setattr(encoder._model, "encode_text", lambda token_BT: (read.append(len(token_BT)), compute(token_BT))[1])
+    vectors = encoder.encode_texts(["sky", "a red dog", "sky", "sky"])
+    assert read == [2]
+    torch.testing.assert_close(vectors, torch.cat([encoder.encode_texts([text]) for text in ("sky", "a red dog", "sky", "sky")]))
+
+
 def test_a_long_text_is_cut_instead_of_failing(native_folder: Path, hf_folder: Path) -> None:
     for folder in (native_folder, hf_folder):
         assert load_clip(str(folder)).encode_texts(["red dog " * 500]).shape == (1, CLIP_DIM)
