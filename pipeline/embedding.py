@@ -66,7 +66,7 @@ def embed_items(
         encoded = images.read([row.key for row in batch])
         return embed_batch(encoders, [(encoded[row.key], row.payload) for row in batch])
 
-    with open_ledger("embedding", COLUMNS, code=[embed_batch], inputs=(config.batch_size, list(models))) as ledger:
+    with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, list(models))) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
 
 
@@ -86,7 +86,7 @@ def embed_check(
         vectors = {CHECK: encoder.encode_images(decoded).numpy()}
         return Columns(vectors, find_faults(vectors) | reasons)
 
-    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check], inputs=(config.batch_size, list(model))) as ledger:
+    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check, images], inputs=(config.batch_size, list(model))) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 

@@ -46,7 +46,7 @@ def compute_latents(
         latent_BChw = encode_images(decoded, load_diffusion()).half().numpy()
         return Columns({"latent": latent_BChw.reshape(len(batch), -1), "shape": [list(latent_BChw.shape[1:])] * len(batch)}, reasons)
 
-    with open_ledger(LEDGER, COLUMNS, code=[encode_images, decode_batch], inputs=(revision, BATCH_SIZE)) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[compute], inputs=(revision, BATCH_SIZE)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=BATCH_SIZE, label=LEDGER)
         found = {str(item_id): read_latent(value) for item_id, value in result.values.items()}
     return found, {**unknown, **{str(item_id): reason for item_id, reason in result.rejected.items()}}

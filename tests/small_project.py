@@ -17,10 +17,12 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 SMALL = (
     "dataset=stylemoji_small",
+    "dataset.num_concepts=30",
     "comparison=table1",  # every stage has something to do
     "captioning.batch_size=16",
     "embedding.batch_size=32",
     "keywords.batch_size=16",
+    "keywords.max_new_tokens=12",
     "ranker.num_neighbors=10",
     "ranker.epochs=10",
     "mapper.img_steps=3",
