@@ -90,10 +90,6 @@ class GenerationContext:
         row = self._item_rows.get(item_id)
         return None if row is None else self.items[column][row].as_py()
 
-    def read_image(self, item_id: str) -> bytes:
-        """Return the item's image as it is stored, decodable or not."""
-        return self.images.read([item_id]).get(item_id, b"")
-
     def read_text(self, item_id: str) -> str:
         """Return the item's own text, or its caption where it has none; empty if it has neither."""
         return self._texts.get(item_id, "")
