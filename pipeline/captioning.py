@@ -5,7 +5,7 @@ Departures: (1) an image that breaks the image policy and a caption without a wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from pipeline.columns import map_columns
 from pipeline.config import Count, RowMapConfig, config_dataclass
 from pipeline.data.images import ImageReader, decode_batch
 from pipeline.ledger import open_ledger
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import Columns, MapResult, Row, map_rows
 
 if TYPE_CHECKING:
@@ -34,22 +35,14 @@ class CaptioningConfig(RowMapConfig):
 
 
 @contextmanager
-def caption_items(
-    items: pa.Table, images: ImageReader, config: CaptioningConfig, *, load: Callable[[], Captioner], model: Sequence[str]
-) -> Iterator[MapResult]:
-    """Caption every item, whose image is read when its turn comes; the captions can be read until the context ends.
-
-    `load` is called only if there is work left, and `model` (revision, dtype) names what it loads.
-    """
-    decides = (config.prompt, config.num_beams, config.max_new_tokens, config.batch_size, list(model))
-    captioner: Captioner | None = None
+def caption_items(items: pa.Table, images: ImageReader, config: CaptioningConfig, *, captioner: LazyModel[Captioner]) -> Iterator[MapResult]:
+    """Caption every item, whose image is read when its turn comes; the captions can be read until the context ends."""
+    decides = (config.prompt, config.num_beams, config.max_new_tokens, config.batch_size, captioner.revision)
 
     def compute(batch: list[Row]) -> Columns:
-        nonlocal captioner
-        captioner = captioner or load()
         keys = [row.payload for row in batch]
         encoded = images.read(keys)
-        return caption_batch(captioner, [encoded[key] for key in keys], config)
+        return caption_batch(captioner.model, [encoded[key] for key in keys], config)
 
     with open_ledger("captioning", COLUMNS, code=[caption_batch, images], inputs=decides) as ledger:
         yield map_rows(ledger, build_rows(items), compute, batch_size=config.batch_size, label="captioning")

@@ -24,6 +24,7 @@ CHANGES_NO_RESULT = True
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline", "stages")
 MARK = "CHANGES_NO_RESULT"
+NO_STAGES = ("__init__", "entry", "inputs", "code")  # files in stages/ that are none, or hash the others
 VARIANTS = {"dataset": "pipeline/data/adapters", "generation": "pipeline/generation/methods"}  # a stage loads one module of them by name
 
 
@@ -51,11 +52,17 @@ def hash_stages() -> dict[str, str | dict[str, str]]:
     hashes: dict[str, str | dict[str, str]] = {}
     for path in sorted((ROOT / "stages").glob("*.py")):
         if path.stem in VARIANTS:
-            variants = sorted((ROOT / VARIANTS[path.stem]).glob("*.py"))
-            hashes[path.stem] = {variant.stem: hash_files({path, variant}) for variant in variants if variant.stem != "__init__"}
-        elif path.stem not in ("__init__", "entry", "code"):
-            hashes[path.stem] = hash_files({path})
+            variants = sorted(variant.stem for variant in (ROOT / VARIANTS[path.stem]).glob("*.py"))
+            hashes[path.stem] = {variant: hash_stage(path.stem, variant) for variant in variants if variant != "__init__"}
+        elif path.stem not in NO_STAGES:
+            hashes[path.stem] = hash_stage(path.stem)
     return hashes
+
+
+def hash_stage(name: str, variant: str = "") -> str:
+    """Return the hash of a stage's code, with the module that it loads by name."""
+    chosen = [ROOT / VARIANTS[name] / f"{variant}.py"] if variant else []
+    return hash_files({ROOT / "stages" / f"{name}.py", *chosen})
 
 
 def hash_files(roots: Iterable[Path]) -> str:

@@ -10,7 +10,7 @@ is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +22,7 @@ from pipeline.columns import map_columns
 from pipeline.config import RowMapConfig, config_dataclass
 from pipeline.data.images import ImageReader, decode_batch
 from pipeline.ledger import open_ledger
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import Columns, MapResult, Row, map_rows
 
 if TYPE_CHECKING:
@@ -51,42 +52,31 @@ class Encoders:
 
 @contextmanager
 def embed_items(
-    items: pa.Table, images: ImageReader, captions: pa.Table, config: EmbeddingConfig, *, load: Callable[[], Encoders], models: Sequence[str]
+    items: pa.Table, images: ImageReader, captions: pa.Table, config: EmbeddingConfig, *, encoders: LazyModel[Encoders]
 ) -> Iterator[MapResult]:
-    """Embed every item, whose image is read when its turn comes; the vectors can be read until the context ends.
-
-    `load` is called only if there is work left, and `models` (revisions, dtype) names what it loads.
-    """
+    """Embed every item, whose image is read when its turn comes; the vectors can be read until the context ends."""
     rows = build_rows(items, captions, config)
-    encoders: Encoders | None = None
 
     def compute(batch: list[Row]) -> Columns:
-        nonlocal encoders
-        encoders = encoders or load()
         encoded = images.read([row.key for row in batch])
-        return embed_batch(encoders, [(encoded[row.key], row.payload) for row in batch])
+        return embed_batch(encoders.model, [(encoded[row.key], row.payload) for row in batch])
 
-    with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, list(models))) as ledger:
+    with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, encoders.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
 
 
 @contextmanager
-def embed_check(
-    items: pa.Table, images: ImageReader, config: EmbeddingConfig, *, load: Callable[[], VisualEncoder], model: Sequence[str]
-) -> Iterator[MapResult]:
+def embed_check(items: pa.Table, images: ImageReader, config: EmbeddingConfig, *, encoder: LazyModel[VisualEncoder]) -> Iterator[MapResult]:
     """Embed every item's image with the second ranker's encoder, through a ledger of its own."""
     rows = [Row(item_id, digest) for item_id, digest in map_columns(items, "item_id", "image_sha256").items()]
-    encoder: VisualEncoder | None = None
 
     def compute(batch: list[Row]) -> Columns:
-        nonlocal encoder
-        encoder = encoder or load()
         encoded = images.read([row.key for row in batch])
         decoded, reasons = decode_batch([encoded[row.key] for row in batch])
-        vectors = {CHECK: encoder.encode_images(decoded).numpy()}
+        vectors = {CHECK: encoder.model.encode_images(decoded).numpy()}
         return Columns(vectors, find_faults(vectors) | reasons)
 
-    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check, images], inputs=(config.batch_size, list(model))) as ledger:
+    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check, images], inputs=(config.batch_size, encoder.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 

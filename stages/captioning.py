@@ -9,6 +9,7 @@ from pipeline.captioning import CaptioningConfig, caption_items
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.captioner import load_captioner
 from pipeline.models.folders import compute_model_revision
+from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
@@ -32,8 +33,7 @@ def main(items: Path = typer.Option(...), out: Path = typer.Option(...), params:
         read_table(items, ITEMS, columns=["image_sha256"]),
         ImageColumn(items),
         config,
-        load=lambda: load_captioner(reference, device=device, dtype=dtype),
-        model=(revision, str(dtype_name)),
+        captioner=LazyModel(f"{revision} {dtype_name}", lambda: load_captioner(reference, device=device, dtype=dtype)),
     ) as result:
         write_outcome(
             "captioning",

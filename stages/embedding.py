@@ -12,6 +12,7 @@ from pipeline.embedding import EmbeddingConfig, Encoders, embed_check, embed_ite
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.folders import compute_model_revision
+from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.runtime import load_runtime, resolve_device
@@ -39,16 +40,11 @@ def main(
         return Encoders(clip, clip if names["visual"] == names["clip"] else load_visual(names["visual"], **options))
 
     item_table, images = read_table(items, ITEMS, columns=["image_sha256", "text", "category"]), ImageColumn(items)
-    models = (revisions["clip"], revisions["visual"], str(dtype_name))
-    with embed_items(item_table, images, read_table(captions, CAPTIONS), config, load=load, models=models) as result:
+    encoders = LazyModel(f"{revisions['clip']} {revisions['visual']} {dtype_name}", load)
+    encoder = LazyModel(f"{revisions['check_visual']} {dtype_name}", lambda: load_visual(names["check_visual"], **options))
+    with embed_items(item_table, images, read_table(captions, CAPTIONS), config, encoders=encoders) as result:
         known = item_table.filter(pc.is_in(item_table["item_id"], pa.array(result.keys, pa.string())))
-        with embed_check(
-            known,
-            images,
-            config,
-            load=lambda: load_visual(names["check_visual"], **options),
-            model=(revisions["check_visual"], str(dtype_name)),
-        ) as check:
+        with embed_check(known, images, config, encoder=encoder) as check:
             facts = {"params": compute_fingerprint(config), "dtype": dtype_name}
             roles = ("clip", "visual")
             described = {**{role: names[role] for role in roles}, "revisions": [revisions[role] for role in roles]}

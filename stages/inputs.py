@@ -1,6 +1,7 @@
-"""What happens before a stage's main function: its inputs are compared with dvc.lock, and what killed runs have left is removed.
+"""What happens before a stage's main function: its inputs and its code are compared with what DVC knows of them, and leftovers are removed.
 
-DVC compares times, sizes and inodes, which a fault of the disk does not change. A stage reads what dvc.lock says, or nothing.
+DVC compares times, sizes and inodes, which a fault of the disk does not change. A stage reads what dvc.lock says, or nothing. And it runs
+the code whose hash DVC will note down, or nothing: an edit while DVC is on its way to a stage would make that note wrong for good.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from pipeline.code import hash_stage
 from pipeline.integrity.hashes import UNREADABLE, Mismatch, find_mismatches
 from pipeline.integrity.lock import read_outs
+from pipeline.json_files import read_json
+from pipeline.params import read_section
 
 CHANGES_NO_RESULT = True
 
@@ -23,6 +27,19 @@ def prepare(arguments: Sequence[str], root: Path) -> None:
     if folder := find_out_folder(arguments):
         remove_leftovers(folder)
     check_inputs(arguments, root)
+    check_code(root)
+
+
+def check_code(root: Path) -> None:
+    """Raise ValueError if DVC runs a stage whose code is no longer what the stage `code` has hashed."""
+    name, _, variant = os.environ.get("DVC_STAGE", "").partition("@")
+    hashes = root / "data" / "code" / "hashes.json"
+    known = read_json(hashes).get(name) if name and hashes.is_file() else None
+    if isinstance(known, dict):
+        variant = variant or read_section(root / "params.yaml", f"{name}.name")
+        known = known.get(variant)
+    if known is not None and known != hash_stage(name, variant):
+        raise ValueError("the code has changed since the stage `code` hashed it: run the same command again.")
 
 
 def find_out_folder(arguments: Sequence[str]) -> Path | None:

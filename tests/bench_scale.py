@@ -25,6 +25,7 @@ from pipeline.cost import read_peak_resident
 from pipeline.data.items import ItemRows
 from pipeline.embedding import COLUMNS, VECTORS, EmbeddingConfig, Encoders, embed_items, iterate_vectors
 from pipeline.ledger import HASH, Ledger
+from pipeline.models.lazy import LazyModel
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS
 from pipeline.table_images import ImageColumn
 from pipeline.work import work_dir
@@ -49,7 +50,7 @@ def measure_captioning(root: Path, count: int) -> None:
     config = CaptioningConfig(prompt=None, num_beams=1, max_new_tokens=8, batch_size=BATCH_SIZE, max_rejected_fraction=0.0)
     path = root / "items.parquet"
     items = read_table(path, ITEMS, columns=["image_sha256"])
-    with caption_items(items, ImageColumn(path), config, load=StandInCaptioner, model=("stand-in",)) as result:
+    with caption_items(items, ImageColumn(path), config, captioner=LazyModel("stand-in", StandInCaptioner)) as result:
         assert len(result.keys) == count
         write_table(root / "captions.parquet", result.iterate("item_id"), CAPTIONS, provenance={})
 
@@ -59,7 +60,7 @@ def measure_embedding(root: Path, count: int) -> None:
     config = EmbeddingConfig(semantic_text="caption", batch_size=BATCH_SIZE, max_rejected_fraction=0.0)
     path, encoders = root / "items.parquet", Encoders(StandInEncoder(), StandInEncoder())
     items, captions = read_table(path, ITEMS, columns=["image_sha256", "text", "category"]), read_table(root / "captions.parquet", CAPTIONS)
-    with embed_items(items, ImageColumn(path), captions, config, load=lambda: encoders, models=("stand-in",)) as result:
+    with embed_items(items, ImageColumn(path), captions, config, encoders=LazyModel("stand-in", lambda: encoders)) as result:
         assert len(result.keys) == count
         write_table(root / "embeddings.parquet", iterate_vectors(result), EMBEDDINGS, provenance={})
 

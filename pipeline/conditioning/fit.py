@@ -77,7 +77,7 @@ class MapperTraining:
 
     def __init__(self, captions: CaptionSet, config: MapperConfig, *, llm: LazyLanguageModel, device: torch.device, seed: int) -> None:
         self.captions, self.config, self.llm, self.device, self.seed = captions, config, llm, device, seed
-        mean_row_D, mean_norm = llm.load().measure_embedding()
+        mean_row_D, mean_norm = llm.model.measure_embedding()
         generator = make_generator(seed, STAGE, "weights")
         vectors_LD = init_img_vectors(config.num_img_tokens, mean_row_D, mean_norm, generator=generator)
         shape = MapperShape(
@@ -117,7 +117,7 @@ class MapperTraining:
         """Step through the frozen language model, and put the [IMG] vectors back to their norm."""
         norm = self.img_vectors_LD.detach().norm(dim=1).mean().item()
         prompts = [self.captions.prompts[i] for i in batch]
-        states = run_prompts(prompts, self.llm.load(), self.img_vectors_LD, self.config.prompt_format)
+        states = run_prompts(prompts, self.llm.model, self.img_vectors_LD, self.config.prompt_format)
         loss = self._descend(states.img_BLD, self.img_vectors_LD, batch)
         with torch.no_grad():
             self.img_vectors_LD.copy_(rescale_rows(self.img_vectors_LD, norm))

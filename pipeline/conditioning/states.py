@@ -58,7 +58,7 @@ def compute_prompt_states(
 
     def compute(rows: list[Row]) -> list[dict[str, bytes]]:
         with torch.inference_mode():
-            states = run_prompts([row.payload for row in rows], llm.load(), img_vectors_LD, prompt_format)
+            states = run_prompts([row.payload for row in rows], llm.model, img_vectors_LD, prompt_format)
         return [
             {"text": to_bytes(text_TD[mask_T], llm.dtype), "img": to_bytes(img_LD, llm.dtype)}
             for text_TD, mask_T, img_LD in zip(states.text_BTD, states.mask_BT, states.img_BLD, strict=True)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from torch import Tensor, device
 
 from pipeline.data.cases import Case
+from pipeline.data.images import ImageReader
 from pipeline.data.texts import read_item_texts
 from pipeline.generation.config import GenerationConfig
 from pipeline.models.lazy import LazyModel
@@ -65,7 +66,8 @@ class GenerationContext:
     seed: int
     device: device
     cases: Sequence[Case]
-    items: pa.Table
+    items: pa.Table  # without their images
+    images: ImageReader
     captions: pa.Table | None  # only for methods that fall back on a caption
     diffusion: LazyModel[Diffusion]
     files: dict[str, Path] = field(default_factory=dict)
@@ -88,10 +90,6 @@ class GenerationContext:
         """Return a text column of an item; None if the item is unknown."""
         row = self._item_rows.get(item_id)
         return None if row is None else self.items[column][row].as_py()
-
-    def read_image(self, item_id: str) -> bytes:
-        """Return the item's image as it is stored, decodable or not."""
-        return self.items["image"][self._item_rows[item_id]].as_py()["bytes"] or b""
 
     def read_text(self, item_id: str) -> str:
         """Return the item's own text, or its caption where it has none; empty if it has neither."""

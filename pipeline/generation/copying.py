@@ -36,12 +36,15 @@ class CopyMethod:
         return Rejection(f"The item {item_id} is not among the items.") if digest is None else {"image_sha256": digest}
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
-        """Decode the items' images."""
-        return [self._copy(self.choose_item(case)) for case in cases]
+        """Decode the items' images; `describe` has rejected cases without one."""
+        item_ids = [item_id for case in cases if (item_id := self.choose_item(case)) is not None]
+        encoded = self.context.images.read(item_ids)
+        return [copy_image(item_id, encoded[item_id]) for item_id in item_ids]
 
-    def _copy(self, item_id: str | None) -> Drawing:
-        assert item_id is not None, "describe rejects such cases"
-        try:
-            return np.asarray(decode_image(self.context.read_image(item_id)))
-        except ImageError as error:
-            return Rejection(f"The image of {item_id} cannot be used: {error}")
+
+def copy_image(item_id: str, data: bytes) -> Drawing:
+    """Decode an item's image, or say why it cannot be used."""
+    try:
+        return np.asarray(decode_image(data))
+    except ImageError as error:
+        return Rejection(f"The image of {item_id} cannot be used: {error}")

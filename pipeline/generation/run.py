@@ -22,6 +22,7 @@ from pipeline.params import load_params, load_seed, read_section
 from pipeline.rows import MapResult
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+from pipeline.table_images import ImageColumn
 
 STAGE = "generation"
 
@@ -63,7 +64,8 @@ def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
         seed=load_seed(params),
         device=device,
         cases=select_cases(read_table(files["cases"], CASES), preferences, config.splits),
-        items=read_table(files["items"], ITEMS),
+        items=read_table(files["items"], ITEMS, columns=["text", "image_sha256"]),
+        images=ImageColumn(files["items"]),
         captions=read_table(files["captions"], CAPTIONS) if "captions" in files else None,
         diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(reference, **options)),
         files=dict(files),

@@ -43,7 +43,7 @@ def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig
     decides = (config.prompt_style, config.num_keywords, config.max_new_tokens, config.batch_size, llm.revision, str(llm.dtype))
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
-        return name_batch(llm.load(), [row.payload for row in batch], config)
+        return name_batch(llm.model, [row.payload for row in batch], config)
 
     with open_ledger("keywords", COLUMNS, code=[name_batch], inputs=decides) as ledger:
         yield map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")

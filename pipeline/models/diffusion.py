@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 SCHEDULERS = ("dpm", "ddim", "own")
-ENCODE_BATCH = 64
+ENCODE_BATCH = 16  # texts a forward pass; a text has the same states in passes of 4 to 64, and callers often bring 16
 
 
 class Diffusion:

@@ -8,7 +8,7 @@ another forward pass, and equal prompts are computed once. The prefix that all p
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ import torch
 from pipeline.models.decoding import MIN_ROWS, DecodeRules, Tokens, decode_greedily, group_rows, round_up
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.kv_cache import RowCache
+from pipeline.models.lazy import LazyModel
 from pipeline.models.references import DTYPES, check_loaded, explain_load_error, read_reference, split_revision
 from pipeline.params import read_section
 
@@ -160,29 +161,19 @@ def load_language_model(reference: str, *, device: torch.device | str = "cpu", d
     return LanguageModel(model.to(device), tokenizer)
 
 
-class LazyLanguageModel:
-    """A language model that is loaded when first needed; `revision` and `dtype` identify what it computes."""
+@dataclass
+class LazyLanguageModel(LazyModel[LanguageModel]):
+    """A language model that is loaded when it is first needed; `revision` (its weights) and `dtype` identify what it computes."""
 
-    def __init__(self, load: Callable[[], LanguageModel], *, revision: str, dtype: torch.dtype) -> None:
-        self.revision, self.dtype = revision, dtype
-        self._load = load
-        self._model: LanguageModel | None = None
-
-    def load(self) -> LanguageModel:
-        """Return the model."""
-        self._model = self._model or self._load()
-        return self._model
+    dtype: torch.dtype
 
 
 def prepare_language_model(params: Path, device: torch.device) -> LazyLanguageModel:
     """Prepare the model that the params' `models` block names, in its own number format."""
     reference = read_reference(params, "language_model")
     dtype = choose_dtype(read_section(params, "models.language_model_dtype"), device)
-    return LazyLanguageModel(
-        lambda: load_language_model(reference, device=device, dtype=dtype),
-        revision=compute_model_revision(reference),
-        dtype=dtype,
-    )
+    revision = compute_model_revision(reference)
+    return LazyLanguageModel(revision, lambda: load_language_model(reference, device=device, dtype=dtype), dtype)
 
 
 def choose_dtype(name: object, device: torch.device) -> torch.dtype:

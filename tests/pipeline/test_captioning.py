@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.artifacts import build_table
 from pipeline.captioning import EMPTY_CAPTION, CaptioningConfig, caption_items
 from pipeline.models.captioner import Captioner, load_captioner
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import ITEMS
 from tests.broken_items import REJECTED, TableImages, build_item, build_items, save_image
@@ -38,7 +39,7 @@ def make_config(**changes: Any) -> CaptioningConfig:
 
 
 def caption(items: pa.Table, config: CaptioningConfig, *, load: Callable[[], Any], model: Sequence[str]) -> MapResult:
-    with caption_items(items, TableImages(items), config, load=load, model=model) as result:
+    with caption_items(items, TableImages(items), config, captioner=LazyModel(" ".join(model), load)) as result:
         return result.load()
 
 

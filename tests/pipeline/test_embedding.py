@@ -23,6 +23,7 @@ from pipeline.embedding import (
     iterate_vectors,
 )
 from pipeline.models.encoders import load_clip, load_visual
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, EMBEDDINGS
 from tests.broken_items import REJECTED, TableImages, build_items
@@ -65,7 +66,7 @@ def make_captions(**captions: str) -> pa.Table:
 def test_every_column_holds_the_encoders_own_vectors(encoders: Encoders) -> None:
     items = build_items(5, odd=False)
     captions = make_captions(good_0000="a red dog", good_0003="<b>sky</b>")
-    table = embed_table(items, captions, make_config(), load=lambda: encoders, models=MODELS)
+    table = embed_table(items, captions, make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
     assert table["item_id"].to_pylist() == items["item_id"].to_pylist()
     images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
     texts = ["a red dog", "the good-0001 <b>item</b>", "the good-0002 <b>item</b>", "<b>sky</b>", "the good-0004 <b>item</b>"]
@@ -79,28 +80,28 @@ def test_every_column_holds_the_encoders_own_vectors(encoders: Encoders) -> None
 
 def test_every_item_has_exactly_one_outcome_and_broken_images_say_why(encoders: Encoders) -> None:
     items = build_items(2)
-    result = embed(items, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
+    result = embed(items, make_captions(), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
     assert set(result.rejected) == REJECTED
     assert set(result.values) | set(result.rejected) == set(items["item_id"].to_pylist())
 
 
 def test_an_item_without_caption_and_text_is_rejected(encoders: Encoders) -> None:
     items = build_items(2, odd=False).set_column(2, "text", [["", "  \n"]])
-    result = embed(items, make_captions(good_0000="a dog"), make_config(), load=lambda: encoders, models=MODELS)
+    result = embed(items, make_captions(good_0000="a dog"), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
     assert result.rejected == {"good-0001": NO_TEXT}
     assert list(result.values) == ["good-0000"]
 
 
 def test_one_clip_in_both_roles_fills_both_columns_with_the_same_vectors(encoders: Encoders) -> None:
     both = Encoders(encoders.clip, encoders.clip)
-    table = embed_table(build_items(2, odd=False), make_captions(), make_config(), load=lambda: both, models=MODELS)
+    table = embed_table(build_items(2, odd=False), make_captions(), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: both))
     np.testing.assert_array_equal(get_matrix(table, "visual"), get_matrix(table, "clip_image"))
 
 
 def test_a_changed_caption_recomputes_its_row_only(encoders: Encoders) -> None:
     items = build_items(6, odd=False)
-    before = embed(items, make_captions(good_0001="a dog"), make_config(), load=lambda: encoders, models=MODELS)
-    after = embed(items, make_captions(good_0001="a cat"), make_config(), load=lambda: encoders, models=MODELS)
+    before = embed(items, make_captions(good_0001="a dog"), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
+    after = embed(items, make_captions(good_0001="a cat"), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
     assert (after.summary.computed, after.summary.reused) == (1, 5)
     assert [key for key in after.values if after.values[key] != before.values[key]] == ["good-0001"]
 
@@ -109,11 +110,11 @@ def test_equal_runs_give_equal_bytes_and_another_model_another_ledger(encoders: 
     files = []
     for name in ("first", "second"):
         monkeypatch.setenv("DVC_ROOT", str(tmp_path / name))
-        table = embed_table(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=MODELS)
+        table = embed_table(build_items(5), make_captions(), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
         write_table(tmp_path / f"{name}.parquet", table, EMBEDDINGS, provenance={})
         files.append((tmp_path / f"{name}.parquet").read_bytes())
     assert files[0] == files[1]
-    again = embed(build_items(5), make_captions(), make_config(), load=lambda: encoders, models=("clip-2", "vit-1", "float32"))
+    again = embed(build_items(5), make_captions(), make_config(), encoders=LazyModel(" ".join(("clip-2", "vit-1", "float32")), lambda: encoders))
     assert again.summary.reused == 0
 
 
@@ -121,16 +122,16 @@ def test_nothing_but_broken_items_is_an_error_with_the_first_reason(encoders: En
     items = build_items(0)
     broken = items.filter(pa.array([name in REJECTED for name in items["item_id"].to_pylist()]))
     with pytest.raises(ValueError, match="No item could be embedded; the first reason: The image has far more"):
-        embed_table(broken, make_captions(), make_config(), load=lambda: encoders, models=MODELS)
+        embed_table(broken, make_captions(), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
 
 
 def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encoders: Encoders) -> None:
     items = build_items(5, odd=False)
-    result = embed_second(items, load=lambda: encoders.visual, model=("vit-1", "float32"))
+    result = embed_second(items, encoder=LazyModel("vit-1 float32", lambda: encoders.visual))
     images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
     matrix = np.stack([np.frombuffer(value["check_visual"], dtype="<f4") for value in result.values.values()])
     torch.testing.assert_close(torch.from_numpy(matrix), encoders.visual.encode_images(images))
-    again = embed_second(items, load=lambda: pytest.fail("loaded again"), model=("vit-1", "float32"))
+    again = embed_second(items, encoder=LazyModel("vit-1 float32", lambda: pytest.fail("loaded again")))
     assert (again.summary.reused, again.values) == (5, result.values)
 
 

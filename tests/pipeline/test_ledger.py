@@ -116,6 +116,43 @@ with open_ledger("toy", COLUMNS, code=[make_rows], inputs="f") as ledger:
     assert {key: round(value["square"] * 3) for key, value in result.values.items()} == {k: v**2 for k, v in expected.items()}
 
 
+KILLED_RUNS = """
+import os, pathlib, random
+from pipeline import ledger
+from tests.pipeline.test_ledger import make_rows, run
+ledger.FAN_IN = 2  # many merges
+os.fsync = lambda descriptor: None  # for speed
+lots, kills, status = random.Random(0), 0, 1
+while status:
+    last = lots.randrange(2, 14)
+    pid = os.fork()
+    if pid == 0:
+        def count(real):
+            def call(*args, **options):
+                global last
+                last -= 1
+                return os.kill(os.getpid(), 9) if last == 0 else real(*args, **options)
+            return call
+        os.replace, os.unlink, pathlib.Path.unlink = map(count, (os.replace, os.unlink, pathlib.Path.unlink))
+        run(make_rows(60), batch_size=2)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    kills += status == 9
+    assert status in (0, 9), status
+print(kills)
+"""
+
+
+def test_kill_9_at_any_rename_or_removal_while_parts_are_merged_loses_nothing(tmp_path: Path) -> None:
+    env = {**os.environ, "DVC_ROOT": str(tmp_path), "PYTHONPATH": str(REPO)}
+    process = subprocess.run([sys.executable, "-c", KILLED_RUNS], env=env, cwd=REPO, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) >= 10
+    result = run(make_rows(60), compute=lambda rows: pytest.fail("computed again"), batch_size=2)
+    assert {key: round(value["square"] * 3) for key, value in result.values.items()} == {f"k{i:03d}": i**2 for i in range(60) if i != 13}
+    assert not [path for path in work_dir().rglob("*") if path.suffix in (".damaged", ".tmp")]
+
+
 def test_a_damaged_part_is_noticed_and_computed_again(capsys: pytest.CaptureFixture[str]) -> None:
     first = run(make_rows(20))
     flip(list_parts()[1], 30)

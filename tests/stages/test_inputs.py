@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline import code
+from pipeline.json_files import write_json
+from stages import inputs
 from stages.inputs import check_inputs, find_out_folder, prepare, split_arguments
 
 
@@ -75,3 +78,21 @@ def test_options_are_told_from_paths() -> None:
     assert pairs[2][1] == "y"
     assert find_out_folder(["--in", "a", "--out", "data/x"]) == Path("data/x")
     assert find_out_folder(["--in", "a"]) is None
+
+
+@pytest.mark.parametrize(("stage", "key"), [("captioning", "captioning"), ("generation@ragar", "generation"), ("dataset", "dataset")])
+def test_a_stage_whose_code_has_changed_since_it_was_hashed_does_not_run(
+    stage: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = {"captioning": code.hash_stage("captioning"), "generation": {"ragar": code.hash_stage("generation", "ragar")}}
+    hashes |= {"dataset": {"pog": code.hash_stage("dataset", "pog")}}
+    (tmp_path / "params.yaml").write_text("dataset: {name: pog}\n")
+    write_json(tmp_path / "data" / "code" / "hashes.json", hashes)
+    monkeypatch.setenv("DVC_STAGE", stage)
+    inputs.check_code(tmp_path)
+    hashes[key] = dict.fromkeys(hashes[key], "other") if isinstance(hashes[key], dict) else "other"
+    write_json(tmp_path / "data" / "code" / "hashes.json", hashes)
+    with pytest.raises(ValueError, match="run the same command again"):
+        inputs.check_code(tmp_path)
+    monkeypatch.delenv("DVC_STAGE")
+    inputs.check_code(tmp_path)  # by hand, a stage runs as it is

@@ -94,7 +94,7 @@ def ask(questions: Sequence[str], config: PmgConfig, *, llm: LazyLanguageModel) 
     """Ask every different question once -> its keywords, none where the reply holds none; finished replies are read back."""
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
-        replies = generate(llm.load(), [row.payload for row in batch], config)
+        replies = generate(llm.model, [row.payload for row in batch], config)
         parsed = [parse_keywords(reply, max_keywords=config.num_keywords) for reply in replies]
         return [{"keywords": keywords} if keywords else Rejection(NO_KEYWORD) for keywords in parsed]
 

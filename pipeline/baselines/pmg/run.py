@@ -84,7 +84,7 @@ def run_soft(
     checkpoint_every: int,
 ) -> tuple[SoftTraining, TrainingState, dict[str, Any]]:
     """Train the soft embeddings, or read the finished training back; also return the metrics."""
-    tools = PmgTools(llm.load(), diffusion.model, Denoiser(diffusion.model))
+    tools = PmgTools(llm.model, diffusion.model, Denoiser(diffusion.model))
     revisions = (diffusion.revision, llm.revision, str(llm.dtype))
     training, state = fit_soft(training_set, config, tools, revisions=revisions, seed=seed, checkpoint_every=checkpoint_every)
     plain, trained = (dict(enumerate(measure(training.validation, tools, soft))) for soft in (None, training.soft))

@@ -48,7 +48,7 @@ def make_conditioner() -> Conditioner:
 
 
 def teach(conditioner: Conditioner, language_model: LanguageModel, diffusion: Diffusion) -> TrainingState:
-    models = {"llm": LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32), "diffusion": diffusion}
+    models = {"llm": LazyLanguageModel("tiny", lambda: language_model, torch.float32), "diffusion": diffusion}
     return pretrain_attention(conditioner, EXAMPLES, SETTINGS, **models, seed=0, checkpoint_every=3)
 
 

@@ -29,7 +29,7 @@ PREFERENCES = [
 
 @pytest.fixture
 def llm(language_model: LanguageModel) -> LazyLanguageModel:
-    return LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
+    return LazyLanguageModel("tiny", lambda: language_model, torch.float32)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_states_are_computed_once_and_read_back_to_the_last_bit(conditioner: Con
         raise AssertionError("the language model was loaded again")
 
     first = compute_inputs(conditioner, llm, diffusion)
-    second = compute_inputs(conditioner, LazyLanguageModel(refuse, revision="tiny", dtype=torch.float32), diffusion)
+    second = compute_inputs(conditioner, LazyLanguageModel("tiny", refuse, torch.float32), diffusion)
     assert torch.equal(first.img_BLD, second.img_BLD)
     assert torch.equal(first.text_BTD, second.text_BTD)
 

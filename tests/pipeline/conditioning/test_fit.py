@@ -24,7 +24,7 @@ def captions(diffusion: Diffusion) -> CaptionSet:
 
 
 def run(captions: CaptionSet, language_model: LanguageModel, *, seed: int = 0) -> tuple[MapperTraining, TrainingState]:
-    llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
+    llm = LazyLanguageModel("tiny", lambda: language_model, torch.float32)
     return fit_mapper(captions, CONFIG, llm=llm, device=torch.device("cpu"), seed=seed, checkpoint_every=2)
 
 
@@ -57,7 +57,7 @@ def test_a_training_killed_at_any_step_ends_with_the_same_weights(
 
 def test_training_lowers_the_loss_and_moves_the_vectors_along_their_sphere(captions: CaptionSet, language_model: LanguageModel) -> None:
     training, state = run(captions, language_model)
-    llm = LazyLanguageModel(lambda: language_model, revision="tiny", dtype=torch.float32)
+    llm = LazyLanguageModel("tiny", lambda: language_model, torch.float32)
     start_LD = MapperTraining(captions, CONFIG, llm=llm, device=torch.device("cpu"), seed=0).img_vectors_LD
     assert state.curves[-1]["loss"] < state.curves[0]["loss"]
     assert not torch.equal(start_LD, training.img_vectors_LD)

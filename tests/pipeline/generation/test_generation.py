@@ -33,6 +33,7 @@ from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 from pipeline.work import work_dir
+from tests.broken_items import TableImages
 from tests.configs import GENERATION, PMG
 
 
@@ -71,13 +72,15 @@ def make_context(
     (folder / "params.yaml").write_text(f"sd: {{negative_prompt: '{negative_prompt}'}}\n")
     write_tensors(folder / "lora.safetensors", {})
     captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
+    items = make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"])
     return GenerationContext(
         params=folder / "params.yaml",
         config=GENERATION,
         seed=7,
         device=torch.device("cpu"),
         cases=cases,
-        items=make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"]),
+        items=items,
+        images=TableImages(items),
         captions=captions,
         diffusion=LazyModel("fake-1", FakeDiffusion),
         files={"lora": folder / "lora.safetensors"},

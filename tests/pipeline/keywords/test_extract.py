@@ -37,7 +37,7 @@ class ScriptedModel:
 
 
 def make_lazy(model: object, revision: str = "1") -> LazyLanguageModel:
-    return LazyLanguageModel(lambda: model, revision=revision, dtype=torch.float32)
+    return LazyLanguageModel(revision, lambda: model, torch.float32)
 
 
 def extract(items: pa.Table, captions: pa.Table, config: KeywordsConfig, *, llm: LazyLanguageModel) -> MapResult:
@@ -78,7 +78,7 @@ def test_known_items_are_not_asked_again_and_other_weights_ask_again() -> None:
         raise AssertionError("loaded")
 
     first = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("red")))
-    second = extract(ITEMS, CAPTIONS, CONFIG, llm=LazyLanguageModel(refuse, revision="1", dtype=torch.float32))
+    second = extract(ITEMS, CAPTIONS, CONFIG, llm=LazyLanguageModel("1", refuse, torch.float32))
     assert (first.values, first.rejected) == (second.values, second.rejected)
     assert second.summary.computed == 0
     assert extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("blue"), "2")).values["a"] == {"keywords": ["blue"]}

@@ -39,7 +39,7 @@ def make_training_set(num_cases: int = 4) -> TrainingSet:
 
 
 def train(tools: PmgTools, config: PmgConfig = CONFIG, training_set: TrainingSet | None = None):
-    llm = LazyLanguageModel(lambda: tools.language_model, revision="r", dtype=torch.float32)
+    llm = LazyLanguageModel("r", lambda: tools.language_model, torch.float32)
     diffusion = LazyModel("d", lambda: tools.diffusion)
     return run_soft(training_set or make_training_set(), config, llm=llm, diffusion=diffusion, seed=0, checkpoint_every=2)
 

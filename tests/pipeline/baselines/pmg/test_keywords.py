@@ -27,8 +27,8 @@ def refuse() -> object:
     raise AssertionError("nothing is left to ask")
 
 
-LLM = LazyLanguageModel(refuse, revision="r", dtype=torch.float32)
-ANSWERING = LazyLanguageModel(lambda: object(), revision="r", dtype=torch.float32)
+LLM = LazyLanguageModel("r", refuse, torch.float32)
+ANSWERING = LazyLanguageModel("r", lambda: object(), torch.float32)
 
 
 def test_a_picture_is_its_caption_with_its_text_where_the_caption_does_not_say_it() -> None:
