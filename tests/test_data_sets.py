@@ -33,7 +33,8 @@ FEWER_STEPS = (  # the data are tested, not the drawing
     "comparison=default",
     "sd.lora_rank=0",
 )
-SMALLER = {text.partition("=")[0]: text for text in (*SMALL, *FEWER_STEPS)}  # of one name the last one
+SIZES = {text.partition("=")[0]: text for text in (*SMALL, *FEWER_STEPS)}  # of one name the last one
+OF_STYLEMOJI = ("dataset", "dataset.num_concepts")
 SPLITS = "dataset.splits=[0.5,0.25,0.25]"
 MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
     "folder": (raw_sets.make_folder, ("dataset.history_length=6", SPLITS)),
@@ -48,7 +49,7 @@ WHOLE = "folder"
 def make_project(name: str, root: Path) -> SmallProject:
     """Make a copy of the repository with the raw files of one data set, which the check of the data accepts."""
     make, overrides = MAKERS[name]
-    sizes = [text for key, text in SMALLER.items() if key != "dataset"]
+    sizes = [text for key, text in SIZES.items() if key not in OF_STYLEMOJI]
     project = SmallProject(root, (f"dataset={name}", *sizes, *overrides))
     make(project.root / read_section(project.root / "params.yaml", "dataset.raw"))
     assert "can be used" in project.run("python", "-m", "stages.dataset", "--check")

@@ -64,7 +64,8 @@ def resolve_model(reference: str) -> str:
     name = reference.removeprefix(PREFIX)
     recipe = find_recipe(name)
     source = code.hash_file(Path(__file__))[:8]  # what an `assemble_` function writes follows from it
-    target = find_work_root() / ".work" / "models" / f"{name}-{hash_sources(name)}-{source}"
+    models = (find_work_root() / ".work" / "models").resolve()  # a link's own folder, for assembled files name their place
+    target = models / f"{name}-{hash_sources(name)}-{source}"
     if not target.is_dir():
         assemble_once(recipe, target)
     return str(target)
