@@ -16,7 +16,6 @@ from pipeline.config import Count, RowMapConfig, config_dataclass
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import PromptStyle, build_keyword_prompt, wrap_keyword_prompt
 from pipeline.ledger import open_ledger
-from pipeline.models.decoding import DecodeRules
 from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def name_batch(language_model: LanguageModel, prompts: list[str | Rejection], co
 
 def ask_model(language_model: LanguageModel, prompts: list[str], config: KeywordsConfig) -> list[str]:
     """Return the model's greedy replies: one line, as many list entries as asked for, none beginning like an earlier one."""
+    from pipeline.models.decoding import DecodeRules  # imports torch, and every stage that checks its params imports this module
+
     wrapped = [wrap_keyword_prompt(prompt, language_model, prompt_style=config.prompt_style) for prompt in prompts]
     rules = DecodeRules(config.max_new_tokens, max_parts=config.num_keywords, distinct_parts=True)
     return language_model.generate([prompt for _, prompt in wrapped], prefix=wrapped[0][0], rules=rules)
