@@ -7,7 +7,7 @@ STAGES := code dataset captioning embedding retrieval keywords preference ranker
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit lint params exp doctor lock embedded embedded-check picture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture bench-scale clean-work check-data fetch-images $(STAGES)
 .PHONY: verify whole-lock experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -84,11 +84,14 @@ fetch-images: setup params  ## download missing images by the URLs in your own d
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@python -m pipeline.compose $(ARGS)
 
-test: setup  ## run every test that needs no GPU
+test: setup  ## run every test that needs no GPU and no model of the published size
 	python -m pytest tests
 
 test-unit: setup  ## run the fast tests only
-	python -m pytest tests -m "not slow and not gpu"
+	python -m pytest tests -m "not slow and not gpu and not full_size"
+
+test-full-size: setup  ## run the tests with models of the published size on the CPU (minutes, 10 GB of memory)
+	python -m pytest tests -m "full_size and not gpu"
 
 lint: setup  ## check style and formatting
 	ruff check .

@@ -15,6 +15,7 @@ import typer
 from experiments import comparison_page
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
 from experiments.collect import read_results
+from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Inputs, Plan, has_changes, list_unique, plan_runs, read_inputs
 from experiments.plots import draw_experiment
@@ -121,9 +122,10 @@ def redraw(experiment: Experiment, out: Path) -> None:
 
 def write_comparison(experiment: Experiment, result: RunResult, out: Path) -> None:
     """Print the table of a comparison, and write its page, CSV and LaTeX."""
-    page = comparison_page.build_page(experiment, result)
-    write_csv(out / f"{experiment.name}.csv", comparison_page.list_csv_rows(experiment, result), comparison_page.CSV_COLUMNS)
-    write_bytes(out / f"{experiment.name}.tex", comparison_page.build_latex(experiment, result).encode())
+    cells = compare_methods(experiment, result)
+    page = comparison_page.build_page(experiment, result, cells)
+    write_csv(out / f"{experiment.name}.csv", comparison_page.list_csv_rows(result, cells), comparison_page.CSV_COLUMNS)
+    write_bytes(out / f"{experiment.name}.tex", comparison_page.build_latex(experiment, result, cells).encode())
     write_bytes(out / f"{experiment.name}.md", page.encode())
     print(page, flush=True)
 

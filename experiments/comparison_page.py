@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.catalogue import MAIN, Experiment
-from experiments.comparison import ALPHA, Cell, compare_methods, list_methods
+from experiments.comparison import ALPHA, Cell, list_methods
 from experiments.results import Cost, RunResult
 from experiments.tables import ARROWS, build_legend_lines
 from pipeline.metrics.definitions import Metric
@@ -17,14 +17,14 @@ from pipeline.report.figures import BOUNDS, EXPLANATIONS, format_interval, forma
 CSV_COLUMNS = (
     "method", "metric", "profile", "seed", "value", "low", "high", "n", "place", "difference", "difference_low", "difference_high", "p", "p_holm",
 )  # fmt: skip
+Cells = Mapping[tuple[str, str], Cell]  # by method and metric, as `compare_methods` returns them
 MARKS = {"better": "▲", "worse": "▼", "": ""}
 LATEX_MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$", "": ""}
 SHORT_GROUPS = {"personalisation": "pers.", "semantic alignment": "sem."}
 
 
-def build_page(experiment: Experiment, result: RunResult) -> str:
+def build_page(experiment: Experiment, result: RunResult, cells: Cells) -> str:
     """Return the whole page; every figure in it comes from the run."""
-    cells = compare_methods(experiment, result)
     methods, metrics = list_methods(experiment, result), list_metrics(cells)
     num_users = max((cell.value.n for cell in cells.values()), default=0)
     num_tests = sum(cell.p is not None for cell in cells.values())
@@ -49,7 +49,7 @@ def build_page(experiment: Experiment, result: RunResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def list_metrics(cells: Mapping[tuple[str, str], Cell]) -> dict[str, Metric]:
+def list_metrics(cells: Cells) -> dict[str, Metric]:
     """Return the metrics of the table in order."""
     return {name: cell.metric for (_, name), cell in cells.items()}
 
@@ -79,7 +79,7 @@ def build_methods(methods: Sequence[str]) -> list[str]:
     return [*(f"- {get_title(method)}: {EXPLANATIONS[method]}" for method in methods if method in EXPLANATIONS), ""]
 
 
-def build_differences(cells: Mapping[tuple[str, str], Cell], methods: Sequence[str], metrics: Mapping[str, Metric]) -> list[str]:
+def build_differences(cells: Cells, methods: Sequence[str], metrics: Mapping[str, Metric]) -> list[str]:
     """Return the table of paired differences with their adjusted p-values."""
     lines = [
         f"## {get_title(MAIN)} minus each method",
@@ -160,9 +160,8 @@ def format_fall(metrics: Mapping[str, Any], name: str) -> str:
     return f"{format_number(value)} ({format_number(low)} … {format_number(high)})"
 
 
-def build_latex(experiment: Experiment, result: RunResult) -> str:
+def build_latex(experiment: Experiment, result: RunResult, cells: Cells) -> str:
     """Return the table for a paper, with the packages booktabs and amssymb."""
-    cells = compare_methods(experiment, result)
     metrics = list_metrics(cells)
     arrows = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
     headings = [escape_latex(format_heading(metric).rstrip(" ↑↓")) + arrows[metric.higher_is_better] for metric in metrics.values()]
@@ -193,10 +192,10 @@ def escape_latex(text: str) -> str:
     return text
 
 
-def list_csv_rows(experiment: Experiment, result: RunResult) -> list[dict[str, Any]]:
+def list_csv_rows(result: RunResult, cells: Cells) -> list[dict[str, Any]]:
     """Return a row per method and metric; what does not exist is empty."""
     rows = []
-    for cell in compare_methods(experiment, result).values():
+    for cell in cells.values():
         difference = cell.difference
         row = {
             "method": cell.method,

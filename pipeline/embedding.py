@@ -61,7 +61,7 @@ def embed_items(
         encoded = images.read([row.key for row in batch])
         return embed_batch(encoders.model, [(encoded[row.key], row.payload) for row in batch])
 
-    with open_ledger("embedding", COLUMNS, code=[embed_batch], inputs=(config.batch_size, encoders.revision)) as ledger:
+    with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, encoders.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
 
 
@@ -76,7 +76,7 @@ def embed_check(items: pa.Table, images: ImageReader, config: EmbeddingConfig, *
         vectors = {CHECK: encoder.model.encode_images(decoded).numpy()}
         return Columns(vectors, find_faults(vectors) | reasons)
 
-    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check], inputs=(config.batch_size, encoder.revision)) as ledger:
+    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check, images], inputs=(config.batch_size, encoder.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 

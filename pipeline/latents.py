@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pipeline.columns import map_columns
 from pipeline.data.images import decode_batch
 from pipeline.ledger import open_ledger
 from pipeline.models.denoising import encode_images
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import Columns, Row, map_rows
 from pipeline.schemas import ITEMS
 from pipeline.table_images import ImageColumn
@@ -27,9 +28,7 @@ COLUMNS = pa.schema([pa.field("latent", pa.binary()), pa.field("shape", pa.list_
 BATCH_SIZE = 4  # images per forward pass; at 512 px each takes 0.75 GB
 
 
-def compute_latents(
-    path: Path, item_ids: Sequence[str], *, load_diffusion: Callable[[], Diffusion], revision: str
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def compute_latents(path: Path, item_ids: Sequence[str], diffusion: LazyModel[Diffusion]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return latents (C, h, w) by item_id, stored as float16, and why the others have none; `path` is the items table, read as far as needed.
 
     The model is loaded only if a latent is missing.
@@ -43,10 +42,10 @@ def compute_latents(
     def compute(batch: list[Row]) -> Columns:
         encoded = images.read([row.payload for row in batch])
         decoded, reasons = decode_batch([encoded[row.payload] for row in batch])
-        latent_BChw = encode_images(decoded, load_diffusion()).half().numpy()
+        latent_BChw = encode_images(decoded, diffusion.model).half().numpy()
         return Columns({"latent": latent_BChw.reshape(len(batch), -1), "shape": [list(latent_BChw.shape[1:])] * len(batch)}, reasons)
 
-    with open_ledger(LEDGER, COLUMNS, code=[encode_images, decode_batch], inputs=(revision, BATCH_SIZE)) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[compute, diffusion.load], inputs=(diffusion.revision, BATCH_SIZE)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=BATCH_SIZE, label=LEDGER)
         found = {str(item_id): read_latent(value) for item_id, value in result.values.items()}
     return found, {**unknown, **{str(item_id): reason for item_id, reason in result.rejected.items()}}

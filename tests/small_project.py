@@ -17,17 +17,19 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 SMALL = (
     "dataset=stylemoji_small",
+    "dataset.num_concepts=30",
     "comparison=table1",  # every stage has something to do
     "captioning.batch_size=16",
     "embedding.batch_size=32",
     "keywords.batch_size=16",
+    "keywords.max_new_tokens=12",
     "ranker.num_neighbors=10",
     "ranker.epochs=10",
     "mapper.img_steps=3",
-    "mapper.mapper_steps=20",
-    "mapper.max_captions=80",
+    "mapper.mapper_steps=10",
+    "mapper.max_captions=40",
     "mapper.held_out_captions=16",
-    "mapper.attention_steps=60",
+    "mapper.attention_steps=20",
     "reflection.num_steps=6",
     "reflection.reward_steps=2",
     "reflection.validation_cases=4",
@@ -46,7 +48,7 @@ SMALL = (
     "pmg.batch_cases=2",
     "generation.steps=4",
     "generation.batch_size=2",
-    "evaluation.num_resamples=200",
+    "evaluation.num_resamples=100",
     "report.num_users=4",
     "runtime.checkpoint_every=2",
 )
@@ -111,9 +113,13 @@ class SmallProject:
         paths = [path for path in sorted(base.rglob("*")) if path.is_file()]
         return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
-    def clear_work(self, stage: str) -> None:
-        """Empty one stage's ledger and checkpoints."""
-        shutil.rmtree(self.root / ".work" / stage, ignore_errors=True)
+    def cut_work(self, stage: str, num_parts: int = 3) -> int:
+        """Take away a stage's checkpoints and the last parts of its finished rows; return how many parts are left."""
+        work = self.root / ".work" / stage
+        parts = sorted(work.rglob("part-*.parquet"))
+        for path in [*parts[-num_parts:], *work.rglob("checkpoint-*.safetensors")]:
+            path.unlink()
+        return len(parts[:-num_parts])
 
 
 def copy_repository(root: Path) -> None:

@@ -44,6 +44,7 @@ Drawing = np.ndarray | AnnotatedImage | Rejection  # uint8 (H, W, 3), with figur
 class Method(Protocol):
     """One way to draw a case."""
 
+    context: GenerationContext
     identity: object  # what its images depend on beyond the case: model revisions, checkpoints, sampler
     ledger: str  # name of the finished rows; methods that may share images share the name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -22,6 +23,9 @@ class CopyMethod:
 
     identity = "copy"
     ledger = "copy"  # shared by both: a reference may be another case's truth
+
+    def __post_init__(self) -> None:
+        self.choose_item = cache(self.choose_item)  # chosen once, for the row's key: what is copied is what the key names
 
     def describe(self, case: Case) -> object | Rejection:
         """A copy depends on the item's image."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from pipeline.data.cases import Case
 from pipeline.data.images import encode_png
 from pipeline.generation.context import AnnotatedImage, Drawing, Method
 from pipeline.ledger import open_ledger
+from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult, Rejection, Row, map_rows
 
 if TYPE_CHECKING:
@@ -27,8 +28,14 @@ def draw_cases(method: Method, name: str, cases: Sequence[Case], *, batch_size: 
     """Draw every case that the method's ledger lacks; a value holds PNG bytes under `image`, the method's own figures under `facts`, and the cost."""
     rows = [Row(key=case.case_id, inputs=describe_row(method, case), payload=case) for case in cases]
     compute = measure_rows(lambda batch: compute_rows(method, batch), device)
-    with open_ledger(f"generation@{method.ledger}", COLUMNS, code=[compute_rows, method], inputs=method.identity) as ledger:
+    with open_ledger(f"generation@{method.ledger}", COLUMNS, code=[compute_rows, method, *list_loaders(method)], inputs=method.identity) as ledger:
         return map_rows(ledger, rows, compute, batch_size=batch_size, label=f"generation@{name}").load()
+
+
+def list_loaders(method: Method) -> list[Callable[[], Any]]:
+    """Return what loads the models of a method and of its context: how a model is put together decides an image as well."""
+    models = [method.context.diffusion, *vars(method).values()]
+    return [model.load for model in models if isinstance(model, LazyModel)]
 
 
 def describe_row(method: Method, case: Case) -> object:

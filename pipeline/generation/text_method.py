@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from pipeline.data.cases import Case
@@ -26,6 +27,9 @@ class TextMethod:
     negative_prompt: str = ""
 
     ledger = "text"  # shared by all of them: two methods that come to the same text draw it once
+
+    def __post_init__(self) -> None:
+        self.write_prompt = cache(self.write_prompt)  # written once, for the row's key: what is drawn is what the key names
 
     @property
     def identity(self) -> object:

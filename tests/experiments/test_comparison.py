@@ -8,7 +8,7 @@ import pytest
 
 from experiments.catalogue import DEFAULT, MAIN, STYLE, Experiment, get_experiment
 from experiments.comparison import compare_methods, rank_methods
-from experiments.comparison_page import CSV_COLUMNS, build_latex, build_page, format_heading, list_csv_rows
+from experiments.comparison_page import CSV_COLUMNS, Cells, build_latex, build_page, format_heading, list_csv_rows
 from experiments.results import Cost, RunResult
 from pipeline.metrics.intervals import Interval
 from pipeline.metrics.significance import adjust_holm
@@ -39,12 +39,19 @@ def make_table(quality=good, **options) -> RunResult:
     return replace(make_result(DEFAULT, quality, **options), dataset="stylemoji", costs=costs, trainings=own)
 
 
+@pytest.fixture(scope="module")
+def table() -> tuple[RunResult, Cells]:
+    """A run and its comparison, which takes thousands of resamples per cell: made once."""
+    result = make_table()
+    return result, compare_methods(TABLE1, result)
+
+
 def only(experiment: Experiment, *metrics: str) -> Experiment:
     return replace(experiment, metrics=metrics)
 
 
-def test_the_table_has_the_papers_columns_and_all_rows() -> None:
-    cells = compare_methods(TABLE1, make_table())
+def test_the_table_has_the_papers_columns_and_all_rows(table: tuple[RunResult, Cells]) -> None:
+    _, cells = table
     assert list(dict.fromkeys(method for method, _ in cells)) == list(ALL_METHODS)
     columns = [METRICS[cell.metric.name].name for (method, _), cell in cells.items() if method == MAIN]
     paper = ["delta_r", "cps", "cpis", "effnet_pers", "ssim_pers", "cs", "cis", "effnet_sem", "ssim_sem"]
@@ -52,8 +59,8 @@ def test_the_table_has_the_papers_columns_and_all_rows() -> None:
     assert all(cell.value.n == 200 for cell in cells.values())
 
 
-def test_floor_and_ceiling_are_neither_ranked_nor_tested() -> None:
-    cells = compare_methods(TABLE1, make_table())
+def test_floor_and_ceiling_are_neither_ranked_nor_tested(table: tuple[RunResult, Cells]) -> None:
+    _, cells = table
     assert all(cells[method, name].place is None and cells[method, name].p is None for method in ("original", "truth") for name in TABLE1.metrics)
     assert cells[MAIN, STYLE].place == 1
     assert cells["retrieved", STYLE].place == 2
@@ -100,11 +107,11 @@ def test_a_metric_that_the_data_set_does_not_have_is_left_out() -> None:
     for by_metric in result.by_user.values():
         by_metric[STYLE] = {}
     assert STYLE not in {name for _, name in compare_methods(TABLE1, result)}
-    assert "Style" not in build_page(TABLE1, result)
+    assert "Style" not in build_page(TABLE1, result, compare_methods(TABLE1, result))
 
 
-def test_the_page_marks_best_second_and_tests_and_says_how_it_was_made() -> None:
-    page = build_page(TABLE1, make_table())
+def test_the_page_marks_best_second_and_tests_and_says_how_it_was_made(table: tuple[RunResult, Cells]) -> None:
+    page = build_page(TABLE1, *table)
     row = next(line for line in page.splitlines() if line.startswith("| RAGAR |"))
     assert row.count("**") == 2 * len(TABLE1.metrics)
     assert next(line for line in page.splitlines() if line.startswith("| SD + retrieved |")).count("<u>") == len(TABLE1.metrics)
@@ -119,7 +126,7 @@ def test_the_page_marks_best_second_and_tests_and_says_how_it_was_made() -> None
     assert "it falls by 0.1000 (0.0500 … –), for 93% of the users." in page
     assert "chosen images 3.2500" in page
     assert "untrained soft" not in page  # this run used none
-    assert page == build_page(TABLE1, make_table())
+    assert page == build_page(TABLE1, *table)
 
 
 def test_headings_tell_columns_of_the_same_title_apart() -> None:
@@ -127,8 +134,8 @@ def test_headings_tell_columns_of_the_same_title_apart() -> None:
     assert len(set(headings)) == len(headings)
 
 
-def test_the_latex_table_is_balanced_and_escapes_what_latex_would_read() -> None:
-    latex = build_latex(TABLE1, make_table())
+def test_the_latex_table_is_balanced_and_escapes_what_latex_would_read(table: tuple[RunResult, Cells]) -> None:
+    latex = build_latex(TABLE1, *table)
     assert latex.count("{") == latex.count("}")
     assert latex.count(r"\textbf{") == len(TABLE1.metrics)
     assert latex.count(r"\underline{") == len(TABLE1.metrics)
@@ -137,8 +144,8 @@ def test_the_latex_table_is_balanced_and_escapes_what_latex_would_read() -> None
     assert not any("%" in line.replace(r"\%", "") for line in body)
 
 
-def test_the_csv_holds_every_figure() -> None:
-    rows = list_csv_rows(TABLE1, make_table())
+def test_the_csv_holds_every_figure(table: tuple[RunResult, Cells]) -> None:
+    rows = list_csv_rows(*table)
     assert len(rows) == len(ALL_METHODS) * len(TABLE1.metrics)
     assert all(set(row) == set(CSV_COLUMNS) for row in rows)
     mine = next(row for row in rows if (row["method"], row["metric"]) == (MAIN, STYLE))

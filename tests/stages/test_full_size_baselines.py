@@ -1,6 +1,6 @@
 """SD, TI and PMG on a Stable Diffusion 1.5 of full size with random weights: shapes, number format, memory. No download.
 
-Run: `python -m pytest tests/stages/test_full_size_baselines.py -m slow`, or `-m gpu` on a GPU. A CPU needs some minutes and 10 GB of memory.
+Run: `python -m pytest tests/stages/test_full_size_baselines.py -m full_size`, or `-m gpu` on a GPU. A CPU needs some minutes and 10 GB of memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.stages.test_reflection_and_generation import ITEM_IDS, Project, save_
 MAX_MEMORY_MB = {"cpu": 10_000, "cuda": 10_000}
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 needs_memory = pytest.mark.skipif(MEMORY < 12e9, reason=f"a full model's training needs 10 GB of memory, this machine has {MEMORY / 1e9:.0f}")
-DEVICES = [pytest.param("cpu", marks=[pytest.mark.slow, needs_memory]), pytest.param("cuda", marks=pytest.mark.gpu)]
+DEVICES = [pytest.param("cpu", marks=[pytest.mark.full_size, needs_memory]), pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.fixture(scope="module")

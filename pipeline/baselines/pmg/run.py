@@ -116,7 +116,7 @@ def compute_soft(
 
     weights = {name: value.detach().cpu().numpy().tobytes() for name, value in soft.state_dict().items()}
     rows = [Row(case_id, prompt, prompt) for case_id, prompt in prompts.items()]
-    with open_ledger(LEDGER, COLUMNS, code=[soft], inputs=(weights, config.batch_size, identity)) as ledger:
+    with open_ledger(LEDGER, COLUMNS, code=[compute, soft], inputs=(weights, config.batch_size, identity)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=config.batch_size, label=LEDGER).load()
     return {str(case_id): np.frombuffer(value["soft"], dtype=np.float32) for case_id, value in result.values.items()}
 
@@ -153,7 +153,7 @@ def run_pmg(
     if not config.use_soft:
         return PmgResult(build_rows(splits, named, words, config, lambda case_id: NO_SOFT), num_drawn=len(splits.drawn), **found)
     seen = [item_id for case in (*splits.train, *splits.validation) for item_id in case["history"]]
-    latents, _ = compute_latents(items, seen, load_diffusion=lambda: diffusion.model, revision=diffusion.revision)
+    latents, _ = compute_latents(items, seen, diffusion)
     training_set = build_training_set(splits, named, words, latents)
     training, state, metrics = run_soft(training_set, config, llm=llm, diffusion=diffusion, seed=seed, checkpoint_every=checkpoint_every)
     drawn = {case["case_id"]: case["history"] for case in splits.drawn if case["case_id"] in named}

@@ -43,7 +43,7 @@ def run_lora(
 ) -> LoraResult:
     """Tune on what training users looked at and validate on what validation users did; `texts` are by item_id."""
     parts = {split: list_items(cases, split) for split in ("train", "val")}
-    latents, _ = compute_latents(items, [*parts["train"], *parts["val"]], load_diffusion=lambda: diffusion.model, revision=diffusion.revision)
+    latents, _ = compute_latents(items, [*parts["train"], *parts["val"]], diffusion)
     train, validation = (
         [TextedImage(name, latents[name], texts[name]) for name in part if name in latents and name in texts] for part in parts.values()
     )

@@ -43,7 +43,7 @@ def gather_inputs(cases: pa.Table, items: Path, texts: dict[str, str], splits: S
     """Gather what the users of the splits are trained on."""
     histories = list_histories(cases, splits)
     seen = [item_id for history in histories.values() for item_id in history]
-    latents, _ = compute_latents(items, seen, load_diffusion=lambda: diffusion.model, revision=diffusion.revision)
+    latents, _ = compute_latents(items, seen, diffusion)
     return InversionInputs(histories, texts, latents)
 
 
