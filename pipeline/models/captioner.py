@@ -47,8 +47,8 @@ def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype:
     """Load a BLIP-2 and its processor from a hub id (`id@commit` pins one) or a folder; ValueError if it is another kind of model."""
     from transformers import AutoConfig, Blip2ForConditionalGeneration, Blip2Processor
 
-    name, revision = split_revision(reference)
     reference = resolve_model(reference)
+    name, revision = split_revision(reference)
     with explain_load_error("captioner", reference):
         config = AutoConfig.from_pretrained(name, revision=revision)
         if config.model_type != "blip-2":

@@ -178,13 +178,16 @@ def test_the_captioner_writes_its_one_sentence_as_the_hub_model_does(work_root: 
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     from pipeline.data.openmoji import render_sticker
+    from pipeline.models.captioner import load_captioner
 
     folder = resolve_model("embedded/captioner")
     model = Blip2ForConditionalGeneration.from_pretrained(folder).eval()
     processor = Blip2Processor.from_pretrained(folder)
-    inputs = processor(images=[render_sticker("1F994", "classic", size=64)], return_tensors="pt")
+    hedgehog = render_sticker("1F994", "classic", size=64)
+    inputs = processor(images=[hedgehog], return_tensors="pt")
     tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)
     assert processor.batch_decode(tokens, skip_special_tokens=True)[0].strip() == "a classic sticker of a hedgehog"
+    assert load_captioner("embedded/captioner").describe([hedgehog], max_new_tokens=12) == ["a classic sticker of a hedgehog"]
 
 
 def test_the_judge_knows_all_styles_and_concepts() -> None:
