@@ -31,20 +31,27 @@ def kill_once(victim: Victim, seconds: dict[str, float], draw: random.Random, ta
         kind = kill_at_lock(victim, stages, draw)
     else:
         after = draw.uniform(0.5, seconds[""] + sum(seconds[stage] for stage in stages))
-        kind, what = kill_after(victim, stages, after), f"{what}, killed after {after:.2f} s"
+        kind, what = kill_after(victim, stages, after, draw), f"{what}, killed after {after:.2f} s"
     print(f"{kind}: {what}", flush=True)
     judge(victim, kind, what, tally)
 
 
-def kill_after(victim: Victim, stages: list[str], seconds: float) -> str:
-    """Kill after this time; return the kind of kill."""
+def kill_after(victim: Victim, stages: list[str], seconds: float, draw: random.Random) -> str:
+    """Kill after this time; return the kind of kill. One in ten also leaves half of the list in which DVC notes what runs."""
     process = begin(victim, stages)
     try:
         process.wait(seconds)
         return "run ended before the kill"
     except subprocess.TimeoutExpired:
         end(process)
-    return "kill: dvc.lock broken by it" if victim.is_lock_broken() else "kill: at a random time"
+    if victim.is_lock_broken():
+        return "kill: in the write of dvc.lock, real"
+    claims = victim.root / ".dvc" / "tmp" / "rwlock"
+    if draw.random() < 0.1 and claims.exists():
+        data = claims.read_bytes()
+        claims.write_bytes(data[: draw.randrange(len(data) or 1)])
+        return "kill: in the write of DVC's rwlock, simulated"
+    return "kill: at a random time"
 
 
 def kill_at_lock(victim: Victim, stages: list[str], draw: random.Random) -> str:
