@@ -7,7 +7,7 @@ STAGES := code dataset captioning embedding retrieval keywords preference ranker
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
 .PHONY: verify whole-lock experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -96,6 +96,9 @@ test-full-size: setup  ## run the tests with models of the published size on the
 lint: setup  ## check style and formatting
 	ruff check .
 	ruff format --check .
+
+torture: setup  ## 100 kills and 100 flipped bytes in a small run: nothing may differ silently (about 1 hour)
+	@python -m tests.torture $(ARGS)
 
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
 	@python -m tests.bench_scale

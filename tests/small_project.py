@@ -65,16 +65,20 @@ class SmallProject:
     first_output = ""  # of the run that made it
 
     def __init__(self, root: Path, overrides: tuple[str, ...] = SMALL) -> None:
-        self.root = root
-        self.env = {key: value for key, value in os.environ.items() if key not in ("DVC_ROOT", "PYTHONPATH")}
-        self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
-        self.env["PYTHONPATH"] = str(REPO / "tests" / "offline")
+        self.root, self.env = root, make_environment()
         copy_repository(root)
         self.run("git", "init", "--quiet")
         self.run(sys.executable, "-m", "pipeline.compose", *overrides)
         shutil.copy2(root / "params.yaml", root / "conf" / "config.yaml")  # the small params are this copy's default
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "small")
+
+    @classmethod
+    def open(cls, root: Path) -> SmallProject:
+        """Take a project that another process has made."""
+        project = object.__new__(cls)
+        project.root, project.env = root, make_environment()
+        return project
 
     def copy(self, root: Path) -> SmallProject:
         """Copy the project as it stands, with its outs, its cache and its finished rows."""
@@ -120,6 +124,14 @@ class SmallProject:
         for path in [*parts[-num_parts:], *work.rglob("checkpoint-*.safetensors")]:
             path.unlink()
         return len(parts[:-num_parts])
+
+
+def make_environment() -> dict[str, str]:
+    """Return the environment of this process, with its Python first on the path and the network blocked."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("DVC_ROOT", "PYTHONPATH")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONPATH"] = str(REPO / "tests" / "offline")
+    return environment
 
 
 def copy_repository(root: Path) -> None:

@@ -128,7 +128,7 @@ class ToyProject:
         return locate_object(self.root / ".dvc" / "cache", hash_path(self.root / path))
 
 
-def flip_byte(path: Path, place: int | None = None) -> None:
+def flip_byte(path: Path, place: int | None = None, bit: int = 1) -> None:
     """Change one bit as a fault of the disk would: time, size, mode and inode stay. The place is one in the middle, or that given."""
     status = path.stat()
     place = status.st_size // 2 if place is None else place
@@ -137,7 +137,7 @@ def flip_byte(path: Path, place: int | None = None) -> None:
         file.seek(place)
         byte = file.read(1)[0]
         file.seek(place)
-        file.write(bytes([byte ^ 1]))
+        file.write(bytes([byte ^ bit]))
     path.chmod(status.st_mode)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino) == (status.st_mtime_ns, status.st_size, status.st_ino)

@@ -9,15 +9,16 @@ import typer
 from pipeline.endings import run_command
 from pipeline.integrity.hashes import find_mismatches
 from pipeline.integrity.lock import read_outs
-from pipeline.integrity.verify import set_broken_lock_aside, verify
+from pipeline.integrity.verify import set_broken_claims_aside, set_broken_lock_aside, verify
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("lock")
 def check_lock() -> None:
-    """Move dvc.lock aside if DVC was killed while writing it: the next `dvc repro` rebuilds it."""
+    """Move dvc.lock, and DVC's list of running commands, aside if DVC was killed while writing them: the next `dvc repro` makes them anew."""
     set_broken_lock_aside(Path.cwd())
+    set_broken_claims_aside(Path.cwd())
 
 
 @app.command("outs")

@@ -39,7 +39,10 @@ class Out:
 
 
 def read_outs(root: Path) -> list[Out]:
-    """Return every out with a hash in dvc.lock, none without the file; ValueError if the file is broken."""
+    """Return every out with a hash in dvc.lock, none without the file; ValueError if the file is broken.
+
+    What it holds of a stage that is no longer in dvc.yaml is left out: nobody makes or reads it any more, and DVC keeps such entries.
+    """
     try:
         data = (root / LOCK).read_bytes()
     except FileNotFoundError:
@@ -47,7 +50,9 @@ def read_outs(root: Path) -> list[Out]:
     document, fault = parse_lock(data)
     if fault:
         raise ValueError(f"{LOCK} is broken ({fault}); `make repro` or `make verify` rebuilds it from DVC's run cache.")
-    return [Out(stage, out["path"], out["md5"]) for stage, entry in document["stages"].items() for out in entry.get("outs") or [] if out.get("md5")]
+    known = read_pipeline(root)
+    stages = [(stage, entry) for stage, entry in document["stages"].items() if not known or is_known(stage, known)]
+    return [Out(stage, out["path"], out["md5"]) for stage, entry in stages for out in entry.get("outs") or [] if out.get("md5")]
 
 
 def find_fault(root: Path) -> str | None:
@@ -56,7 +61,20 @@ def find_fault(root: Path) -> str | None:
         data = (root / LOCK).read_bytes()
     except FileNotFoundError:
         return None
-    return parse_lock(data, stages_with_outs=list_stages_with_outs(root))[1]
+    return parse_lock(data, stages_with_outs=list_stages_with_outs(root))[1] or find_refusal(root / LOCK)
+
+
+def find_refusal(path: Path) -> str | None:
+    """Say why DVC itself refuses the file, None if it does not: it reads YAML 1.2, where a size of 11:3 is no number, and knows all keys."""
+    from dvc.exceptions import DvcException  # these take longer to import than a stage needs for the whole file
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.strictyaml import load
+
+    try:
+        load(str(path), COMPILED_LOCKFILE_SCHEMA)
+    except DvcException as error:
+        return " ".join(str(error.__cause__ or error).split())
+    return None
 
 
 def parse_lock(data: bytes, *, stages_with_outs: Iterable[str] = ()) -> tuple[dict[str, Any], str | None]:
@@ -108,12 +126,26 @@ def find_incomplete(item: Any) -> str | None:
 
 def list_stages_with_outs(root: Path) -> list[str]:
     """Return the stages of dvc.yaml that declare outs, a group under its own name; none if the file cannot be read, which DVC reports better."""
+    return [name for name, entry in read_pipeline(root).items() if entry.get("do", entry).get("outs")]
+
+
+def read_pipeline(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the stages of dvc.yaml by name, each group once; none if the file cannot be read."""
     try:
-        document = yaml.load((root / PIPELINE).read_bytes(), Loader=yaml.CSafeLoader)
-        stages = document["stages"].items()
-        return [name for name, entry in stages if entry.get("do", entry).get("outs")]
+        stages = yaml.load((root / PIPELINE).read_bytes(), Loader=yaml.CSafeLoader)["stages"]
+        return stages if all(isinstance(entry.get("do", entry), dict) for entry in stages.values()) else {}
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
-        return []
+        return {}
+
+
+def is_known(stage: str, pipeline: dict[str, dict[str, Any]]) -> bool:
+    """Say whether dvc.yaml has a stage; of a group whose items are written as a template, or as a matrix, it has them all."""
+    name, at, item = str(stage).partition("@")
+    entry = pipeline.get(name)
+    if not at or entry is None:
+        return entry is not None
+    items = entry.get("foreach")
+    return item in map(str, items) if isinstance(items, dict | list) else bool(entry.keys() & {"foreach", "matrix"})
 
 
 def set_aside(path: Path, root: Path) -> Path:

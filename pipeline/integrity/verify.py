@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ class Store:
 def verify(root: Path) -> None:
     """Check and mend; ValueError if something could not be mended."""
     is_lock_broken = set_broken_lock_aside(root)
+    set_broken_claims_aside(root)
     with open_store(root) as store:
         num_checked, objects, runs = check_cache(store)
         outs = read_outs(root)
@@ -58,6 +60,24 @@ def set_broken_lock_aside(root: Path) -> bool:
         target = set_aside(root / LOCK, root)
         print(f"{LOCK} is broken ({fault}); it is now {target.relative_to(root)}, and DVC rebuilds it from its run cache", flush=True)
     return fault is not None
+
+
+def set_broken_claims_aside(root: Path) -> None:
+    """Move DVC's list of what its running commands read and write away if a kill has left half of it: DVC refuses to start with that."""
+    from dvc.lock import LockError, make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
+    from voluptuous import Invalid
+
+    folder = root / ".dvc" / "tmp"
+    path = folder / RWLOCK_FILE
+    if not path.exists():
+        return
+    with contextlib.suppress(LockError), make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):  # held by whoever is writing it
+        try:
+            SCHEMA(json.loads(path.read_bytes()))
+        except (ValueError, Invalid):
+            set_aside(path, root)
+            print(f"{path.relative_to(root)} was half written and is set aside; DVC begins a new one", flush=True)
 
 
 @contextlib.contextmanager

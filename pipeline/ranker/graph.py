@@ -35,6 +35,7 @@ class Edges:
     source_E: Tensor  # the giving node
     offset_M: Tensor  # where each receiving node's edges begin
     reverse_E: Tensor  # edge numbers, sorted by giving node
+    reverse_target_E: Tensor  # the receiving nodes in that order
     reverse_offset_M: Tensor  # where each giving node's edges begin in `reverse_E`
 
 
@@ -134,11 +135,13 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int) -> ItemGraph:
 def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> Edges:
     """Index edges from both ends; `target_E` ascends."""
     count_M, reverse_count_M = (torch.bincount(node_E, minlength=num_nodes) for node_E in (target_E, source_E))
+    reverse_E = torch.argsort(source_E, stable=True)
     return Edges(
         target_E=target_E,
         source_E=source_E,
         offset_M=count_M.cumsum(0) - count_M,
-        reverse_E=torch.argsort(source_E, stable=True),
+        reverse_E=reverse_E,
+        reverse_target_E=target_E[reverse_E],
         reverse_offset_M=reverse_count_M.cumsum(0) - reverse_count_M,
     )
 
@@ -184,8 +187,11 @@ class _Propagation(torch.autograd.Function):
             ]
             weight_gradient = torch.cat(parts)
         if ctx.needs_input_grad[1]:
-            target_E, weight_E = edges.target_E[edges.reverse_E], weight_E[edges.reverse_E]
             value_gradient = functional.embedding_bag(
-                target_E, gradient_MD.contiguous(), edges.reverse_offset_M, per_sample_weights=weight_E, mode="sum"
+                edges.reverse_target_E,
+                gradient_MD.contiguous(),
+                edges.reverse_offset_M,
+                per_sample_weights=weight_E[edges.reverse_E],
+                mode="sum",
             )
         return weight_gradient, value_gradient, None

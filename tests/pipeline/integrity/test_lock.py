@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,38 @@ def test_a_broken_lock_is_one_sentence_with_the_cure(tmp_path: Path) -> None:
 def test_a_folder_is_told_from_a_file() -> None:
     assert Out("a", "x", "0" * 32 + ".dir").is_folder
     assert not Out("a", "x", "0" * 32).is_folder
+
+
+def test_what_only_dvc_would_refuse_is_a_fault_too(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_bytes(COMMITTED)
+    assert find_fault(tmp_path) is None
+    size = COMMITTED[COMMITTED.index(b"      size: ") :].partition(b"\n")[0]
+    for old, new in ((b"    hash: md5\n", b"    hasi: md5\n"), (b"\n    params:\n", b"\n    parqms:\n"), (size, b"      size: 11:3")):
+        assert COMMITTED.count(old)
+        (tmp_path / "dvc.lock").write_bytes(COMMITTED.replace(old, new, 1))
+        assert re.search("extra keys not allowed|expected int", find_fault(tmp_path) or ""), new
+
+
+def test_stages_that_are_no_longer_in_the_pipeline_have_no_outs(tmp_path: Path) -> None:
+    entry = "  %s:\n    cmd: x\n    outs:\n    - {path: %s, hash: md5, md5: '" + "0" * 32 + "', size: 1}\n"
+    names = ("make", "mbke", "add@1", "add@3", "each@a", "each@c", "any@b", "make@1")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n" + "".join(entry % (name, name) for name in names))
+    assert len(read_outs(tmp_path)) == len(names)  # without a pipeline there is nothing to compare with
+    stage = "do: {cmd: x, outs: [o]}"
+    groups = f"  add: {{foreach: [1, 2], {stage}}}\n  each: {{foreach: {{a: 1, b: 2}}, {stage}}}\n  any: {{foreach: '${{items}}', {stage}}}\n"
+    (tmp_path / "dvc.yaml").write_text("stages:\n  make: {cmd: x, outs: [o]}\n" + groups)
+    assert [out.stage for out in read_outs(tmp_path)] == ["make", "add@1", "each@a", "any@b"]
+
+
+@pytest.mark.slow
+def test_a_stage_whose_name_was_damaged_or_changed_blocks_nothing(project: ToyProject) -> None:
+    lock = project.root / "dvc.lock"
+    lock.write_text(lock.read_text().replace("\n  make:", "\n  mbke:", 1))
+    project.run("dvc", "repro")
+    (project.root / "in.txt").write_text("2000")
+    assert "Running stage 'join'" in project.run("dvc", "repro")
+    assert project.integrity("outs") == ""
+    assert "all is well" in project.integrity("verify")
 
 
 @pytest.mark.slow

@@ -167,3 +167,15 @@ def test_of_random_flips_none_is_silent_and_all_are_mended(finished: ToyProject,
         flip_byte(project.root / name, place)
         assert "mended" in project.integrity("verify"), (name, place)
         assert project.read_all() == whole, (name, place)
+
+
+@pytest.mark.parametrize("cure", ["lock", "verify"])
+@pytest.mark.parametrize("left", [b"", b'{"write": {"/a": {"pid": 1', b'{"a": 1}'])
+def test_a_half_written_list_of_running_commands_stops_nobody(project: ToyProject, cure: str, left: bytes) -> None:
+    claims = project.root / ".dvc" / "tmp" / "rwlock"
+    claims.parent.mkdir(exist_ok=True)
+    claims.write_bytes(left)
+    assert "RWLock-file" in project.run("dvc", "repro", "--single-item", "--force", "join", code=255)
+    assert "rwlock was half written" in project.integrity(cure)
+    assert "Running stage 'join'" in project.run("dvc", "repro", "--single-item", "--force", "join")
+    assert project.integrity("lock") == ""
