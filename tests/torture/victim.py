@@ -87,7 +87,7 @@ class Victim:
 
     def measure(self) -> dict[str, float]:
         """Return how many seconds each stage took when the run was made: from the end of the one before it to its own."""
-        ends = {stage: 0.0 for stage in self.stages.values()}
+        ends = dict.fromkeys(self.stages.values(), 0.0)
         for path, stage in self.stages.items():
             ends[stage] = max([ends[stage], *(file.stat().st_mtime for file in list_files(self.root / path))])
         ordered = sorted(ends, key=ends.__getitem__)
