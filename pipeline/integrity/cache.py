@@ -54,14 +54,14 @@ def find_damaged_runs(cache: Path) -> tuple[list[Path], int]:
 def is_whole_run(path: Path, cache: Path) -> bool:
     """Say whether a run's content has the hash that its name is, and the sizes that its outs have in the cache."""
     from dvc.utils import dict_sha256
-    from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
+    from dvc.utils.serialize import ParseError, load_yaml
 
     for load in (load_fast, load_yaml):  # they differ in numbers such as 1e-05, and the second one takes ten times as long
         try:
             run = load(path)
             if dict_sha256(run, exclude=list(MEASURED)) == path.name:
                 return all(has_its_size(out, cache) for out in run["outs"])
-        except (OSError, ValueError, yaml.YAMLError, YAMLFileCorruptedError, TypeError, AttributeError, KeyError):
+        except (OSError, ValueError, yaml.YAMLError, ParseError, TypeError, AttributeError, KeyError):
             continue
     return False
 

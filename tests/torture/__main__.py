@@ -22,7 +22,7 @@ from tests.small_project import SmallProject
 from tests.torture.flips import flip_once
 from tests.torture.kills import kill_once
 from tests.torture.tally import Tally
-from tests.torture.victim import CHEAP, Victim, make_finished
+from tests.torture.victim import Victim, make_finished
 
 app = typer.Typer(add_completion=False)
 
@@ -43,8 +43,7 @@ def torture(
         base = make_finished(finished or Path(folder))
         copies = (Path(folder) / f"copy-{number}" for number in range(kills + flips + 2))
         if kills:
-            seconds = Victim(base.copy(next(copies))).measure(CHEAP)
-            once = partial(kill_once, seconds=seconds, draw=random.Random(f"{seed} kills"), tally=tally)
+            once = partial(kill_once, seconds=Victim(base).measure(), draw=random.Random(f"{seed} kills"), tally=tally)
             repeat(lambda victim, _: once(victim), kills, base, copies, tally, deadline)
         draw = random.Random(f"{seed} flips")
         repeat(lambda victim, number: flip_once(victim, number, draw, tally), flips, base, copies, tally, deadline)

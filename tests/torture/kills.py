@@ -14,11 +14,13 @@ from tests.torture.victim import CHEAP, FORCE, LOCK_CHECK, VERIFY, Victim
 
 MAX_WRITE_SECONDS = 0.04  # of dvc.lock: the kill comes in it
 MAX_WAIT_SECONDS = 300
+START_SECONDS = 2.0  # of DVC
+WARM_SECONDS = 6.0  # of a stage that finds all its rows finished
 
 
 def kill_once(victim: Victim, seconds: dict[str, float], draw: random.Random, tally: Tally) -> None:
     """Kill a run of some stages, start again, and count what came of it."""
-    stages = draw.sample(CHEAP, draw.choice((1, 1, 2)))
+    stages = draw_stages(seconds, draw)
     is_cold, is_forgotten, at_lock = draw.random() < 0.5, draw.random() < 0.5, draw.random() < 0.25
     if is_cold:
         for stage in stages:
@@ -30,10 +32,16 @@ def kill_once(victim: Victim, seconds: dict[str, float], draw: random.Random, ta
     if at_lock:
         kind = kill_at_lock(victim, stages, draw)
     else:
-        after = draw.uniform(0.5, seconds[""] + sum(seconds[stage] for stage in stages))
+        after = draw.uniform(0.5, START_SECONDS + sum(seconds[stage] if is_cold else min(seconds[stage], WARM_SECONDS) for stage in stages))
         kind, what = kill_after(victim, stages, after, draw), f"{what}, killed after {after:.2f} s"
     print(f"{kind}: {what}", flush=True)
     judge(victim, kind, what, tally)
+
+
+def draw_stages(seconds: dict[str, float], draw: random.Random) -> list[str]:
+    """Draw one stage or two, the quick ones more often."""
+    drawn = draw.choices(CHEAP, [1 / seconds[stage] for stage in CHEAP], k=draw.choice((1, 1, 2)))
+    return list(dict.fromkeys(drawn))
 
 
 def kill_after(victim: Victim, stages: list[str], seconds: float, draw: random.Random) -> str:

@@ -111,8 +111,9 @@ def test_computing_by_force_leaves_the_right_file_beside_a_damaged_object(projec
 def test_a_damaged_run_is_set_aside(project: ToyProject) -> None:
     (run,) = [path for path in (project.root / ".dvc/cache/runs").glob("*/*/*") if b"sum.txt" in path.read_bytes() and b"join" in path.read_bytes()]
     text = run.read_text()
-    for place in [text.index("md5: ") + 8, text.index("size: ", text.index("outs:")) + 6, 1]:
-        flip_byte(run, place)
+    size = text.index("size: ", text.index("outs:")) + 6
+    for place, bit in [(text.index("md5: ") + 8, 1), (size, 1), (1, 1), (size, 128)]:  # the last one is no UTF-8
+        flip_byte(run, place, bit)
         said = project.integrity("verify")
         assert "damaged: .dvc/cache/runs/" in said
         assert "mended" in said
