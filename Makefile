@@ -24,12 +24,12 @@ $(INSTALLED): requirements.lock requirements-weights.lock
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
-	dvc repro
+	dvc repro || { python -m pipeline.integrity outs; exit 1; }  # if a damaged file was the reason, this says so
 	@python -m pipeline.integrity outs
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
-	dvc repro $@
+	dvc repro $@ || { python -m pipeline.integrity outs; exit 1; }
 	@python -m pipeline.integrity outs $@
 
 # all that start DVC: a dvc.lock that was half written when DVC was killed is moved aside, else nothing would run any more

@@ -9,16 +9,17 @@ import typer
 from pipeline.endings import run_command
 from pipeline.integrity.hashes import find_mismatches
 from pipeline.integrity.lock import read_outs
-from pipeline.integrity.verify import set_broken_claims_aside, set_broken_lock_aside, verify
+from pipeline.integrity.verify import set_broken_claims_aside, set_broken_lock_aside, set_illegible_runs_aside, verify
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command("lock")
 def check_lock() -> None:
-    """Move dvc.lock, and DVC's list of running commands, aside if DVC was killed while writing them: the next `dvc repro` makes them anew."""
+    """Move aside what would stop DVC: dvc.lock and its list of running commands if it was killed while writing them, runs that are no text."""
     set_broken_lock_aside(Path.cwd())
     set_broken_claims_aside(Path.cwd())
+    set_illegible_runs_aside(Path.cwd())
 
 
 @app.command("outs")

@@ -5,6 +5,7 @@ DVC itself never does: it takes a read-only file in its cache for whole, whateve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -47,8 +48,29 @@ def is_whole(path: Path) -> bool:
 
 def find_damaged_runs(cache: Path) -> tuple[list[Path], int]:
     """Return the entries of the run cache that DVC could not trust, and how many there are."""
-    runs = sorted(path for path in (cache / RUNS).glob("??/*/*") if path.is_file() and not path.name.startswith("."))
+    runs = list_runs(cache)
     return [path for path in runs if not is_whole_run(path, cache)], len(runs)
+
+
+def list_runs(cache: Path) -> list[Path]:
+    """Return every entry of the run cache, sorted."""
+    return sorted(path for path in (cache / RUNS).glob("??/*/*") if path.is_file() and not path.name.startswith("."))
+
+
+def remove_empty_runs(cache: Path) -> None:
+    """Remove the folders that held runs and hold none any more: DVC ends with an error at one, which it also leaves behind itself."""
+    for folder in (cache / RUNS).glob("??/*"):
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+def is_text(path: Path) -> bool:
+    """Say whether a file can be read as text; DVC drops a run that is not YAML, but ends with an error at one that is not even text."""
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def is_whole_run(path: Path, cache: Path) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.integrity.cache import find_damaged_objects, find_damaged_runs, locate_object, refill
+from pipeline.integrity.cache import find_damaged_objects, find_damaged_runs, is_text, list_runs, locate_object, refill, remove_empty_runs
 from pipeline.integrity.hashes import Mismatch, find_mismatches
 from pipeline.integrity.lock import LOCK, SET_ASIDE, Out, find_fault, read_outs, set_aside
 
@@ -80,6 +80,14 @@ def set_broken_claims_aside(root: Path) -> None:
             print(f"{path.relative_to(root)} was half written and is set aside; DVC begins a new one", flush=True)
 
 
+def set_illegible_runs_aside(root: Path) -> None:
+    """Move runs away at which DVC would end with an error; it then runs their stages. `verify` looks at all the others, wherever the cache is."""
+    for path in list_runs(root / ".dvc" / "cache"):
+        if not is_text(path):
+            say_and_set_aside(path, "it is no text", root)
+    remove_empty_runs(root / ".dvc" / "cache")
+
+
 @contextlib.contextmanager
 def open_store(root: Path) -> Iterator[Store]:
     """Yield where DVC keeps its files, with DVC kept out of them; ValueError if it is running."""
@@ -106,6 +114,7 @@ def check_cache(store: Store) -> tuple[int, list[Path], list[Path]]:
     runs, num_runs = find_damaged_runs(store.cache)
     for path in [*objects, *runs]:
         say_and_set_aside(path, "its content is not what its name says", store.root)
+    remove_empty_runs(store.cache)
     return num_objects + num_runs, objects, runs
 
 

@@ -180,3 +180,14 @@ def test_a_half_written_list_of_running_commands_stops_nobody(project: ToyProjec
     assert "rwlock was half written" in project.integrity(cure)
     assert "Running stage 'join'" in project.run("dvc", "repro", "--single-item", "--force", "join")
     assert project.integrity("lock") == ""
+
+
+def test_a_run_that_is_no_text_is_set_aside_before_dvc_reads_it(project: ToyProject) -> None:
+    (run,) = [path for path in (project.root / ".dvc/cache/runs").glob("*/*/*") if b"toy_project join" in path.read_bytes()]
+    flip_byte(run, 30, 128)
+    lock = project.root / "dvc.lock"
+    lock.write_text(lock.read_text()[: lock.read_text().index("  join:")])
+    assert "is not valid utf-8" in project.run("dvc", "repro", code=255)
+    assert "it is no text" in project.integrity("lock")
+    assert "Running stage 'join'" in project.run("dvc", "repro")
+    assert "all is well" in project.integrity("verify")
