@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 
+CHANGES_NO_RESULT = True
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 MMAP_BYTES = 32 * 2**20  # larger blocks still go back at once; the most that every version of glibc takes
 TRIM_BYTES = 512 * 2**20  # free memory at the end of the heap that a process may hold on to
