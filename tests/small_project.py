@@ -118,12 +118,14 @@ class SmallProject:
         return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     def cut_work(self, stage: str, num_parts: int = 3) -> int:
-        """Take away a stage's checkpoints and the last parts of its finished rows; return how many parts are left."""
+        """Take away a stage's checkpoints and, under every key, the last parts of its finished rows; return how many parts are left."""
         work = self.root / ".work" / stage
-        parts = sorted(work.rglob("part-*.parquet"))
-        for path in [*parts[-num_parts:], *work.rglob("checkpoint-*.safetensors")]:
+        for folder in {path.parent for path in work.rglob("part-*.parquet")}:
+            for path in sorted(folder.glob("part-*.parquet"))[-num_parts:]:
+                path.unlink()
+        for path in work.rglob("checkpoint-*.safetensors"):
             path.unlink()
-        return len(parts[:-num_parts])
+        return len(list(work.rglob("part-*.parquet")))
 
 
 def make_environment() -> dict[str, str]:
