@@ -118,6 +118,7 @@ def test_a_damaged_run_is_set_aside(project: ToyProject) -> None:
         assert "damaged: .dvc/cache/runs/" in said
         assert "mended" in said
         assert not run.exists()
+        run.parent.mkdir(parents=True, exist_ok=True)  # the empty folder went with it: DVC could not start with one
         run.write_text(text)
     assert "all is well" in project.integrity("verify")
 
