@@ -84,8 +84,8 @@ fetch-images: setup params  ## download missing images by the URLs in your own d
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@python -m pipeline.compose $(ARGS)
 
-test: setup  ## run every test that needs no GPU and no model of the published size
-	python -m pytest tests
+test: setup  ## run every test that needs no GPU and no model of the published size, in two processes
+	python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-unit: setup  ## run the fast tests only
 	python -m pytest tests -m "not slow and not gpu and not full_size"

@@ -34,7 +34,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def project(tmp_path: Path, models: dict[str, str]) -> Project:
-    torch.set_num_threads(1)
     made = Project(tmp_path, models)
     made.params["ti"] = asdict(TI)
     made.write_table(KEYWORDS, [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS])

@@ -31,7 +31,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def project(tmp_path: Path, models: dict[str, str]) -> Project:
     """A project whose params are the composed `method=literal` in small sizes."""
-    torch.set_num_threads(1)
     project = Project(tmp_path, models)
     literal = read_document(compose(tmp_path, "method=literal"))
     for section in ("retrieval", "preference", "calibrator"):

@@ -215,7 +215,6 @@ def make_png(pixels: Any) -> bytes:
 
 @pytest.fixture
 def project(tmp_path: Path, models: dict[str, str]) -> Project:
-    torch.set_num_threads(1)
     return Project(tmp_path, models)
 
 

@@ -22,7 +22,6 @@ from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 @pytest.fixture(scope="module")
 def diffusion(tmp_path_factory: pytest.TempPathFactory) -> Diffusion:
-    torch.set_num_threads(1)
     return load_diffusion(str(save_tiny_stable_diffusion(tmp_path_factory.mktemp("models") / "sd")))
 
 

@@ -1,12 +1,11 @@
 """A small world with structure: clusters of items, users who like some clusters, and the three tables that the ranker reads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from pipeline.artifacts import build_table
 from pipeline.ranker.config import RankerConfig
@@ -41,15 +40,6 @@ def build_world(num_users: int, num_items: int, *, num_clusters: int = 6, histor
             }
         )
     return build_table(interactions, INTERACTIONS), build_table(cases, CASES), build_table(columns, EMBEDDINGS)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on tensors this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

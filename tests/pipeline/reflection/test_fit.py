@@ -91,7 +91,6 @@ def test_a_training_that_breaks_off_ends_with_the_same_bytes(make_world, monkeyp
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import torch; torch.set_num_threads(1)
 import conftest, test_fit
 from pipeline.reflection import fit
 observe = fit.observe_step

@@ -24,7 +24,6 @@ from tests.tiny_models import LLM_DIM, TOKEN_DIM, save_tiny_qwen2, save_tiny_sta
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> PmgTools:
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
     diffusion = load_diffusion(str(save_tiny_stable_diffusion(folder / "sd")))
     return PmgTools(load_language_model(str(save_tiny_qwen2(folder / "qwen2"))), diffusion, Denoiser(diffusion))

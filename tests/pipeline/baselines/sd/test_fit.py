@@ -23,7 +23,6 @@ CONFIG = replace(SD, lora_rank=2, learning_rate=0.1)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return save_tiny_stable_diffusion(tmp_path_factory.mktemp("models") / "sd")
 
 
