@@ -12,6 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from tests.small_project import SmallProject
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first, so that no test process waits for another at the end; one process has all that share the small run or a file's fixtures."""
     items.sort(key=lambda item: ("small_run" not in item.fixturenames, item.get_closest_marker("slow") is None))
