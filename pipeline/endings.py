@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipeline.printable import make_printable
+
 CHANGES_NO_RESULT = True
 
 FAILED = 2
@@ -58,7 +60,7 @@ def run_command(command: Callable[[], object], *, kept: str = "", folders: Seque
 
 def fail(text: str) -> NoReturn:
     """Print an error and end the process."""
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    print(f"error: {make_printable(text)}", file=sys.stderr, flush=True)
     sys.exit(FAILED)
 
 

@@ -33,6 +33,7 @@ LAYERS = (
         "json_files",
         "ledger",
         "params",
+        "printable",
         "randomness",
         "rows",
         "runtime",

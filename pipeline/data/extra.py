@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.encodings import read_short_text
 from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
 
@@ -38,10 +39,8 @@ def name_item(path: Path) -> str:
 def read_text(path: Path) -> str:
     """Return what the text file beside an image says, or else what its name says."""
     text_path = path.with_suffix(".txt")
-    if not text_path.is_file():
-        return path.stem.replace("_", " ").replace("-", " ")
-    with text_path.open("rb") as file:
-        return file.read(MAX_TEXT_BYTES).decode("utf-8", errors="replace").strip()
+    said = read_short_text(text_path, max_bytes=MAX_TEXT_BYTES) if text_path.is_file() else ""
+    return said or path.stem.replace("_", " ").replace("-", " ")
 
 
 def place_in_histories(cases: list[dict[str, Any]], extras: Sequence[str]) -> None:
