@@ -14,10 +14,10 @@ from pipeline.data.problems import DataError
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import load_seed, read_section
-from pipeline.printable import make_printable
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
+from pipeline.terminal import say
 from stages.entry import run_stage
 
 STAGE = "dataset"
@@ -45,17 +45,16 @@ def main(
     except DataError as error:
         if not check:
             raise
-        print(*error.problems, sep="\n", file=sys.stderr)
+        say(*error.problems, file=sys.stderr)
         raise ValueError(f"the data set has {error.count:,} problem{'s' if error.count > 1 else ''}.") from error
     except TooFewImagesError as error:
         write_missing(error.missing, out)
         raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
     write_missing(dataset.missing, out)
-    for line in describe(dataset):
-        print(line)
+    say(*describe(dataset))
     refuse_missing(dataset, out / MISSING)
     if check:
-        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
+        say(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
         write_tables(dataset, out, provenance=build_provenance(STAGE, params=compute_fingerprint(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)
@@ -98,7 +97,7 @@ def describe(dataset: Dataset) -> list[str]:
     if dataset.missing:
         total = len(dataset.items) + len(dataset.missing)
         lines.append(f"images: {len(dataset.missing):,} of {total:,} are missing, e.g. {dataset.missing[0].path}: {dataset.missing[0].reason}")
-    return [make_printable(line) for line in lines]
+    return lines
 
 
 if __name__ == "__main__":

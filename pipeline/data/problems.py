@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.printable import make_printable
+from pipeline.terminal import show
 
 MAX_KEPT = 100  # different sentences; the rest is counted
 MAX_QUOTED = 60  # characters of a bad value that a sentence repeats
@@ -77,8 +77,8 @@ class Findings:
                 self._others += times
                 return
             unit = unit or ("row" if path.suffix.lower() == ".parquet" else "line")
-            kind = self._kinds[key] = Kind(make_printable(str(path)), line, unit, make_printable(sentence))
-        kind.add(line, make_printable(sentence), times)
+            kind = self._kinds[key] = Kind(show(str(path)), line, unit, show(sentence))
+        kind.add(line, show(sentence), times)
 
     def list_kinds(self) -> list[tuple[str, str]]:
         """Return (place of the first, sentence) of every kind, file by file as they were read; of a file, causes (no line) before their rows."""
@@ -134,7 +134,7 @@ class Problems:
     def note(self, path: Path, sentence: str) -> None:
         """Note something that a person should know; a sentence is kept once."""
         if len(self._notes) < MAX_KEPT:
-            self._notes[make_printable(f"{path}: {sentence}")] = None
+            self._notes[show(f"{path}: {sentence}")] = None
 
     def count_rows(self, path: Path, number: int) -> None:
         """Note how many rows a file has, for `check_left_out`."""
@@ -144,7 +144,7 @@ class Problems:
         """Make it a problem if more than this share of a file's rows were left out: then it is the file that is wrong, not the rows."""
         for path, number in self._rows_left_out.items():
             if number > max_fraction * self._rows[path]:
-                reasons = " ".join(sentence for place, sentence in self.left_out.items() if place.startswith(f"{make_printable(str(path))}, "))
+                reasons = " ".join(sentence for place, sentence in self.left_out.items() if place.startswith(f"{show(str(path))}, "))
                 self.add(
                     path,
                     None,
@@ -165,4 +165,4 @@ def quote(value: object) -> str:
 
 def join_names(names: Iterable[str]) -> str:
     """Return names for use in a sentence: `a`, `b`, `c`."""
-    return ", ".join(f"`{make_printable(name)}`" for name in names)
+    return ", ".join(f"`{show(name)}`" for name in names)

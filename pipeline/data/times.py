@@ -9,6 +9,7 @@ Two clocks in a column, and an order of day and month that nothing shows, refuse
 
 from __future__ import annotations
 
+import bisect
 import math
 from array import array
 from collections import defaultdict
@@ -28,9 +29,9 @@ LIMITS = {  # a number below it is of this clock, unless an earlier one has it
     "microseconds since 1970": 5e16,
     "nanoseconds since 1970": 1e19,
 }
+CLOCKS, BOUNDS = list(LIMITS), list(LIMITS.values())
 COUNTER, ZERO, DAYS, DATE = "a counter", "zero", "a day in digits", "a date"
 FIRST_DAY, LAST_DAY = 19000101, 21001231
-DAY_DIGITS, MOMENT_DIGITS = 8, 14
 EXAMPLES = "2026-01-31, 2026-01-31T12:00:00Z or 31 Jan 2026 12:00"
 
 
@@ -141,16 +142,20 @@ def find_clock(number: float) -> str:
     """Return which clock a number must be of, by its size."""
     if number in (0, -1):
         return ZERO
-    if number.is_integer() and is_day(int(number)):
+    if may_be_day(number) and is_day(int(number)):
         return DAYS
-    return next((clock for clock, limit in LIMITS.items() if abs(number) < limit), "a number larger than any time")
+    place = bisect.bisect_right(BOUNDS, abs(number))
+    return CLOCKS[place] if place < len(CLOCKS) else "a number larger than any time"
+
+
+def may_be_day(number: float) -> bool:
+    """Say whether a number has as many digits as a day, or a day and a time, and a fitting year."""
+    return number.is_integer() and (FIRST_DAY <= number <= LAST_DAY or FIRST_DAY * 10**6 <= number < (LAST_DAY + 1) * 10**6)
 
 
 def is_day(number: int) -> bool:
     """Say whether the digits of a number are a day, or a day and a time."""
     digits = str(number)
-    if len(digits) not in (DAY_DIGITS, MOMENT_DIGITS) or not FIRST_DAY <= int(digits[:DAY_DIGITS]) <= LAST_DAY:
-        return False
     try:
         datetime(int(digits[:4]), *(int(digits[place : place + 2]) for place in range(4, len(digits), 2)), tzinfo=UTC)
     except ValueError:

@@ -106,16 +106,18 @@ def locate_image(images: Path, item_id: str, name: str) -> Path | None:
 def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:
     """Read every user's interactions in the order of rows."""
     path = require_table(raw, "interactions")
-    pairs: list[tuple[str, str]] = []
+    users: list[str] = []
+    items: list[str] = []
     column = TimeColumn(path, problems)
     for line, row in read_rows(path, ("user_id", "item_id"), ("timestamp",), problems):
         if check_pair(path, line, row["user_id"], row["item_id"], known, problems):
             if "timestamp" in row:
                 column.add(line, row["timestamp"])
-            pairs.append((sys.intern(row["user_id"]), sys.intern(row["item_id"])))  # millions of rows name the same few
+            users.append(sys.intern(row["user_id"]))  # millions of rows name the same few
+            items.append(sys.intern(row["item_id"]))
     by_user: dict[str, list[Interaction]] = {}
-    times = column.decide().tolist() or range(len(pairs))
-    for (user_id, item_id), time in zip(pairs, times, strict=True):
+    times = column.decide().tolist() or range(len(users))
+    for user_id, item_id, time in zip(users, items, times, strict=True):
         rows = by_user.setdefault(user_id, [])
         if not math.isnan(time):
             rows.append(Interaction(time, item_id))
