@@ -26,12 +26,13 @@ class CsvForm:
     escapes: bool = False
     encoding: str = "utf-8"
     skipped_lines: int = 0  # before the header
+    spaced: bool = False  # there may be spaces between a separator and a quotation mark
 
     def parse(self, lines: Iterator[str]) -> Iterator[list[str]]:
         """Return a reader of rows, with the line that it has come to as `line_num`."""
         if self.escapes:
             lines = (ESCAPED.sub(lambda match: '""' if match[1] == '"' else "\\", line) for line in lines)
-        return csv.reader(lines, delimiter=self.separator, quotechar=self.quotechar, strict=True)
+        return csv.reader(lines, delimiter=self.separator, quotechar=self.quotechar, skipinitialspace=self.spaced, strict=True)
 
 
 def read_csv(path: Path, required: Sequence[str], optional: Sequence[str], problems: Problems, *, whole: bool = False) -> Iterator[Row]:

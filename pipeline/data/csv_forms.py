@@ -31,7 +31,7 @@ QUOTES = (  # quotation mark, whether a backslash escapes it, what must be there
 
 def find_form(path: Path, required: Sequence[str], problems: Problems) -> CsvForm:
     """Return the form of the file that fits its first rows best; the usual one where several do."""
-    form = CsvForm(encoding=find_encoding(path, problems))
+    form = CsvForm(encoding=find_encoding(path, problems), spaced=True)
     with path.open(encoding=form.encoding, errors="replace", newline="") as file:
         sample = file.read(SAMPLE_CHARS)
     separators = list(SEPARATORS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ LIMITS = {  # a number below it is of this clock, unless an earlier one has it
     "microseconds since 1970": 5e16,
     "nanoseconds since 1970": 1e19,
 }
+ROUNDED = re.compile(r"\d(?:[.,]\d{1,7})?[eE]\+?(?:9|1\d)")
 CLOCKS, BOUNDS = list(LIMITS), list(LIMITS.values())
 COUNTER, ZERO, DAYS, DATE = "a counter", "zero", "a day in digits", "a date"
 FIRST_DAY, LAST_DAY = 19000101, 21001231
@@ -67,6 +69,8 @@ class TimeColumn:
         self._times.append(math.nan)
         if not text:
             self._missing.append(line)
+        elif ROUNDED.fullmatch(text):
+            self._problems.add(self._path, line, f"the {self._name} {quote(text)} is rounded, as spreadsheets do; write all of its digits.")
         elif (number := read_number(text)) is not None:
             clock = find_clock(number)
             self._has_other_numbers |= clock == COUNTER and FIRST_DAY <= number <= LAST_DAY

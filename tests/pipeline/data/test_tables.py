@@ -66,6 +66,7 @@ TABS, SEMICOLONS = separate("\t"), separate(";")
         unicodedata.normalize("NFD", PLAIN).encode(),
         PLAIN.replace("item_id", "\u200bitem_id").encode(),
         PLAIN.replace("001", " 001\u00a0").encode(),
+        PLAIN.replace(",", ", ").replace("1,  ", "1, ").replace('"",  blue', '"", blue').encode(),
     ],
 )
 def test_every_way_of_saving_gives_the_same_values(content: bytes, tmp_path: Path) -> None:

@@ -125,6 +125,14 @@ def test_a_counter_may_pass_numbers_that_look_like_days() -> None:
     assert problems.found == []
 
 
+def test_a_number_that_a_spreadsheet_has_rounded_is_refused() -> None:
+    _, problems = decide("1.70928E+12", "1,70928E+12", "1.7092944001234568e+18")
+    assert problems.found == [
+        "interactions.csv, line 2: the timestamp '1.70928E+12' is rounded, as spreadsheets do; write all of its digits. "
+        "So it is in 2 lines, also line 3 ('1,70928E+12')."
+    ]
+
+
 def test_a_missing_time_and_a_zero_beside_a_clock_leave_their_rows_out() -> None:
     times, problems = decide("1709280000", "", "1709280001", "0", "-1")
     assert [time for time in times if not math.isnan(time)] == [1709280000, 1709280001]
