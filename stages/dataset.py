@@ -17,6 +17,7 @@ from pipeline.params import load_seed, read_section
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
+from pipeline.terminal import say
 from stages.entry import run_stage
 
 STAGE = "dataset"
@@ -44,17 +45,16 @@ def main(
     except DataError as error:
         if not check:
             raise
-        print(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), sep="\n", file=sys.stderr)
+        say(*error.problems, file=sys.stderr)
         raise ValueError(f"the data set has {error.count:,} problem{'s' if error.count > 1 else ''}.") from error
     except TooFewImagesError as error:
         write_missing(error.missing, out)
         raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
     write_missing(dataset.missing, out)
-    for line in describe(dataset):
-        print(line)
+    say(*describe(dataset))
     refuse_missing(dataset, out / MISSING)
     if check:
-        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
+        say(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
         write_tables(dataset, out, provenance=build_provenance(STAGE, params=compute_fingerprint(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)
@@ -63,7 +63,7 @@ def main(
 
 def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) -> None:
     """Write the tables and the counts."""
-    rejected = explain_missing(dataset.missing)
+    rejected = explain_missing(dataset.missing) | dataset.left_out
     write_rejected(out / "rejected.parquet", STAGE, rejected, rows_in=len(rejected), max_fraction=1.0, provenance=provenance)
     write_table(out / "items.parquet", build_chunks(dataset.items.iterate_sorted(), ITEMS.build_schema()), ITEMS, provenance=provenance)
     write_table(out / "interactions.parquet", dataset.interactions, INTERACTIONS, provenance=provenance)
@@ -88,11 +88,12 @@ def refuse_missing(dataset: Dataset, listed_in: Path) -> None:
 
 
 def describe(dataset: Dataset) -> list[str]:
-    """Return the lines that a person should read: counts beside the paper's, and how many images are missing."""
+    """Return the lines that a person should read: counts beside the paper's, rows that were left out, and how many images are missing."""
     lines = [
         f"{name}: {entry['found']:,}, the paper's Table 2 has {entry['paper']:,} ({entry['deviation']:+.1%})"
         for name, entry in dataset.facts.get("table_2", {}).items()
     ]
+    lines += [*dataset.notes, *(f"{place}: {reason}" for place, reason in dataset.left_out.items())]
     if dataset.missing:
         total = len(dataset.items) + len(dataset.missing)
         lines.append(f"images: {len(dataset.missing):,} of {total:,} are missing, e.g. {dataset.missing[0].path}: {dataset.missing[0].reason}")

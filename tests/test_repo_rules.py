@@ -38,6 +38,7 @@ LAYERS = (
         "runtime",
         "schemas",
         "table_images",
+        "terminal",
         "training",
         "training_run",
         "work",

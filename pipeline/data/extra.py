@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.encodings import read_short_text
 from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
+from pipeline.data.values import normalise_name
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 MAX_TEXT_BYTES = 10_000
@@ -31,17 +33,16 @@ def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
 
 
 def name_item(path: Path) -> str:
-    """Return the id of an image file's item."""
-    return f"extra-{path.name}"
+    """Return the id of an image file's item: its name with composed letters (NFC), bytes that are no text as escapes."""
+    return f"extra-{normalise_name(path.name).encode('utf-8', errors='backslashreplace').decode()}"
 
 
 def read_text(path: Path) -> str:
-    """Return what the text file beside an image says, or else what its name says."""
+    """Return what the text file beside an image says (nothing, if it is empty or says "none"), or without such a file what its name says."""
     text_path = path.with_suffix(".txt")
-    if not text_path.is_file():
-        return path.stem.replace("_", " ").replace("-", " ")
-    with text_path.open("rb") as file:
-        return file.read(MAX_TEXT_BYTES).decode("utf-8", errors="replace").strip()
+    if text_path.is_file():
+        return read_short_text(text_path, max_bytes=MAX_TEXT_BYTES)
+    return name_item(path).removeprefix("extra-").removesuffix(path.suffix).replace("_", " ").replace("-", " ")
 
 
 def place_in_histories(cases: list[dict[str, Any]], extras: Sequence[str]) -> None:

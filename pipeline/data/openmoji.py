@@ -6,7 +6,6 @@ style is a recolouring of each layer plus a background, rasterised by resvg. Ope
 """
 
 import colorsys
-import csv
 import hashlib
 import io
 import xml.etree.ElementTree as ElementTree
@@ -19,6 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from pipeline.data.csv_files import read_csv
+from pipeline.data.problems import Problems
 
 CONCEPTS_PATH = Path(__file__).resolve().parents[2] / "data" / "raw" / "openmoji" / "concepts.csv"
 STYLES = ("classic", "outline", "pastel", "neon", "sepia", "blueprint")
@@ -56,8 +58,9 @@ def read_concepts(limit: int | None = None, path: Path = CONCEPTS_PATH) -> list[
     """Read the concepts in their fixed order, only the first `limit` of them if given."""
     if not path.is_file():
         raise ValueError(f"{path}, the table of concepts, does not exist.")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    problems = Problems()
+    rows = [row for _, row in read_csv(path, ("hexcode", "name", "group", "tags"), (), problems)]
+    problems.raise_if_any()
     if limit is not None and not 1 <= limit <= len(rows):
         raise ValueError(f"number of concepts {limit} is not between 1 and {len(rows)}")
     return [make_concept(row) for row in rows[:limit]]

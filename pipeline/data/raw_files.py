@@ -1,16 +1,14 @@
-"""Read raw text, CSV and Parquet files that nobody has checked: bounded sizes, UTF-8 without NUL or BOM, every problem with its line."""
+"""Files that nobody has checked: is the path a file, is it inside of the folder, and the lines of official text formats.
+
+Official formats are UTF-8 without NUL or byte order mark; what people have made is read by `tables.py`.
+"""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.data.problems import DataError, Problems, quote
+from pipeline.data.problems import DataError, Problems
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # of a text line; POG's longest click list has far less
 MAX_TEXT_CHARS = 10_000  # of one field; a longer title is no title
@@ -34,20 +32,6 @@ def require_folder(path: Path) -> Path:
     if not path.is_dir():
         raise DataError(f"{path} does not exist; the README's section on the data set says what belongs there.")
     return path
-
-
-def find_table(folder: Path, stem: str) -> Path | None:
-    """Return `<stem>.csv` or `<stem>.parquet`, None if there is neither; DataError if there are both."""
-    found = [path for suffix in (".csv", ".parquet") if (path := folder / f"{stem}{suffix}").exists()]
-    if len(found) == 2:
-        raise DataError(f"{folder} holds both {found[0].name} and {found[1].name}, but only one of them may be there.")
-    return found[0] if found else None
-
-
-def read_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line or row number, values as text) of a CSV or Parquet file; absent optional columns are left out, others ignored."""
-    reader = read_parquet if path.suffix == ".parquet" else read_csv
-    yield from reader(require_file(path), required, optional, problems)
 
 
 def read_lines(path: Path, problems: Problems, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
@@ -92,53 +76,6 @@ def is_utf8(line: bytes, path: Path, number: int, problems: Problems) -> bool:
     return problems.count == before
 
 
-def read_csv(
-    path: Path, required: tuple[str, ...], optional: tuple[str, ...], problems: Problems, *, whole: bool = False
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (number of the row's first line, its values) of a comma-separated file with a header row."""
-    lines = (decode_text(line, path, number, problems) + "\n" for number, line in read_lines(path, problems, whole=whole))
-    reader = csv.reader(lines, strict=True)
-    started = 1
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(path, header, required)
-        while True:
-            started = reader.line_num + 1
-            row = next(reader, None)
-            if row is None:
-                return
-            if not row:  # an empty line
-                continue
-            if len(row) != len(header):
-                problems.add(path, started, f"the row has {len(row)} comma-separated fields, but the header has {len(header)}.")
-                continue
-            values = dict(zip(header, row, strict=True))
-            yield started, _check_lengths({name: values[name] for name in (*required, *optional) if name in values}, path, started, problems)
-    except csv.Error as error:
-        problems.add(path, started, f"the row is no valid CSV ({error}); a quotation mark may be unclosed, or the file cut off.")
-
-
-def read_parquet(path: Path, required: tuple[str, ...], optional: tuple[str, ...], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (row number from 1, values as text); whole numbers become their digits, nulls empty texts."""
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            _check_header(path, schema.names, required)
-            columns = [name for name in (*required, *optional) if name in schema.names]
-            for name in columns:
-                _check_type(path, name, schema.field(name).type)
-            number = 0
-            for batch in file.iter_batches(columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    texts = {name: "" if row[name] is None else str(row[name]) for name in columns}
-                    if any("\0" in text for text in texts.values()):
-                        problems.add(path, number, "a text holds NUL characters.", unit="row")
-                    yield number, _check_lengths(texts, path, number, problems, unit="row")
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
-
-
 def resolve_inside(folder: Path, name: str) -> Path | None:
     """Return `folder / name`, or None if the name would leave the folder (absolute, `..`) or cannot be a path."""
     parts = Path(name).parts
@@ -153,31 +90,10 @@ def _refuse_byte_order_mark(path: Path, start: bytes) -> None:
             raise DataError(f"{path}, line 1: the file starts with a {encoding} byte order mark; save it as UTF-8 without BOM.")
 
 
-def _check_header(path: Path, header: list[str], required: tuple[str, ...]) -> None:
-    missing = [name for name in required if name not in header]
-    if missing:
-        found = quote(", ".join(header)) if header else "empty"
-        raise DataError(
-            f"{path}, line 1: the column `{missing[0]}` is missing; needed are {', '.join(required)}, separated by commas, but the header is {found}."
-        )
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}, line 1: the column {quote(twice[0])} is there twice.")
-
-
-def _check_type(path: Path, name: str, dtype: pa.DataType) -> None:
-    if pa.types.is_dictionary(dtype):
-        dtype = dtype.value_type
-    if name == "timestamp" and (pa.types.is_floating(dtype) or pa.types.is_temporal(dtype)):
-        return
-    allowed = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_integer, pa.types.is_null)
-    if not any(check(dtype) for check in allowed):
-        raise DataError(f"{path}: column `{name}` is of type {dtype}, but it must hold texts or whole numbers.")
-
-
-def _check_lengths(values: dict[str, Any], path: Path, number: int, problems: Problems, *, unit: str = "line") -> dict[str, str]:
+def check_length(values: dict[str, str], path: Path, number: int, problems: Problems) -> dict[str, str]:
+    """Return a row's values, cut to MAX_TEXT_CHARS; a longer one is a problem."""
     for name, value in values.items():
         if len(value) > MAX_TEXT_CHARS:
-            problems.add(path, number, f"`{name}` has {len(value):,} characters, more than the allowed {MAX_TEXT_CHARS:,}.", unit=unit)
+            problems.add(path, number, f"`{name}` has {len(value):,} characters, more than the allowed {MAX_TEXT_CHARS:,}.")
             values[name] = value[:MAX_TEXT_CHARS]
     return values

@@ -139,6 +139,8 @@ TEXT_FILES = {
     "ser30k": ("Annotations/val.json",),
 }
 HARMLESS = {
+    *((f"{table}.csv", fault) for table in ("items", "interactions") for fault in ("change_delimiter", "add_bom")),  # as spreadsheets save them
+    ("items.csv", "mix_encodings"),  # then it is cp1252, which is noted
     ("links.csv", "unlink"),  # optional
     ("links.csv", "lengthen"),  # a long number, which is only shown
     ("user_data.txt", "lengthen"),  # a long outfit id, which nobody reads
@@ -169,13 +171,56 @@ def test_check_lists_every_problem_with_its_line(make_project, capsys) -> None:
     project = make_project("folder")
     with (project.raw / "interactions.csv").open("a") as file:
         file.writelines(f"u,unknown-{n},1\n" for n in range(150))
+        file.write("u,000,monday\n")
+    sentence = (
+        "interactions.csv, line 112: the item_id 'unknown-0' is not in the table of items. "
+        "So it is in 150 lines, also line 113 ('unknown-1') and line 114 ('unknown-2')."
+    )
     assert project.run() == 2
-    assert "And 149 more; `python -m stages.dataset --check` lists them." in capsys.readouterr().err
+    assert f"{sentence} And 1 more kind of problems; `python -m stages.dataset --check` lists them." in capsys.readouterr().err
     assert project.run("--check") == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 102
-    assert "interactions.csv, line 112: the item_id 'unknown-0' is not in the table of items." in lines[0]
-    assert lines[-2:] == ["and 50 more", "error: the data set has 150 problems."]
+    assert len(lines) == 3
+    assert lines[0].endswith(sentence)
+    assert "interactions.csv, line 262: the timestamp 'monday' is neither a number nor a date that is known" in lines[1]
+    assert lines[2] == "error: the data set has 151 problems."
+
+
+def test_rows_that_are_left_out_are_printed_and_in_the_table_of_rejected_rows(make_project, capsys) -> None:
+    project = make_project("folder")
+    with (project.raw / "interactions.csv").open("a") as file:
+        file.write("u,000,\nu,001,n/a\n")
+    place, reason = project.raw / "interactions.csv", "`timestamp` says no time, so the row has no place in the order; it is left out."
+    reason += " So it is in 2 lines, also line 113."
+    assert project.run("--check") == 0
+    assert f"{place}, line 112: {reason}" in capsys.readouterr().out.splitlines()
+    assert project.run() == 0
+    rejected = {row["row_key"]: row["reason"] for row in read_table(project.out / "rejected.parquet", REJECTED).to_pylist()}
+    assert rejected[f"{place}, line 112"] == reason
+    assert read_json(project.out / "summary.json")["rows_left_out"] == 2
+
+
+def test_control_characters_of_raw_files_never_reach_the_terminal(make_project, capsys) -> None:
+    project = make_project("folder")
+    with (project.raw / "items.csv").open("a", encoding="utf-8") as file:
+        file.write("odd,\x1b[31m\u202egnp.jpg,t,c\n")
+    assert project.run("--check") == 0
+    project.params["dataset"]["max_rejected_fraction"] = 0.0
+    assert project.run("--check") == 2
+    with (project.raw / "interactions.csv").open("a", encoding="utf-8") as file:
+        file.write("u,\x1b]0;x\x07\u200b\x9b,1\n")
+    assert project.run("--check") == 2
+    printed = "".join(capsys.readouterr())
+    assert not {char for char in printed if not char.isprintable()} - {"\n"}
+    assert r"'\x1b]0;x\x07\u200b\x9b' is not in the table of items" in printed
+
+
+def test_a_missing_image_with_control_characters_in_its_name_is_shown_with_escapes(make_project, capsys) -> None:
+    project = make_project("folder")
+    rows = (project.raw / "items.csv").read_text().replace("gone.jpg", "\x1b[31m\u202egnp.jpg")
+    (project.raw / "items.csv").write_text(rows, encoding="utf-8")
+    assert project.run("--check") == 0
+    assert r"images/\x1b[31m\u202egnp.jpg: There is no such file." in capsys.readouterr().out
 
 
 class RunsCode:

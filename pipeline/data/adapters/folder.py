@@ -1,28 +1,31 @@
 """Your own catalogue: a folder of images, a table of items, a table of interactions, and perhaps a table of references.
 
     <raw>/images/                        PNG, JPEG, GIF, WebP, BMP
-    <raw>/items.csv|parquet              item_id; optional: image (file in images/; default: item_id and any known suffix), text,
+    <raw>/items.csv|tsv|parquet          item_id; optional: image (file in images/; default: item_id and any known suffix), text,
                                          category, image_url (where `make fetch-images` may get the image)
-    <raw>/interactions.csv|parquet       user_id, item_id; optional: timestamp (a number or an ISO date; default: the order of rows)
-    <raw>/references.csv|parquet         optional: user_id, item_id; default: each user's last interaction
+    <raw>/interactions.csv|tsv|parquet   user_id, item_id; optional: timestamp (numbers or dates, see times.py; default: the order of rows)
+    <raw>/references.csv|tsv|parquet     optional: user_id, item_id; default: each user's last interaction
 
 A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
-fewer than `min_history` items besides the reference is left out and counted. Ids are texts: 007 and 7 are two ids.
+fewer than `min_history` items besides the reference is left out and counted. A row without an id, or without a time where others have one,
+is left out and counted too. Ids are texts: 007 and 7 are two ids.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import find_table, read_rows, require_folder, resolve_inside
+from pipeline.data.raw_files import require_folder, resolve_inside
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
+from pipeline.data.tables import find_table, read_rows
+from pipeline.data.times import TimeColumn
 from pipeline.params import load_params
 
 ITEM_COLUMNS = ("image", "text", "category", "image_url")
@@ -61,6 +64,7 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     known = {item.item_id for item in raw_items}
     interactions = read_interactions(raw, known, problems)
     references = read_references(raw, known, problems)
+    problems.check_left_out(config.max_rejected_fraction)
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
     sequences = build_sequences(interactions, references, set(catalogue.items), config)
@@ -68,7 +72,8 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
         "users_left_out": len({*interactions, *references}) - len(sequences),
         "repeated_interactions": sum(len(rows) - len({row.item_id for row in rows}) for rows in interactions.values()),
     }
-    return build_tables(catalogue, sequences, config, extra=extra, facts=facts)
+    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts | {"rows_left_out": problems.num_left_out})
+    return replace(data, left_out=problems.left_out, notes=problems.notes)
 
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
@@ -77,19 +82,19 @@ def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     items: list[RawItem] = []
     first: dict[str, int] = {}
     for line, row in read_rows(path, ("item_id",), ITEM_COLUMNS, problems):
-        item_id = row["item_id"].strip()
+        item_id = row["item_id"]
         if not item_id:
-            problems.add(path, line, "`item_id` is empty.")
+            problems.leave_out(path, line, "`item_id` is empty, so the row names no item; it is left out.")
         elif item_id in first:
             problems.add(path, line, f"the item_id {quote(item_id)} is in line {first[item_id]:,} already; every item has one row.")
         else:
             first[item_id] = line
-            image = locate_image(images, item_id, row.get("image", "").strip())
+            image = locate_image(images, item_id, row.get("image", ""))
             if image is None:
                 problems.add(path, line, f"the image {quote(row.get('image') or item_id)} is no file name inside of {images}.")
                 continue
-            text = row.get("text", "").strip() or image.stem.replace("_", " ").replace("-", " ")
-            items.append(RawItem(item_id, text, row.get("category", "").strip(), image, row.get("image_url", "").strip()))
+            text = row.get("text", "") or image.stem.replace("_", " ").replace("-", " ")
+            items.append(RawItem(item_id, text, row.get("category", ""), image, row.get("image_url", "")))
     return items
 
 
@@ -101,17 +106,21 @@ def locate_image(images: Path, item_id: str, name: str) -> Path | None:
 def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:
     """Read every user's interactions in the order of rows."""
     path = require_table(raw, "interactions")
+    users: list[str] = []
+    items: list[str] = []
+    column = TimeColumn(path, problems)
+    for line, row in read_rows(path, ("user_id", "item_id"), ("timestamp",), problems):
+        if check_pair(path, line, row["user_id"], row["item_id"], known, problems):
+            if "timestamp" in row:
+                column.add(line, row["timestamp"])
+            users.append(sys.intern(row["user_id"]))  # millions of rows name the same few
+            items.append(sys.intern(row["item_id"]))
     by_user: dict[str, list[Interaction]] = {}
-    for number, (line, row) in enumerate(read_rows(path, ("user_id", "item_id"), ("timestamp",), problems)):
-        user_id, item_id = row["user_id"].strip(), row["item_id"].strip()
-        time = parse_time(row["timestamp"]) if "timestamp" in row else float(number)
-        if check_pair(path, line, user_id, item_id, known, problems):
-            if time is None:
-                problems.add(
-                    path, line, f"the timestamp {quote(row['timestamp'])} is neither a number nor a date like 2026-01-31 or 2026-01-31T12:00:00."
-                )
-            else:
-                by_user.setdefault(user_id, []).append(Interaction(time, item_id))
+    times = column.decide().tolist() or range(len(users))
+    for user_id, item_id, time in zip(users, items, times, strict=True):
+        rows = by_user.setdefault(user_id, [])
+        if not math.isnan(time):
+            rows.append(Interaction(time, item_id))
     return by_user
 
 
@@ -120,7 +129,7 @@ def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str,
     path = find_table(raw, "references")
     references: dict[str, str] = {}
     for line, row in read_rows(path, ("user_id", "item_id"), (), problems) if path else ():
-        user_id, item_id = row["user_id"].strip(), row["item_id"].strip()
+        user_id, item_id = row["user_id"], row["item_id"]
         if user_id in references:
             problems.add(path, line, f"the user_id {quote(user_id)} has a reference already; a user has one.")
         elif check_pair(path, line, user_id, item_id, known, problems):
@@ -130,24 +139,11 @@ def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str,
 
 def check_pair(path: Path, line: int, user_id: str, item_id: str, known: set[str], problems: Problems) -> bool:
     """Say whether a row names a user and a known item; if not, note the problem."""
-    if not user_id:
-        problems.add(path, line, "`user_id` is empty.")
+    if not user_id or not item_id:
+        problems.leave_out(path, line, f"`{'item_id' if user_id else 'user_id'}` is empty, so the row is no interaction; it is left out.")
     elif item_id not in known:
         problems.add(path, line, f"the item_id {quote(item_id)} is not in the table of items.")
-    return bool(user_id) and item_id in known
-
-
-def parse_time(text: str) -> float | None:
-    """Return a finite number, or the seconds since 1970 of an ISO date (UTC where it names no zone), or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text.strip())
-        except ValueError:
-            return None
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return value if math.isfinite(value) else None
+    return bool(user_id and item_id) and item_id in known
 
 
 def build_sequences(

@@ -25,11 +25,13 @@ import polars as pl
 from annotated_types import Ge, Le
 
 from pipeline.config import Count, config_dataclass
+from pipeline.data.csv_files import read_csv
 from pipeline.data.dataset import Dataset
-from pipeline.data.problems import MAX_KEPT, DataError, Problems, quote
-from pipeline.data.raw_files import read_csv, read_lines, require_file, require_folder
+from pipeline.data.problems import NUM_EXAMPLES, DataError, Problems, quote
+from pipeline.data.raw_files import read_lines, require_file, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.data.stored_images import find_image
+from pipeline.data.tables import read_rows
 from pipeline.params import load_params
 
 RATINGS_HEADER = ("userId", "movieId", "rating", "timestamp")
@@ -93,7 +95,7 @@ def read_movies(raw: Path, problems: Problems) -> list[RawItem]:
 def read_urls(raw: Path, problems: Problems) -> dict[str, str]:
     """Read the poster URLs that the user has brought; none without the file."""
     path = raw / "posters.csv"
-    return {row["movieId"]: row["url"].strip() for _, row in read_csv(path, ("movieId", "url"), (), problems)} if path.exists() else {}
+    return {row["movieId"]: row["url"] for _, row in read_rows(path, ("movieId", "url"), (), problems)} if path.exists() else {}
 
 
 def read_links(raw: Path, problems: Problems) -> dict[str, str]:
@@ -116,9 +118,13 @@ def read_ratings(path: Path, movies: set[str], config: MlLatestConfig, problems:
     check_ends(path, problems)
     ratings = scan_ratings(path)
     valid = pl.all_horizontal(pl.col(name).is_not_null() for name in COLUMNS) & pl.col("rest").is_null() & pl.col("stars").is_between(0.5, 5)
-    wrong = ratings.filter(~valid.fill_null(False)).select("number", "line").head(MAX_KEPT).collect(engine="streaming")
-    for number, line in wrong.iter_rows():
-        problems.add(path, number, f"{quote(line or '')} is no rating; a line is {','.join(RATINGS_HEADER)}, all numbers, 0.5 to 5 stars.")
+    wrong = ratings.filter(~valid.fill_null(False)).select("number", "line")
+    first = wrong.head(NUM_EXAMPLES).collect(engine="streaming").rows()
+    others = wrong.select(pl.len()).collect(engine="streaming").item() - len(first) if len(first) == NUM_EXAMPLES else 0
+    for number, line in first:
+        times = 1 + (others if number == first[-1][0] else 0)
+        sentence = f"{quote(line or '')} is no rating; a line is {','.join(RATINGS_HEADER)}, all numbers, 0.5 to 5 stars."
+        problems.add(path, number, sentence, times=times)
     problems.raise_if_any()
     chosen = ratings.filter(pl.col("stars") >= config.min_rating)
     if config.num_people is not None:

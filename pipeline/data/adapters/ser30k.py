@@ -111,6 +111,8 @@ def read_annotations(path: Path) -> list[Any]:
         raise DataError(f"{path}: byte {error.start + 1:,} is not UTF-8; the file is damaged or in another encoding.") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno:,}: the file is no valid JSON ({error.msg}); it may be cut off.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(f"{path}: the file is no list of annotations ({error}).") from error
     except RecursionError as error:
         raise DataError(f"{path}: the file is nested too deeply to be a list of annotations.") from error
     if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
@@ -125,11 +127,18 @@ def find_fault(entry: Any) -> str | None:
     for key, kind in KEYS.items():
         if not isinstance(entry.get(key), kind) or isinstance(entry.get(key), bool):
             return f"`{key}` is {quote(entry.get(key))}, but it must be of type {kind.__name__}."
+        if kind is str and not is_text(entry[key]):
+            return f"`{key}` is {quote(entry[key])}, which holds half of a surrogate pair."
         if kind is str and len(entry[key]) > MAX_TEXT_CHARS:
             return f"`{key}` has {len(entry[key]):,} characters, more than the allowed {MAX_TEXT_CHARS:,}."
     if not 1 <= entry["anno"] <= NUM_EMOTIONS:
-        return f"`anno` is {entry['anno']}, but it must be in 1 to {NUM_EMOTIONS}."
+        return f"`anno` is {quote(entry['anno'])}, but it must be in 1 to {NUM_EMOTIONS}."
     return None
+
+
+def is_text(value: str) -> bool:
+    """Say whether a text can be written: JSON may hold halves of surrogate pairs."""
+    return value.isascii() or not re.search("[\ud800-\udfff]", value)
 
 
 def build_sticker(item_id: str, entry: dict[str, Any], image: Path, emotions: Sequence[str]) -> RawItem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,8 +95,8 @@ def test_dates_and_fractions_order_interactions_in_csv_and_parquet(tmp_path: Pat
 def test_a_parquet_column_of_another_type_is_named(tmp_path: Path) -> None:
     raw = make_folder(tmp_path / "raw")
     (raw / "interactions.csv").unlink()
-    pq.write_table(pa.table({"user_id": [1.0], "item_id": ["000"]}), raw / "interactions.parquet")
-    with pytest.raises(ValueError, match=r"interactions\.parquet: column `user_id` is of type double, but it must hold texts or whole numbers"):
+    pq.write_table(pa.table({"user_id": [True], "item_id": ["000"]}), raw / "interactions.parquet")
+    with pytest.raises(ValueError, match=r"interactions\.parquet: column `user_id` is of type bool, but it must hold texts or whole numbers"):
         build(replace(CONFIG, raw=str(raw)))
 
 
@@ -113,12 +114,10 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
         ("items", ["000", "x.jpg", "t", "c"], r"items\.csv, line 43: the item_id '000' is in line 2 already"),
         ("items", ["x", "../../etc/passwd", "t", "c"], r"items\.csv, line 43: the image '\.\./\.\./etc/passwd' is no file name inside of"),
         ("items", ["x", "/etc/passwd", "t", "c"], r"line 43: the image '/etc/passwd'"),
-        ("items", ["", "x.jpg", "t", "c"], r"line 43: `item_id` is empty"),
         ("items", ["x", "x.jpg", "t" * 100_000, "c"], r"line 43: `text` has 100,000 characters, more than the allowed 10,000"),
         ("interactions", ["u", "nowhere", "1"], r"interactions\.csv, line 112: the item_id 'nowhere' is not in the table of items"),
         ("interactions", ["u", "001", "monday"], r"the timestamp 'monday' is neither a number nor a date"),
-        ("interactions", ["u", "001", "nan"], r"the timestamp 'nan' is neither"),
-        ("interactions", ["", "001", "1"], r"`user_id` is empty"),
+        ("interactions", ["u", "001", "inf"], r"the timestamp 'inf' is neither"),
         ("interactions", ["u", "001"], r"the row has 2 comma-separated fields, but the header has 3"),
     ],
 )
@@ -127,3 +126,40 @@ def test_every_wrong_row_is_named_with_file_and_line(config: FolderConfig, table
         file.write(",".join(row) + "\n")
     with pytest.raises(ValueError, match=sentence):
         build(config)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "sentence"),
+    [
+        ("items", ["", "x.jpg", "t", "c"], "`item_id` is empty, so the row names no item; it is left out."),
+        ("interactions", ["", "001", "1"], "`user_id` is empty, so the row is no interaction; it is left out."),
+        ("interactions", ["u", "N/A", "1"], "`item_id` is empty, so the row is no interaction; it is left out."),
+        ("interactions", ["u", "001", "nan"], "`timestamp` says no time, so the row has no place in the order; it is left out."),
+    ],
+)
+def test_a_row_without_a_needed_value_is_left_out_and_said(config: FolderConfig, table: str, row: list[str], sentence: str) -> None:
+    expected = build(config)
+    path = Path(config.raw) / f"{table}.csv"
+    number = len(path.read_text().splitlines()) + 1
+    with path.open("a", encoding="utf-8") as file:
+        file.write(",".join(row) + "\n")
+    data = build(config)
+    assert data.left_out == {f"{path}, line {number}": sentence}
+    assert data.facts["rows_left_out"] == 1
+    assert (data.items, data.cases) == (expected.items, expected.cases)
+
+
+def test_a_table_that_loses_too_many_rows_is_refused_with_the_reason(config: FolderConfig) -> None:
+    path = Path(config.raw) / "interactions.csv"
+    path.write_text(re.sub(r",1\d{3}$", ",NULL", path.read_text(), flags=re.MULTILINE))
+    share = f"more than dataset.max_rejected_fraction, {config.max_rejected_fraction}: `timestamp` says no time"
+    with pytest.raises(ValueError, match=rf"interactions\.csv: 108 of 110 rows would be left out, {re.escape(share)}"):
+        build(config)
+
+
+def test_words_for_missing_are_no_category_no_text_and_no_image(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    write_csv_rows(raw / "items.csv", ["item_id", "image", "text", "category"], [[f"{n:03d}", "None", "nan", "NULL"] for n in (*range(40), 9999)])
+    items = build(replace(CONFIG, raw=str(raw))).items
+    assert len(items) == 40
+    assert {(row["text"], row["category"]) for row in items.values()} == {(f"{n:03d}", "") for n in range(40)}
