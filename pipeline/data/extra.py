@@ -13,8 +13,9 @@ from typing import Any
 
 from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
+from pipeline.data.picture_names import READABLE, is_companion
+from pipeline.data.wording import read_file_name
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 MAX_TEXT_BYTES = 10_000
 CATEGORY = "extra"
 
@@ -23,7 +24,8 @@ def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
     """Add the items of `folder` in file-name order and return their ids; of an oversized file the first MAX_BYTES + 1 bytes refuse it."""
     if not folder.is_dir():
         return []
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not is_companion(path.name))
+    paths = sorted(path for path in pictures if path.is_file())
     for path in paths:
         with path.open("rb") as file:
             items.add(name_item(path), file.read(MAX_BYTES + 1), text=read_text(path), category=CATEGORY)
@@ -36,10 +38,10 @@ def name_item(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return what the text file beside an image says, or else what its name says."""
+    """Return what the text file beside an image says, or else what its name says, if anything."""
     text_path = path.with_suffix(".txt")
     if not text_path.is_file():
-        return path.stem.replace("_", " ").replace("-", " ")
+        return read_file_name(path.stem)
     with text_path.open("rb") as file:
         return file.read(MAX_TEXT_BYTES).decode("utf-8", errors="replace").strip()
 

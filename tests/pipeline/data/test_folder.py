@@ -104,7 +104,7 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
     write_csv_rows(raw / "items.csv", ["item_id"], [[f"{n:03d}"] for n in range(40)] + [["9999"]])
     data = build(replace(CONFIG, raw=str(raw)))
     assert len(data.items) == 40
-    assert data.items["003"]["text"] == "003"
+    assert data.items["003"]["text"] == ""  # a number says nothing: the caption stands in
 
 
 @pytest.mark.parametrize(
