@@ -32,6 +32,11 @@ def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
     return [name_item(path) for path in paths]
 
 
+def is_extra(item_id: str) -> bool:
+    """Say whether an item is one of `data/extra/`."""
+    return item_id.startswith("extra-")
+
+
 def name_item(path: Path) -> str:
     """Return the id of an image file's item."""
     return f"extra-{path.name}"
@@ -51,6 +56,6 @@ def place_in_histories(cases: list[dict[str, Any]], extras: Sequence[str]) -> No
     for extra in extras:
         digest = hashlib.sha256(extra.encode()).digest()
         case = cases[int.from_bytes(digest[:8], "big") % len(cases)]
-        free = [i for i, item_id in enumerate(case["history"]) if not item_id.startswith("extra-")]
+        free = [i for i, item_id in enumerate(case["history"]) if not is_extra(item_id)]
         if free:
             case["history"][free[digest[8] % len(free)]] = extra

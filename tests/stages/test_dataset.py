@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import pickle
@@ -19,6 +20,7 @@ from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
 from tests import raw_sets
+from tests.configs import PARAMS
 from tests.test_repo_rules import REPO
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -45,7 +47,7 @@ class Project:
     def __init__(self, root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.raw, self.out, self._monkeypatch = root, MAKERS[name](root / "raw"), root / "out", monkeypatch
         block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-        self.params = {"seed": 0, "dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
+        self.params = copy.deepcopy(PARAMS) | {"dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
         monkeypatch.setattr(entry, "setup_logging", lambda: None)  # it quietens the whole process
 
     def run(self, *arguments: str) -> int:
