@@ -64,7 +64,8 @@ def build_checked(params: Path, extra: Path, out: Path, *, seed: int) -> Dataset
         dataset = build_dataset(params, extra, seed=seed)
     except TooFewImagesError as error:
         write_missing(error.missing, out)
-        raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
+        listed = f" They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL." if error.missing else ""
+        raise ValueError(f"{error}{listed}") from error
     write_missing(dataset.missing, out)
     for line in describe(dataset):
         print(line)

@@ -102,14 +102,23 @@ def explain_absence(image: Place) -> str:
 def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence per user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
-        raise TooFewImagesError(
-            f"{config.raw}: only {len(sequences)} users have a reference and enough history items with a readable image, but at least "
-            f"{MIN_USERS} are needed; {len(catalogue.missing):,} images of items are missing.",
-            catalogue.missing,
-        )
+        raise TooFewImagesError(explain_few(len(sequences), catalogue.missing, config), catalogue.missing)
     splits = assign_splits([sequence.user_id for sequence in sequences], config.splits)
     cases = [build_case(sequence, split) for sequence, split in zip(sequences, splits, strict=True)]
     return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
+
+
+def explain_few(num_users: int, missing: Sequence[MissingImage], config: SplitConfig) -> str:
+    """Say that there are too few users, what would make more of them, and what is missing."""
+    length = "min_history" if hasattr(config, "min_history") else "history_length"
+    users = "1 user has" if num_users == 1 else f"{num_users} users have"
+    sentence = (
+        f"{config.raw}: only {users} a reference and enough history items with a readable image, but at least {MIN_USERS} are needed, one for each "
+        f"split; add interactions, or lower dataset.{length} ({getattr(config, length)})."
+    )
+    if not missing:
+        return sentence
+    return f"{sentence} {len(missing):,} images of items are missing, e.g. {missing[0].path}: {missing[0].reason}"
 
 
 def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:

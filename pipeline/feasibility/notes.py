@@ -17,7 +17,7 @@ def list_notes(material: Material, plan: Plan) -> Iterator[str]:
     scored = [case for case in material.cases if case["split"] == split]
     num_users = len({case["user_id"] for case in scored})
     if num_users < FEW_USERS:
-        yield f"evaluation scores the {split} users: {describe_few_users(num_users)}"
+        yield f"evaluation scores {num_users} {split} user{'s' if num_users > 1 else ''}. {describe_few_users(num_users)}"
     rivals = [len(material.digests.keys() - {*case["history"], case["reference_id"]}) for case in scored]
     if not any(rivals):
         yield "every scored user has seen every other item, so that no reference has a rival: it always ranks first, and ΔR says nothing; add items."

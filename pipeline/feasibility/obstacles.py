@@ -78,10 +78,10 @@ def check_splits(material: Material, plan: Plan) -> Iterator[str]:
         stages, readers = needs[split], [name for name in needs[split] if name in ("reflection", "generation")]
         if stages and not found[split]:
             total, cure = len(material.cases), advise(split, needs, plan)
-            yield f"{' and '.join(stages)} need a user of the split {split}, but none of the {total} is in it; {cure}"
+            yield f"{join_names(stages)} a user of the split {split}, but none of the {total} is in it; {cure}"
         elif readers and not prompted[split]:
             yield (
-                f"{' and '.join(readers)} need a user of the split {split} with a history longer than retrieval.k, {plan.configs['retrieval'].k}; "
+                f"{join_names(readers)} a user of the split {split} with a history longer than retrieval.k, {plan.configs['retrieval'].k}; "
                 "set retrieval.strategy=ret."
             )
     if plan.methods and scored not in drawn:
@@ -95,6 +95,11 @@ def list_needs(plan: Plan) -> dict[str, list[str]]:
     scored = plan.configs["evaluation"].split
     drawing = ["generation"] if plan.methods - UNPROMPTED and scored in plan.configs["generation"].splits else []
     return needs | {scored: [*needs[scored], *drawing, "evaluation"]}
+
+
+def join_names(stages: Sequence[str]) -> str:
+    """Return `a needs`, or `a and b need`."""
+    return f"{' and '.join(stages)} need{'s' if len(stages) == 1 else ''}"
 
 
 def advise(split: str, needs: dict[str, list[str]], plan: Plan) -> str:

@@ -22,5 +22,5 @@ class ReportConfig:
 def describe_few_users(num_users: int) -> str:
     """Say what a mean over fewer than FEW_USERS users is worth."""
     if num_users == 1:
-        return "1 user has no interval, and no mean says anything of others."
-    return f"means over {num_users} users say little of others, and their intervals are too narrow."
+        return "One user has no interval, and says nothing of others."
+    return f"Means over {num_users} users say little of others, and their intervals are too narrow."

@@ -157,7 +157,7 @@ def test_notes_say_what_few_users_and_few_items_do_to_the_figures() -> None:
     def list_all(*arguments: Any, **options: Any) -> list[str]:
         return list(list_notes(survey(make_dataset(*arguments, **options)), DEFAULT))
 
-    one = "evaluation scores the test users: 1 user has no interval, and no mean says anything of others."
+    one = "evaluation scores 1 test user. One user has no interval, and says nothing of others."
     assert list_all([ABC, ["d"], ["e"]], SPLIT_OF_THREE) == [
         one,
         "a reference has 4 to 4 rivals (items that its user has not seen), fewer than the 99 that are to be sampled: all of them are ranked, "
@@ -169,7 +169,7 @@ def test_notes_say_what_few_users_and_few_items_do_to_the_figures() -> None:
     ]
     assert list_all([ABC] * 22, ["train", "val", *["test"] * 20], num_items=99) == []
     assert list_all([ABC] * 7, ["train", "val", *["test"] * 5], num_items=99) == [
-        "evaluation scores the test users: means over 5 users say little of others, and their intervals are too narrow."
+        "evaluation scores 5 test users. Means over 5 users say little of others, and their intervals are too narrow."
     ]
 
 
