@@ -24,6 +24,6 @@ def list_notes(material: Material, plan: Plan) -> Iterator[str]:
     elif min(rivals) < NUM_NEGATIVES:
         first = f", and R@{CUTOFF} is 1 for whoever has fewer than {CUTOFF}" if min(rivals) < CUTOFF else ""
         yield (
-            f"a reference has {min(rivals)} to {max(rivals)} rivals (items that its user has not seen), fewer than the {NUM_NEGATIVES} that "
+            f"a reference has {' to '.join(map(str, sorted({min(rivals), max(rivals)})))} rivals (items that its user has not seen), fewer than the {NUM_NEGATIVES} that "
             f"are to be sampled: all of them are ranked{first}."
         )

@@ -160,7 +160,7 @@ def test_notes_say_what_few_users_and_few_items_do_to_the_figures() -> None:
     one = "evaluation scores 1 test user. One user has no interval, and says nothing of others."
     assert list_all([ABC, ["d"], ["e"]], SPLIT_OF_THREE) == [
         one,
-        "a reference has 4 to 4 rivals (items that its user has not seen), fewer than the 99 that are to be sampled: all of them are ranked, "
+        "a reference has 4 rivals (items that its user has not seen), fewer than the 99 that are to be sampled: all of them are ranked, "
         "and R@10 is 1 for whoever has fewer than 10.",
     ]
     assert list_all([ABC, ABC, ABC], SPLIT_OF_THREE) == [
