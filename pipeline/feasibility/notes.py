@@ -23,7 +23,8 @@ def list_notes(material: Material, plan: Plan) -> Iterator[str]:
         yield "every scored user has seen every other item, so that no reference has a rival: it always ranks first, and ΔR says nothing; add items."
     elif min(rivals) < NUM_NEGATIVES:
         first = f", and R@{CUTOFF} is 1 for whoever has fewer than {CUTOFF}" if min(rivals) < CUTOFF else ""
+        found = " to ".join(map(str, sorted({min(rivals), max(rivals)})))
         yield (
-            f"a reference has {' to '.join(map(str, sorted({min(rivals), max(rivals)})))} rivals (items that its user has not seen), fewer than the {NUM_NEGATIVES} that "
+            f"a reference has {found} rivals (items that its user has not seen), fewer than the {NUM_NEGATIVES} that "
             f"are to be sampled: all of them are ranked{first}."
         )
