@@ -3,8 +3,8 @@
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
 than pictures; `text` is the item's text alone, which says nothing of its look: items that merely look like the reference are not
-taken for related; `text+category` appends the catalogue's category, as the text features of MICRO's data do. The paper's formula
-is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
+taken for related; `text+category` appends the catalogue's category, as the text features of MICRO's data do; codes are left out of both. The paper's
+formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
 (4) The paper has no second ranker. Its vectors are a table of their own, so that another check encoder changes no other table.
 """
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline.columns import map_columns
 from pipeline.config import RowMapConfig, config_dataclass
 from pipeline.data.images import ImageReader, decode_batch
+from pipeline.data.wording import drop_codes, drop_long_codes
 from pipeline.ledger import open_ledger
 from pipeline.models.lazy import LazyModel
 from pipeline.rows import Columns, MapResult, Row, map_rows
@@ -93,12 +94,12 @@ def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> 
 
 def build_semantic_text(caption: str, text: str, kind: str, *, category: str = "") -> str:
     """Return the text that stands for an item in eq. 2, in one line; empty if the item has neither caption nor text."""
-    caption, text, category = (" ".join(part.split()) for part in (caption, text, category))
-    if kind == "text+category" and text and category:
-        return f"{text}, {category}"
+    caption, text, category = (" ".join(part.split()) for part in (caption, drop_long_codes(text), drop_codes(category)))
+    if kind == "text+category":
+        return ", ".join(filter(None, [text or caption, category if text or caption else ""]))
     if kind == "caption+text" and caption and text:
         return f"{caption.rstrip('.')}. {text}"
-    return text or caption if kind in ("text", "text+category") else caption or text
+    return text or caption if kind == "text" else caption or text
 
 
 def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> Columns:

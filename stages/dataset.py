@@ -11,6 +11,9 @@ from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_
 from pipeline.data.build import build_dataset
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
+from pipeline.feasibility.material import load_plan, survey
+from pipeline.feasibility.notes import list_notes
+from pipeline.feasibility.obstacles import find_obstacles
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import load_seed, read_section
@@ -36,29 +39,42 @@ def main(
 ) -> None:
     """Write items, interactions, cases, (where known) labels and the list of missing images; `extra` is a folder of further item images.
 
-    `--check` writes no table: it reads everything that the stage would read, and ends with exit code 2 if there is a problem.
+    `--check` writes no table: it reads everything that the stage would read, and ends with exit code 2 if there is a problem. Both refuse
+    a data set on which a later stage could not run with these params.
     """
     started = time.monotonic()
     seed = load_seed(params)
     try:
-        dataset = build_dataset(params, extra, seed=seed)
+        dataset = build_checked(params, extra, out, seed=seed)
     except DataError as error:
         if not check:
             raise
         say(*error.problems, file=sys.stderr)
         raise ValueError(f"the data set has {error.count:,} problem{'s' if error.count > 1 else ''}.") from error
-    except TooFewImagesError as error:
-        write_missing(error.missing, out)
-        raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
-    write_missing(dataset.missing, out)
-    say(*describe(dataset))
-    refuse_missing(dataset, out / MISSING)
     if check:
         say(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
         write_tables(dataset, out, provenance=build_provenance(STAGE, params=compute_fingerprint(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)
         print_summary(STAGE, Summary(num_items + num_missing, num_items, 0, num_missing, time.monotonic() - started))
+
+
+def build_checked(params: Path, extra: Path, out: Path, *, seed: int) -> Dataset:
+    """Build the data set, list its missing images, say what a person should know, and refuse what a later stage could not run on."""
+    try:
+        dataset = build_dataset(params, extra, seed=seed)
+    except TooFewImagesError as error:
+        write_missing(error.missing, out)
+        listed = f" They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL." if error.missing else ""
+        raise ValueError(f"{error}{listed}") from error
+    write_missing(dataset.missing, out)
+    say(*describe(dataset))
+    refuse_missing(dataset, out / MISSING)
+    material, plan = survey(dataset), load_plan(params)
+    if obstacles := find_obstacles(material, plan):
+        raise DataError(*obstacles, count=len(obstacles))
+    say(*(f"note: {note}" for note in list_notes(material, plan)))
+    return dataset
 
 
 def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 from collections.abc import Iterable, Sequence
@@ -93,11 +94,12 @@ def make_ml_latest(raw: Path, *, num_movies: int = 45, num_people: int = 8, per_
 
 
 def make_pog(raw: Path, *, num_items: int = 60, num_users: int = 14) -> Path:
-    """POG: Chinese titles with commas, `//` URLs, ids that look like numbers, repeated clicks, users of several lines, short users, lost images."""
+    """POG: hashes as categories, Chinese titles with commas, `//` URLs, ids that look like numbers, repeated clicks, short users, lost images."""
     ids = [f"{n:05d}" if n % 2 else f"9f{n:04x}c0ffee" for n in range(num_items)]
     save_odd_images(raw / "images", ids[2:])
     url = ("//img.alicdn.com/a/{}.jpg", "http://img.alicdn.com/b/{}.jpg")
-    lines = [f"{i},{n % 7},{url[n % 2].format(i)},秋季新款,连衣裙, 修身 第{n}款" for n, i in enumerate(ids)]
+    categories = [hashlib.md5(str(n).encode()).hexdigest() for n in range(7)]  # 32 digits, as in the official files
+    lines = [f"{i},{categories[n % 7]},{url[n % 2].format(i)},秋季新款,连衣裙, 修身 第{n}款" for n, i in enumerate(ids)]
     (raw / "item_data.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (raw / "outfit_data.txt").write_text(f"o1,{ids[0]};{ids[1]}\n", encoding="utf-8")
     rng = random.Random(2)

@@ -49,6 +49,7 @@ LAYERS = (
     {"reflection"},
     {"generation"},
     {"evaluation", "report"},
+    {"feasibility"},
 )
 HEAVY = {"transformers", "diffusers", "open_clip", "timm"}
 

@@ -67,7 +67,10 @@ def write_prompts(captions: Sequence[str], config: MapperConfig) -> list[tuple[s
 def build_captions(prompted: Sequence[tuple[str, str]], diffusion: Diffusion, config: MapperConfig) -> CaptionSet:
     """Build the targets of (prompt, caption) pairs; ValueError if there are too few to hold some out."""
     if len(prompted) <= config.held_out_captions:
-        raise ValueError(f"there are only {len(prompted)} captions of interacted items, but mapper.held_out_captions is {config.held_out_captions}.")
+        raise ValueError(
+            f"the mapper needs at least {config.held_out_captions + 1} different captions of items that users have looked at, "
+            f"{config.held_out_captions} of them to hold out, but the stage captioning wrote {len(prompted)}."
+        )
     prompts, captions = ([pair[i] for pair in prompted] for i in range(2))
     return CaptionSet(prompts, diffusion.encode_prompts(captions)[0], config.held_out_captions)
 

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.artifacts import build_table
 from pipeline.columns import map_columns
+from pipeline.data.texts import read_item_texts
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
 from pipeline.randomness import make_generator
 from pipeline.retrieval.config import RetrievalConfig
@@ -46,7 +47,7 @@ def build_leave_one_out_cases(
         preference, items=tables["items"], captions=tables["captions"], keywords=tables["keywords"], retrieved=build_table(retrieved, RETRIEVED)
     )
     row_of = {row["case_id"]: row for row in build_preferences(cases, builder)[0]}
-    text_of = map_columns(tables["items"], "item_id", "text")
+    text_of = read_item_texts(tables["items"], tables["captions"])
     found = [(row_of[case["case_id"]], case["reference_id"]) for case in chosen if case["case_id"] in row_of]
     return [LeaveOneOutCase(row["detailed_prompt"], row["global_prompt"], caption_of[item_id], text_of[item_id]) for row, item_id in found]
 

@@ -67,12 +67,20 @@ def build_interactions(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def assign_splits(users: Sequence[object], shares: Sequence[float]) -> list[str]:
-    """Give every user a split: users are ordered by a hash and cut at the shares, so every split has its exact size."""
+    """Give every user a split: users are ordered by a hash and cut at the shares, so every split has its exact size.
+
+    A split that has a share but, with few users, rounds to none gets one user of the split that is furthest above its share.
+    """
     order = sorted(range(len(users)), key=lambda index: hashlib.sha256(f"split:{users[index]}".encode()).digest())
-    ends = np.rint(np.cumsum(shares) * len(users)).astype(int)
+    sizes = np.diff(np.rint(np.cumsum(shares) * len(users)).astype(int), prepend=0)
+    for split in np.flatnonzero((sizes == 0) & (np.asarray(shares) > 0)):
+        above = np.where(sizes > 1, sizes - np.asarray(shares) * len(users), -np.inf)
+        if np.isfinite(above).any():
+            sizes[above.argmax()] -= 1
+            sizes[split] += 1
     splits = [""] * len(users)
     for place, index in enumerate(order):
-        splits[index] = SPLITS[int(np.searchsorted(ends, place, side="right"))]
+        splits[index] = SPLITS[int(np.searchsorted(np.cumsum(sizes), place, side="right"))]
     return splits
 
 

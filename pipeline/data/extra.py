@@ -14,9 +14,10 @@ from typing import Any
 from pipeline.data.encodings import read_short_text
 from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
+from pipeline.data.picture_names import READABLE, is_companion
 from pipeline.data.values import normalise_name
+from pipeline.data.wording import read_file_name
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 MAX_TEXT_BYTES = 10_000
 CATEGORY = "extra"
 
@@ -25,11 +26,17 @@ def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
     """Add the items of `folder` in file-name order and return their ids; of an oversized file the first MAX_BYTES + 1 bytes refuse it."""
     if not folder.is_dir():
         return []
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not is_companion(path.name))
+    paths = sorted(path for path in pictures if path.is_file())
     for path in paths:
         with path.open("rb") as file:
             items.add(name_item(path), file.read(MAX_BYTES + 1), text=read_text(path), category=CATEGORY)
     return [name_item(path) for path in paths]
+
+
+def is_extra(item_id: str) -> bool:
+    """Say whether an item is one of `data/extra/`."""
+    return item_id.startswith("extra-")
 
 
 def name_item(path: Path) -> str:
@@ -38,11 +45,11 @@ def name_item(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return what the text file beside an image says (nothing, if it is empty or says "none"), or without such a file what its name says."""
+    """Return what the text file beside an image says (nothing, if it is empty or says "none"), or else what its name says, if anything."""
     text_path = path.with_suffix(".txt")
     if text_path.is_file():
         return read_short_text(text_path, max_bytes=MAX_TEXT_BYTES)
-    return name_item(path).removeprefix("extra-").removesuffix(path.suffix).replace("_", " ").replace("-", " ")
+    return read_file_name(name_item(path).removeprefix("extra-").removesuffix(path.suffix))
 
 
 def place_in_histories(cases: list[dict[str, Any]], extras: Sequence[str]) -> None:
@@ -50,6 +57,6 @@ def place_in_histories(cases: list[dict[str, Any]], extras: Sequence[str]) -> No
     for extra in extras:
         digest = hashlib.sha256(extra.encode()).digest()
         case = cases[int.from_bytes(digest[:8], "big") % len(cases)]
-        free = [i for i, item_id in enumerate(case["history"]) if not item_id.startswith("extra-")]
+        free = [i for i, item_id in enumerate(case["history"]) if not is_extra(item_id)]
         if free:
             case["history"][free[digest[8] % len(free)]] = extra

@@ -51,6 +51,10 @@ class ItemRows(Mapping[str, dict[str, Any]]):
         chosen._stored = {item_id: stored for item_id, stored in self._stored.items() if item_id in item_ids}
         return chosen
 
+    def list_digests(self) -> dict[str, str]:
+        """Return the sha256 of every item's image, without reading any."""
+        return {item_id: stored.image_sha256 for item_id, stored in self._stored.items()}
+
     def iterate_sorted(self) -> Iterator[dict[str, Any]]:
         """Yield the rows in ascending order of their ids."""
         for item_id in sorted(self._stored):

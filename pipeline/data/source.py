@@ -13,7 +13,9 @@ from pipeline.config import Share, config_dataclass
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, check_shares
 from pipeline.data.extra import add_extra_items, place_in_histories
 from pipeline.data.items import ItemRows
+from pipeline.data.picture_folder import Place, refuse_outside_links
 from pipeline.data.stored_images import ImageFormat, store_images
+from pipeline.data.wording import keep_text
 
 MIN_USERS = 3  # one per split
 
@@ -44,12 +46,12 @@ class SplitConfig(SourceConfig):
 
 @dataclass(frozen=True)
 class RawItem:
-    """An item as the raw files have it; `image` is where its image file belongs, `url` where it may be had, `hint` where to look for it."""
+    """An item as the raw files have it; `url` is where its image may be had, `hint` where to look for it."""
 
     item_id: str
     text: str
     category: str
-    image: Path
+    image: Place
     url: str = ""
     hint: str = ""
 
@@ -72,31 +74,51 @@ class LoadedItems:
 
 
 def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> LoadedItems:
-    """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason."""
-    present = [item.image.is_file() for item in raw_items]
-    paths = [item.image for item, there in zip(raw_items, present, strict=True) if there]
+    """Decode, resize and keep the images of all items; an item without a readable image is missing, with the reason.
+
+    What an item is called is kept where it says something; else its text is empty, and its caption stands in for it.
+    """
+    present = [item.image.path.is_file() for item in raw_items]
+    paths = [item.image.path for item, there in zip(raw_items, present, strict=True) if there]
+    refuse_outside_links(Path(config.raw), paths)
     stored = store_images(paths, image_size=config.image_size, image_format=config.image_format)
     items, missing = ItemRows(), []
     for item, there in zip(raw_items, present, strict=True):
-        outcome = next(stored) if there else "There is no such file."
+        outcome = next(stored) if there else explain_absence(item.image)
         if isinstance(outcome, bytes):
-            items.add(item.item_id, outcome, text=item.text, category=item.category)
+            items.add(item.item_id, outcome, text=keep_text(item.text), category=item.category)
         else:
-            missing.append(MissingImage(item.item_id, item.text, str(item.image), item.url, item.hint, outcome))
+            missing.append(MissingImage(item.item_id, item.text, str(item.image.path), item.url, item.hint, outcome))
     return LoadedItems(items, missing)
+
+
+def explain_absence(image: Place) -> str:
+    """Say why there is no file."""
+    if image.path.is_symlink():
+        return "It is a link to a file that is not there."
+    return f"There is no such file; did you mean {image.near}?" if image.near else "There is no such file."
 
 
 def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Build the data set from one sequence per user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
-        raise TooFewImagesError(
-            f"{config.raw}: only {len(sequences)} users have a reference and enough history items with a readable image, but at least "
-            f"{MIN_USERS} are needed; {len(catalogue.missing):,} images of items are missing.",
-            catalogue.missing,
-        )
+        raise TooFewImagesError(explain_few(len(sequences), catalogue.missing, config), catalogue.missing)
     splits = assign_splits([sequence.user_id for sequence in sequences], config.splits)
     cases = [build_case(sequence, split) for sequence, split in zip(sequences, splits, strict=True)]
     return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
+
+
+def explain_few(num_users: int, missing: Sequence[MissingImage], config: SplitConfig) -> str:
+    """Say that there are too few users, what would make more of them, and what is missing."""
+    length = "min_history" if hasattr(config, "min_history") else "history_length"
+    users = "1 user has" if num_users == 1 else f"{num_users} users have"
+    sentence = (
+        f"{config.raw}: only {users} a reference and enough history items with a readable image, but at least {MIN_USERS} are needed, one for each "
+        f"split; add interactions, or lower dataset.{length} ({getattr(config, length)})."
+    )
+    if not missing:
+        return sentence
+    return f"{sentence} {len(missing):,} images of items are missing, e.g. {missing[0].path}: {missing[0].reason}"
 
 
 def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:

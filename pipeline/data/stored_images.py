@@ -20,21 +20,13 @@ from typing import Literal
 from PIL import Image
 
 from pipeline.data.images import MAX_BYTES, WHITE, ImageError, decode_image, encode_png
-from pipeline.data.raw_files import resolve_inside
 from pipeline.runtime import progress
 
 ImageFormat = Literal["png", "jpeg"]
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".JPG", ".JPEG", ".PNG")
 JPEG_QUALITY = 95  # with full colour resolution: no visible loss
 IMAGES_A_PROCESS = 100  # below this, starting a process costs more than it saves
 CHUNK = 16
 PART = 256
-
-
-def find_image(folder: Path, stem: str) -> Path | None:
-    """Return the file `<stem>.<suffix>` of a known suffix, or None; a stem that would leave the folder finds nothing."""
-    paths = (resolve_inside(folder, f"{stem}{suffix}") for suffix in SUFFIXES)
-    return next((path for path in paths if path is not None and path.is_file()), None)
 
 
 def store_images(paths: Sequence[Path], *, image_size: int, image_format: ImageFormat) -> Iterator[bytes | str]:

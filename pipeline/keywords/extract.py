@@ -1,6 +1,7 @@
 """Keywords w_i of every item: p_k filled with caption and text, the language model's reply, the parser (eq. 6).
 
-Departures: (1) an item without caption, without text, or with a reply that holds no keyword is rejected with the reason.
+Departures: (1) an item without caption, or with a reply that holds no keyword, is rejected with the reason; without a text of its own it is
+called by its caption.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 COLUMNS = pa.schema([pa.field("keywords", pa.list_(pa.string()))])
 PLACEHOLDER = "Keywords:"
-NO_TEXT = "The item's text is empty."
 NO_CAPTION = "The item has no caption (captioning rejected its image)."
 
 
@@ -63,9 +63,7 @@ def fill_prompt(caption: str | None, text: str, config: KeywordsConfig) -> str |
     """Fill p_k, or say why that cannot be done."""
     if caption is None or not caption.strip():
         return Rejection(NO_CAPTION)
-    if not text.strip():
-        return Rejection(NO_TEXT)
-    return build_keyword_prompt(caption, text, prompt_style=config.prompt_style, num_keywords=config.num_keywords)
+    return build_keyword_prompt(caption, text.strip() or caption, prompt_style=config.prompt_style, num_keywords=config.num_keywords)
 
 
 def name_batch(language_model: LanguageModel, prompts: list[str | Rejection], config: KeywordsConfig) -> list[dict[str, Any] | Rejection]:

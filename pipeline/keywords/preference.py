@@ -27,6 +27,7 @@ from pydantic import NonNegativeInt
 
 from pipeline.columns import map_columns
 from pipeline.config import Count, Share, config_dataclass
+from pipeline.data.texts import read_item_texts
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.rows import Rejection
 
@@ -91,7 +92,7 @@ class PreferenceBuilder:
 
     def __init__(self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table) -> None:
         self.config = config
-        self._text_of = map_columns(items, "item_id", "text")
+        self._text_of = read_item_texts(items, captions)  # the caption where an item has no text
         self._caption_of = map_columns(captions, "item_id", "caption")
         self._keywords_of = map_columns(keywords, "item_id", "keywords")
         self._retrieved_of: dict[str, list[tuple[str, float]]] = {}
@@ -106,7 +107,7 @@ class PreferenceBuilder:
             return Rejection(f"The reference {reference_id} has no caption (captioning rejected its image).")
         shown = self.config.reference_in_prompt
         if shown != "none" and not text.strip():
-            return Rejection(f"The text of the reference {reference_id} is empty.")
+            return Rejection(f"The reference {reference_id} has neither a text nor a caption.")
         chosen, global_chosen, all_chosen = (self.choose(case, source) for source in (self.config.keywords_from, self.config.global_from, "all"))
         for outcome in (chosen, global_chosen, all_chosen):
             if isinstance(outcome, Rejection):

@@ -63,7 +63,8 @@ def build_detailed_prompt(keywords: Sequence[str], *, reference_text: str | None
     liked = ", ".join(keywords)
     if reference_text is None and reference_caption is None:
         return f"A person likes pictures with: {liked}. Describe the picture that this person would like:"
-    parts = [flatten_text(part) for part in (reference_text, reference_caption) if part and part.strip()]
+    # each once: the caption may stand in for the text
+    parts = dict.fromkeys(flatten_text(part) for part in (reference_text, reference_caption) if part and part.strip())
     return f"A person likes pictures with: {liked}. The next picture shows: {', '.join(parts)}. Describe it the way this person would like it:"
 
 

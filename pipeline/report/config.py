@@ -6,6 +6,8 @@ from pydantic import NonNegativeInt
 
 from pipeline.config import config_dataclass
 
+FEW_USERS = 20  # below, a mean over users and its bootstrap interval say little
+
 
 @config_dataclass
 class ReportConfig:
@@ -15,3 +17,10 @@ class ReportConfig:
     num_users: NonNegativeInt
     num_concepts: NonNegativeInt
     num_rejected: NonNegativeInt
+
+
+def describe_few_users(num_users: int) -> str:
+    """Say what a mean over fewer than FEW_USERS users is worth."""
+    if num_users == 1:
+        return "One user has no interval, and says nothing of others."
+    return f"Means over {num_users} users say little of others, and their intervals are too narrow."

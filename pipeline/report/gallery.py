@@ -83,7 +83,7 @@ def build_card(inputs: ReportInputs, case: dict[str, Any]) -> Card:
 
 def describe_wish(inputs: ReportInputs, case: dict[str, Any]) -> str:
     """Return what the reference shows and, where known, which style the user would like it in."""
-    reference = inputs.shown.item_texts.get(case["reference_id"], case["reference_id"])
+    reference = inputs.shown.item_texts.get(case["reference_id"]) or case["reference_id"]
     label = inputs.labels.get(case["truth_id"] or "")
     return f"{reference}, would like it in {label[0]}" if label else reference
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.report import charts
-from pipeline.report.config import ReportConfig
+from pipeline.report.config import FEW_USERS, ReportConfig, describe_few_users
 from pipeline.report.figures import get_title
 from pipeline.report.gallery import build_card, build_style_sheet
 from pipeline.report.inputs import ReportInputs
@@ -71,6 +71,7 @@ def build_view(inputs: ReportInputs, config: ReportConfig) -> dict[str, Any]:
         "title": config.title,
         "summary": summary,
         "main_title": get_title(summary["main_method"]),
+        "few_users": describe_few_users(summary["num_users"]) if summary["num_users"] < FEW_USERS else None,
         "facts": list_facts(summary),
         "charts_of_metrics": list_charts(summary),
         "columns": list_columns(summary),

@@ -109,7 +109,7 @@ def list_facts(summary: dict[str, Any]) -> list[Fact]:
             detail = f"{summary['interval']['level']:.0%} interval {interval}" if interval else ""
             facts.append(Fact(format_value(entry["value"], metric), title, detail))
     sizes = f"{summary['num_cases']:,} cases, {len(summary['methods'])} methods, seed {summary['seed']}"
-    return [*facts, Fact(f"{summary['num_users']:,}", "test users", sizes)]
+    return [*facts, Fact(f"{summary['num_users']:,}", "test user" if summary["num_users"] == 1 else "test users", sizes)]
 
 
 def list_charts(summary: dict[str, Any]) -> list[Panel]:

@@ -148,15 +148,26 @@ def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encod
         ("a neon dog", "Rex", "text", "Rex"),
         ("a dog", " ", "text", "a dog"),
         ("a neon dog", "Rex\nthe dog", "text+category", "Rex the dog, pets"),
-        ("a dog", "", "text+category", "a dog"),
+        ("a dog", "", "text+category", "a dog, pets"),
+        ("", "", "text+category", ""),
+        ("a dog", "Rex d41d8cd98f00b204e9800998ecf8427e", "text", "Rex"),
+        ("a dog", "4006381333931", "text", "a dog"),
     ],
 )
 def test_the_semantic_text_is_the_caption_or_what_there_is(caption: str, text: str, kind: str, expected: str) -> None:
     assert build_semantic_text(caption, text, kind, category=" pets") == expected
 
 
-def test_an_item_without_a_category_is_encoded_by_its_text() -> None:
-    assert build_semantic_text("a dog", "Rex", "text+category") == "Rex"
+@pytest.mark.parametrize(
+    "category", ["", "d41d8cd98f00b204e9800998ecf8427e", "550e8400-e29b-41d4-a716-446655440000", "1004", "0x1f", "C_1004", "cate 7"]
+)
+def test_an_item_without_a_category_or_with_a_code_for_one_is_encoded_by_its_text(category: str) -> None:
+    assert build_semantic_text("a dog", "Rex", "text+category", category=category) == "Rex"
+
+
+def test_of_a_list_of_categories_only_the_codes_are_left_out() -> None:
+    assert build_semantic_text("", "Rex", "text+category", category="Animals > 1004 > Dogs") == "Rex, Animals, Dogs"
+    assert build_semantic_text("", "Rex", "text+category", category="animals|dogs") == "Rex, animals|dogs"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0])

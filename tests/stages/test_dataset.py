@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import pickle
@@ -19,6 +20,8 @@ from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
 from tests import raw_sets
+from tests.configs import PARAMS
+from tests.raw_sets import write_csv_rows
 from tests.test_repo_rules import REPO
 
 MAKERS: dict[str, Callable[[Path], Path]] = {
@@ -45,7 +48,7 @@ class Project:
     def __init__(self, root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.raw, self.out, self._monkeypatch = root, MAKERS[name](root / "raw"), root / "out", monkeypatch
         block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-        self.params = {"seed": 0, "dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
+        self.params = copy.deepcopy(PARAMS) | {"dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
         monkeypatch.setattr(entry, "setup_logging", lambda: None)  # it quietens the whole process
 
     def run(self, *arguments: str) -> int:
@@ -282,3 +285,90 @@ def test_too_many_missing_images_are_an_error_before_any_table(make_project, cap
     assert project.run() == 2
     assert "1 of 41 images are missing, more than dataset.max_rejected_fraction, 0.01" in capsys.readouterr().err
     assert [path.name for path in project.out.iterdir()] == ["missing.csv"]
+
+
+def make_users(project: Project, num_users: int, items: list[str]) -> None:
+    rows = [[f"user-{n}", item] for n in range(num_users) for item in items[n:] + items[:n]]
+    write_csv_rows(project.raw / "interactions.csv", ["user_id", "item_id"], rows)
+
+
+@pytest.mark.parametrize("num_users", [3, 5, 7])
+def test_a_few_users_are_in_every_split_and_the_figures_to_expect_are_named(num_users: int, make_project, capsys) -> None:
+    project = make_project("folder")
+    assert project.params["dataset"]["splits"] == [0.8, 0.1, 0.1]
+    make_users(project, num_users, [f"{n:03d}" for n in range(12)])
+    assert project.run("--check") == 0
+    printed = capsys.readouterr().out
+    assert "note: evaluation scores 1 test user. One user has no interval, and says nothing of others." in printed
+    assert "fewer than the 99 that are to be sampled" in printed
+    assert project.run() == 0
+    assert read_json(project.out / "summary.json")["cases"] == {"train": num_users - 2, "val": 1, "test": 1}
+
+
+def test_two_users_are_too_few_and_the_sentence_says_what_makes_more(make_project, capsys) -> None:
+    project = make_project("folder")
+    make_users(project, 2, [f"{n:03d}" for n in range(12)])
+    assert project.run("--check") == 2
+    assert (
+        "only 2 users have a reference and enough history items with a readable image, but at least 3 are needed, one for each split; "
+        "add interactions, or lower dataset.min_history (3). 1 images of items are missing, e.g. "
+    ) in capsys.readouterr().err
+
+
+def test_what_a_later_stage_could_not_run_on_is_refused_before_any_table_is_written(make_project, capsys) -> None:
+    project = make_project("folder")
+    project.params["dataset"]["splits"] = [0.8, 0.0, 0.2]
+    project.params["generation"]["splits"] = ["train"]
+    obstacles = [
+        "reflection needs a user of the split val, but none of the 12 is in it; set dataset.splits=[0.7,0.1,0.2].",
+        "evaluation.split is test, but generation.splits is [train]; set generation.splits=[train,test].",
+    ]
+    assert project.run("--check") == 2
+    assert capsys.readouterr().err.splitlines() == [*obstacles, "error: the data set has 2 problems."]
+    assert project.run() == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {obstacles[0]} And 1 more kind of problems; `python -m stages.dataset --check` lists them."
+    ]
+    assert [path.name for path in project.out.iterdir()] == ["missing.csv"]
+
+
+def test_users_who_have_seen_every_item_are_refused_with_the_parameter_that_helps(make_project, capsys) -> None:
+    project = make_project("folder")
+    rows = [[f"user-{n}", item] for n in range(6) for item in ("000", "001", "002", "003", "004")]
+    write_csv_rows(project.raw / "interactions.csv", ["user_id", "item_id"], rows)
+    assert project.run() == 2
+    assert "every user has seen every item that may be drawn (ranker.negatives interacted); set ranker.negatives=all." in capsys.readouterr().err
+    project.params["ranker"]["negatives"] = "all"
+    assert project.run() == 0
+
+
+def test_pictures_behind_a_link_are_refused_unless_the_raw_folder_is_the_link(make_project, capsys, tmp_path: Path) -> None:
+    project = make_project("folder")
+    (project.raw / "images").rename(tmp_path / "disk")
+    (project.raw / "images").symlink_to(tmp_path / "disk")
+    for arguments in ((), ("--check",)):
+        assert project.run(*arguments) == 2
+        assert (
+            f"{project.raw / 'images'} is a link to a folder outside of {project.raw}, and a change behind such a link goes unnoticed; "
+            f"make {project.raw} itself the link"
+        ) in capsys.readouterr().err
+    (project.raw / "images").unlink()
+    (tmp_path / "disk").rename(project.raw / "images")
+    project.raw.rename(tmp_path / "elsewhere")
+    project.raw.symlink_to(tmp_path / "elsewhere")
+    assert project.run() == 0
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_picture_that_is_a_link_to_a_file_elsewhere_is_not_read_in_any_data_set(name: str, make_project, capsys, tmp_path: Path) -> None:
+    project = make_project(name)
+    picture = next(path for path in sorted(project.raw.rglob("*.*")) if path.suffix in (".png", ".jpg") and path.stem not in ("gone",))
+    for path in [path for path in project.raw.rglob("*.*") if path.suffix in (".png", ".jpg")]:
+        shutil.copy(path, tmp_path / "secret.png")
+        path.unlink()
+        path.symlink_to(tmp_path / "secret.png")
+    assert project.run() == 2
+    error = capsys.readouterr().err
+    assert f"pictures are links to files outside of {project.raw}, which are not read; put the files themselves there." in error
+    assert str(picture.parent) in error
+    assert not list(project.out.glob("*"))

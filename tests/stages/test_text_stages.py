@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.conditioning.mapper import load_mapper
 from pipeline.json_files import read_json
-from pipeline.keywords.extract import NO_TEXT
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
 from stages import keywords, mapper, preference
 from tests import configs
@@ -95,24 +94,24 @@ def test_every_item_gets_keywords_or_a_reason_and_a_second_run_reuses_all(projec
     named = read_table(project.root / "keywords/keywords.parquet", KEYWORDS)["item_id"].to_pylist()
     refused = {row["row_key"]: row["reason"] for row in read_table(project.root / "keywords/rejected.parquet", REJECTED).to_pylist()}
     assert sorted([*named, *refused]) == ["i0", "i1", "i2", "i3", "i4"]
-    assert refused["i4"] == NO_TEXT
+    assert all("holds no keyword" in reason for reason in refused.values())  # none for want of a text: the caption stands in
     assert read_provenance(project.root / "keywords/keywords.parquet")["language_model"].startswith("qwen2-")
     before = (project.root / "keywords/keywords.parquet").read_bytes()
     assert "0 computed, 5 reused" in project.run(keywords, "keywords", "items", "captions")
     assert (project.root / "keywords/keywords.parquet").read_bytes() == before
 
 
-def test_preferences_hold_both_prompts_and_an_empty_reference_text_is_rejected(project: Project) -> None:
+def test_preferences_hold_both_prompts_and_a_caption_stands_in_for_a_text_that_is_empty(project: Project) -> None:
     printed = project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
-    assert "3 rows in, 3 computed, 0 reused, 2 rejected" in printed
-    row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
+    assert "3 rows in, 3 computed, 0 reused, 1 rejected" in printed
+    row, textless = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()
+    assert (textless["case_id"], textless["global_prompt"]) == ("c1", "a red thing, neon, dog")
     assert (row["case_id"], row["keywords"], row["counts"]) == ("c0", ["neon", "dog"], [2.0, 1.0])
     assert row["global_prompt"] == "cow, neon, dog"
     assert row["retrieved_prompt"] == "cow, neon, dog"
     assert row["keyword_prompt"] == "cow, neon, car"  # of the whole history, from the newest item on
     rejected = read_table(project.root / "preference/rejected.parquet", REJECTED).to_pylist()
-    empty = "The text of the reference i4 is empty."
-    assert rejected == [{"stage": "preference", "row_key": case_id, "reason": empty} for case_id in ("c1", "c2")]
+    assert rejected == [{"stage": "preference", "row_key": "c2", "reason": "The case has no retrieved items."}]
 
 
 def test_the_mapper_leaves_one_out_of_the_training_users_histories(project: Project) -> None:

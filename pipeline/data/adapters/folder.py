@@ -1,14 +1,16 @@
 """Your own catalogue: a folder of images, a table of items, a table of interactions, and perhaps a table of references.
 
-    <raw>/images/                        PNG, JPEG, GIF, WebP, BMP
-    <raw>/items.csv|tsv|parquet          item_id; optional: image (file in images/; default: item_id and any known suffix), text,
-                                         category, image_url (where `make fetch-images` may get the image)
+    <raw>/images/                        PNG, JPEG, GIF, WebP, BMP; subfolders are allowed
+    <raw>/items.csv|tsv|parquet          item_id; optional: image (file in images/; default: item_id and any known suffix), text
+                                         (default: the file's name, if it says something, else the caption), category, image_url
+                                         (where `make fetch-images` may get the image)
     <raw>/interactions.csv|tsv|parquet   user_id, item_id; optional: timestamp (numbers or dates, see times.py; default: the order of rows)
     <raw>/references.csv|tsv|parquet     optional: user_id, item_id; default: each user's last interaction
 
 A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
 fewer than `min_history` items besides the reference is left out and counted. A row without an id, or without a time where others have one,
-is left out and counted too. Ids are texts: 007 and 7 are two ids.
+is left out and counted too. Ids are texts: 007 and 7 are two ids. A row about a file that a system puts beside pictures (.DS_Store,
+Thumbs.db) is no item.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
+from pipeline.data.picture_folder import PictureFolder, PictureNameError
+from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import require_folder, resolve_inside
+from pipeline.data.raw_files import require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
-from pipeline.data.stored_images import find_image
 from pipeline.data.tables import find_table, read_rows
 from pipeline.data.times import TimeColumn
+from pipeline.data.wording import read_file_name
 from pipeline.params import load_params
 
 ITEM_COLUMNS = ("image", "text", "category", "image_url")
@@ -78,29 +82,25 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     """Read the items in file order; the second row of an id is a problem."""
-    path, images = require_table(raw, "items"), require_folder(raw / "images")
+    path, pictures = require_table(raw, "items"), PictureFolder(require_folder(raw / "images"))
     items: list[RawItem] = []
     first: dict[str, int] = {}
     for line, row in read_rows(path, ("item_id",), ITEM_COLUMNS, problems):
-        item_id = row["item_id"]
+        item_id, name = row["item_id"], row.get("image", "")
         if not item_id:
             problems.leave_out(path, line, "`item_id` is empty, so the row names no item; it is left out.")
         elif item_id in first:
             problems.add(path, line, f"the item_id {quote(item_id)} is in line {first[item_id]:,} already; every item has one row.")
-        else:
+        elif not is_companion_path(name or item_id):
             first[item_id] = line
-            image = locate_image(images, item_id, row.get("image", ""))
-            if image is None:
-                problems.add(path, line, f"the image {quote(row.get('image') or item_id)} is no file name inside of {images}.")
+            try:
+                image = pictures.locate(item_id, name)
+            except PictureNameError as error:
+                problems.add(path, line, str(error))
                 continue
-            text = row.get("text", "") or image.stem.replace("_", " ").replace("-", " ")
+            text = row.get("text", "") or read_file_name(image.path.stem)
             items.append(RawItem(item_id, text, row.get("category", ""), image, row.get("image_url", "")))
     return items
-
-
-def locate_image(images: Path, item_id: str, name: str) -> Path | None:
-    """Return where an item's image is or belongs; None if the name leaves the folder."""
-    return resolve_inside(images, name) if name else find_image(images, item_id) or resolve_inside(images, f"{item_id}.jpg")
 
 
 def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:

@@ -27,10 +27,10 @@ from annotated_types import Ge, Le
 from pipeline.config import Count, config_dataclass
 from pipeline.data.csv_files import read_csv
 from pipeline.data.dataset import Dataset
+from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.problems import NUM_EXAMPLES, DataError, Problems, quote
 from pipeline.data.raw_files import read_lines, require_file, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
-from pipeline.data.stored_images import find_image
 from pipeline.data.tables import read_rows
 from pipeline.params import load_params
 
@@ -78,6 +78,7 @@ def build_ml_latest(config: MlLatestConfig, *, extra: Path, seed: int) -> Datase
 def read_movies(raw: Path, problems: Problems) -> list[RawItem]:
     """Read the movies in file order: the title without its year, the genres as category."""
     path, urls, hints = raw / "movies.csv", read_urls(raw, problems), read_links(raw, problems)
+    posters = PictureFolder(raw / "posters")
     items: dict[str, RawItem] = {}
     for line, row in read_csv(path, ("movieId", "title", "genres"), (), problems, whole=True):
         movie_id, title = row["movieId"], YEAR.sub("", row["title"]).strip()
@@ -87,7 +88,11 @@ def read_movies(raw: Path, problems: Problems) -> list[RawItem]:
             problems.add(path, line, f"the movieId {movie_id} is there twice.")
         else:
             genres = "" if row["genres"] == NO_GENRES else row["genres"].replace("|", ", ")
-            image = find_image(raw / "posters", movie_id) or raw / "posters" / f"{movie_id}.jpg"
+            try:
+                image = posters.locate(movie_id)
+            except PictureNameError as error:
+                problems.add(path, line, str(error))
+                continue
             items[movie_id] = RawItem(movie_id, title, genres, image, urls.get(movie_id, ""), hints.get(movie_id, ""))
     return list(items.values())
 

@@ -25,9 +25,11 @@ import numpy as np
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import SPLITS, Dataset, TooFewImagesError
 from pipeline.data.npy import read_npy
+from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import MAX_TEXT_CHARS, require_folder, resolve_inside
+from pipeline.data.raw_files import MAX_TEXT_CHARS, require_folder
 from pipeline.data.source import RawItem, SourceConfig, UserSequence, build_case, finish_dataset, load_catalogue
+from pipeline.data.wording import read_file_name
 from pipeline.params import load_params
 
 FILES = dict(zip(SPLITS, ("train.npy", "valid.npy", "test.npy"), strict=True))
@@ -71,7 +73,7 @@ def read_items(raw: Path, folder: Path, problems: Problems) -> list[RawItem]:
     images = next((raw / name for name in IMAGE_FOLDERS if (raw / name).is_dir()), None)
     if images is None:
         raise DataError(f"{raw} holds none of the folders {', '.join(IMAGE_FOLDERS)}; the images belong into one of them.")
-    path = folder / "all_image_paths.npy"
+    pictures, path = PictureFolder(images), folder / "all_image_paths.npy"
     paths = read_npy(path)
     if not isinstance(paths, np.ndarray | list | tuple):
         raise DataError(f"{path}: the file holds a {type(paths).__name__}, but it must hold a list of paths.")
@@ -80,15 +82,17 @@ def read_items(raw: Path, folder: Path, problems: Problems) -> list[RawItem]:
     for number, name in enumerate(paths):
         if str(number) not in info:  # a place that no item has
             continue
-        image = resolve_inside(images, str(name))
         entry = info[str(number)]
-        if image is None:
-            problems.add(path, number, f"{quote(name)} is no file inside of {images}.", unit="item")
-        elif not isinstance(entry, dict) or any(len(str(value)) > MAX_TEXT_CHARS for value in entry.values()):
+        try:
+            image = pictures.locate(str(number), str(name))
+        except PictureNameError as error:
+            problems.add(path, number, str(error), unit="item")
+            continue
+        if not isinstance(entry, dict) or any(len(str(value)) > MAX_TEXT_CHARS for value in entry.values()):
             problems.add(info_path, number, f"the entry is no table of texts of at most {MAX_TEXT_CHARS:,} characters each.", unit="item")
         else:
             text, category = describe_item(entry)
-            items.append(RawItem(str(number), text or image.stem.replace("_", " "), category, image))
+            items.append(RawItem(str(number), text or read_file_name(image.path.stem), category, image))
     return items
 
 

@@ -26,10 +26,10 @@ from pydantic import NonNegativeInt
 
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset
-from pipeline.data.problems import Problems, quote
-from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder, resolve_inside
+from pipeline.data.picture_folder import PictureFolder, PictureNameError
+from pipeline.data.problems import Problems
+from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder
 from pipeline.data.source import LoadedItems, RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
-from pipeline.data.stored_images import find_image
 from pipeline.params import load_params
 
 MAX_TRACKED = 100_000  # users whose clicks are remembered while too few of them have enough; bounds the memory on odd files
@@ -167,7 +167,7 @@ def sample_users(path: Path, sample: UserSample, problems: Problems) -> int:
 
 def read_items(raw: Path, wanted: set[str], problems: Problems) -> list[RawItem]:
     """Stream the items and return the wanted ones in file order; the first line of an id counts."""
-    path, images = raw / "item_data.txt", raw / "images"
+    path, images = raw / "item_data.txt", PictureFolder(raw / "images")
     items: dict[str, RawItem] = {}
     for number, line in read_lines(path, problems):
         fields = decode_text(line, path, number, problems).split(",", 3)
@@ -177,9 +177,10 @@ def read_items(raw: Path, wanted: set[str], problems: Problems) -> list[RawItem]
             item_id, category, url, title = fields
             if len(title) > MAX_TEXT_CHARS:
                 problems.add(path, number, f"the title has {len(title):,} characters, more than the allowed {MAX_TEXT_CHARS:,}.")
-            image = find_image(images, item_id) or resolve_inside(images, f"{item_id}.jpg")
-            if image is None:
-                problems.add(path, number, f"the item_id {quote(item_id)} cannot be the name of an image file.")
+            try:
+                image = images.locate(item_id)
+            except PictureNameError as error:
+                problems.add(path, number, str(error))
                 continue
             items[item_id] = RawItem(item_id, title.strip(), category.strip(), image, complete_url(url.strip()))
     return list(items.values())

@@ -24,8 +24,9 @@ from annotated_types import Ge
 
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset, TooFewImagesError
+from pipeline.data.picture_folder import PictureFolder, PictureNameError, Place
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder, resolve_inside
+from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
 from pipeline.params import load_params
 
@@ -82,6 +83,7 @@ def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> lis
     """Read the stickers of all annotation files, in their order; a sticker that is annotated twice is a problem."""
     annotations, images = require_folder(raw / "Annotations"), require_folder(raw / "Images")
     folder = annotations / "image-level" if (annotations / "image-level").is_dir() else annotations
+    pictures = PictureFolder(images)
     items: dict[str, RawItem] = {}
     for split in ANNOTATION_SPLITS:
         path = folder / f"{split}.json"
@@ -91,13 +93,15 @@ def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> lis
                 problems.add(path, number, wrong, unit="annotation")
                 continue
             item_id = f"{entry['topic']}/{entry['file_name']}"
-            image = resolve_inside(images, item_id)
-            if image is None or "/" in entry["topic"]:
-                problems.add(path, number, f"{quote(item_id)} is no file inside of {images}.", unit="annotation")
+            if "/" in entry["topic"]:
+                problems.add(path, number, f"the topic {quote(entry['topic'])} is no name of a folder inside of {images}.", unit="annotation")
             elif item_id in items:
                 problems.add(path, number, f"{quote(item_id)} is annotated twice.", unit="annotation")
             else:
-                items[item_id] = build_sticker(item_id, entry, image, emotions)
+                try:
+                    items[item_id] = build_sticker(item_id, entry, pictures.locate(item_id, item_id), emotions)
+                except PictureNameError as error:
+                    problems.add(path, number, str(error), unit="annotation")
     return list(items.values())
 
 
@@ -141,7 +145,7 @@ def is_text(value: str) -> bool:
     return value.isascii() or not re.search("[\ud800-\udfff]", value)
 
 
-def build_sticker(item_id: str, entry: dict[str, Any], image: Path, emotions: Sequence[str]) -> RawItem:
+def build_sticker(item_id: str, entry: dict[str, Any], image: Place, emotions: Sequence[str]) -> RawItem:
     """Build the item: emotion (if named) and words on the sticker as text, or the theme's words where it has none; the theme as category."""
     theme = " ".join(re.sub(r"^\d+[-_]", "", entry["topic"]).replace("-", " ").replace("_", " ").split())
     words = [emotions[entry["anno"] - 1] if emotions else "", entry["text"].strip()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 
 from pipeline.data.adapters.folder import FolderConfig, build_folder
 from tests.configs import FOLDER as CONFIG
-from tests.raw_sets import make_folder, write_csv_rows
+from tests.raw_sets import draw_image, make_folder, write_csv_rows
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
     write_csv_rows(raw / "items.csv", ["item_id"], [[f"{n:03d}"] for n in range(40)] + [["9999"]])
     data = build(replace(CONFIG, raw=str(raw)))
     assert len(data.items) == 40
-    assert data.items["003"]["text"] == "003"
+    assert data.items["003"]["text"] == ""  # a number says nothing: the caption stands in
 
 
 @pytest.mark.parametrize(
@@ -162,4 +163,90 @@ def test_words_for_missing_are_no_category_no_text_and_no_image(tmp_path: Path) 
     write_csv_rows(raw / "items.csv", ["item_id", "image", "text", "category"], [[f"{n:03d}", "None", "nan", "NULL"] for n in (*range(40), 9999)])
     items = build(replace(CONFIG, raw=str(raw))).items
     assert len(items) == 40
-    assert {(row["text"], row["category"]) for row in items.values()} == {(f"{n:03d}", "") for n in range(40)}
+    assert {(row["text"], row["category"]) for row in items.values()} == {("", "")}  # nor does the name of the file say anything
+
+
+def make_catalogue(raw: Path, rows: list[dict[str, str]], files: list[str]) -> FolderConfig:
+    """Make a catalogue of the given rows and pictures, and three users who have looked at all of it."""
+    for n, name in enumerate(files):
+        (raw / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_image(n).save(raw / "images" / name, format="PNG")
+    write_csv_rows(raw / "items.csv", list(rows[0]), [list(row.values()) for row in rows])
+    write_csv_rows(raw / "interactions.csv", ["user_id", "item_id"], [[user, row["item_id"]] for user in "abc" for row in rows])
+    return replace(CONFIG, raw=str(raw), min_history=1)
+
+
+def test_names_with_folders_slashes_and_another_case_are_found(tmp_path: Path) -> None:
+    names = ["images/001.png", r"images\002.png", "./images/003.png", "IMAGES/004.PNG", "005.PNG", "caf%C3%A9.png"]
+    files = ["001.png", "002.png", "003.png", "004.png", "005.png", unicodedata.normalize("NFD", "café.png")]
+    data = build(make_catalogue(tmp_path / "raw", [{"item_id": f"i{n}", "image": name} for n, name in enumerate(names)], files))
+    assert (len(data.items), len(data.cases), data.missing) == (6, 3, [])
+
+
+def test_a_name_that_no_file_has_is_missing_with_the_file_that_may_be_meant(tmp_path: Path) -> None:
+    rows = [
+        {"item_id": "a", "image": "001.png"},
+        {"item_id": "b", "image": "002.jpg"},
+        {"item_id": "c", "image": "003.png"},
+        {"item_id": "d", "image": "x"},
+    ]
+    data = build(make_catalogue(tmp_path / "raw", rows, ["001.png", "002.png", "003.png"]))
+    assert [row.reason for row in data.missing] == ["There is no such file; did you mean 002.png?", "There is no such file."]
+
+
+@pytest.mark.parametrize("suffix", [".WEBP", ".GIF", ".BMP", ".Jpg", ".jfif", ".jpe"])
+def test_every_ending_is_found_without_an_image_column(tmp_path: Path, suffix: str) -> None:
+    data = build(make_catalogue(tmp_path / "raw", [{"item_id": f"{n}"} for n in range(3)], [f"{n}{suffix}" for n in range(3)]))
+    assert (len(data.items), data.missing) == (3, [])
+
+
+def test_file_names_become_texts_only_where_they_say_something(tmp_path: Path) -> None:
+    files = {
+        "a": "red_wool-hat.png",
+        "b": "IMG_0001.png",
+        "c": "d41d8cd98f00b204e9800998ecf8427e.png",
+        "d": "WhatsApp Image 2024-01-31 at 12.00.00.png",
+    }
+    config = make_catalogue(tmp_path / "raw", [{"item_id": key, "image": name} for key, name in files.items()], list(files.values()))
+    assert {item_id: item["text"] for item_id, item in build(config).items.items()} == {"a": "red wool hat", "b": "", "c": "", "d": ""}
+
+
+def test_texts_that_are_codes_or_file_names_are_left_to_the_caption(tmp_path: Path) -> None:
+    texts = {"a": "Mug, blue", "b": "b.png", "c": "4006381333931", "d": "SKU-10023", "e": "IMG_0001.JPG"}
+    rows = [{"item_id": key, "text": text, "category": "d41d8cd98f00b204e9800998ecf8427e"} for key, text in texts.items()]
+    data = build(make_catalogue(tmp_path / "raw", rows, [f"{key}.png" for key in texts]))
+    assert {key: item["text"] for key, item in data.items.items()} == {"a": "Mug, blue", "b": "b.png", "c": "", "d": "", "e": ""}
+
+
+def test_rows_about_companions_of_other_systems_are_no_items(tmp_path: Path) -> None:
+    names = ["001.png", "002.png", "003.png", "._001.png", ".DS_Store", "Thumbs.db", "images/.ipynb_checkpoints/001.png"]
+    rows = [{"item_id": name, "image": name} for name in names]
+    config = make_catalogue(tmp_path / "raw", rows, names[:4])
+    write_csv_rows(tmp_path / "raw" / "interactions.csv", ["user_id", "item_id"], [[user, name] for user in "abc" for name in names[:3]])
+    data = build(config)
+    assert (list(data.items), data.missing) == (names[:3], [])
+
+
+def test_a_picture_in_two_formats_is_a_problem_with_its_line(tmp_path: Path) -> None:
+    config = make_catalogue(tmp_path / "raw", [{"item_id": "a"}, {"item_id": "b"}], ["a.png", "b.jpg", "b.png"])
+    with pytest.raises(ValueError, match=r"items\.csv, line 3: 'b' may be any of b\.jpg, b\.png in .*images; keep one of them"):
+        build(config)
+
+
+def test_ids_are_the_same_with_composed_and_decomposed_letters(tmp_path: Path) -> None:
+    config = make_catalogue(tmp_path / "raw", [{"item_id": "é"}, {"item_id": "b"}, {"item_id": "c"}], ["é.png", "b.png", "c.png"])
+    rows = [[user, item] for user in ("zoé", unicodedata.normalize("NFD", "zoé"), "u", "v") for item in (unicodedata.normalize("NFD", "é"), "b", "c")]
+    write_csv_rows(tmp_path / "raw" / "interactions.csv", ["user_id", "item_id"], rows)
+    data = build(config)
+    assert sorted(case["user_id"] for case in data.cases) == ["u", "v", "zoé"]
+    assert {tuple(case["history"]) for case in data.cases} == {("é", "b")}
+
+
+def test_companions_in_the_folder_of_extra_items_are_none(tmp_path: Path) -> None:
+    config = make_catalogue(tmp_path / "raw", [{"item_id": key} for key in "abc"], ["a.png", "b.png", "c.png"])
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    for name in ("hat.PNG", "IMG_0001.jfif", "._hat.PNG"):
+        draw_image(1).save(extra / name, format="PNG")
+    texts = {item_id: item["text"] for item_id, item in build_folder(config, extra=extra).items.items() if item_id.startswith("extra-")}
+    assert texts == {"extra-IMG_0001.jfif": "", "extra-hat.PNG": "hat"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.data.adapters.pigeon import build_pigeon
 from pipeline.data.adapters.pog import UserSample, build_pog
 from pipeline.data.adapters.ser30k import build_ser30k
 from pipeline.data.dataset import Dataset
+from pipeline.embedding import build_semantic_text
 from tests.configs import ML_LATEST as ML
 from tests.configs import PIGEON, POG
 from tests.configs import SER30K as SER
@@ -85,7 +87,8 @@ def test_pog_takes_the_last_distinct_clicks_and_replaces_what_has_no_image(tmp_p
     assert set(get_items(data)) == used
     text, category = get_items(data)["00003"] if "00003" in used else get_items(data)[min(used)]
     assert text.startswith("秋季新款,连衣裙, 修身 第")
-    assert category.isdecimal()
+    assert re.fullmatch("[0-9a-f]{32}", category)  # kept: it says which items are alike
+    assert build_semantic_text("a dress", text, "text+category", category=category) == text  # never embedded
 
 
 def test_pog_users_are_drawn_by_the_seed_and_not_by_their_place_or_number_of_clicks(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipeline.json_files import read_json
+from tests.configs import PARAMS
 from tests.raw_sets import draw_image
 from tests.test_repo_rules import REPO
 
@@ -48,11 +49,13 @@ def test_ten_million_lines_are_sampled_in_under_a_gigabyte(tmp_path: Path) -> No
     with (raw / "user_data.txt").open("w") as file:
         file.writelines(build_lines())
     (raw / "item_data.txt").write_text("".join(f"i{n:032d},{n % 60},//host/{n}.jpg,连衣裙\n" for n in range(NUM_ITEMS)), encoding="utf-8")
-    draw_image(0).save(tmp_path / "one.jpg")
+    (raw / "few").mkdir()
+    for n in range(60):
+        draw_image(n).save(raw / "few" / f"{n}.jpg")
     for n in range(NUM_ITEMS):
-        (raw / "images" / f"i{n:032d}.jpg").symlink_to(tmp_path / "one.jpg")
+        (raw / "images" / f"i{n:032d}.jpg").symlink_to(raw / "few" / f"{n % 60}.jpg")
     block = yaml.safe_load((REPO / "conf" / "dataset" / "pog.yaml").read_text(encoding="utf-8")) | {"raw": str(raw), "image_size": 32}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 0, "dataset": block}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"dataset": block}))
     paths = ["--params", str(tmp_path / "params.yaml"), "--extra", str(tmp_path / "extra"), "--out", str(tmp_path / "out")]
     finished = subprocess.run([sys.executable, "-c", RUN, "dataset", *paths], cwd=REPO, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipeline.data import stored_images
 from pipeline.data.images import decode_image
-from pipeline.data.stored_images import find_image, fit_square, store_images
+from pipeline.data.stored_images import fit_square, store_images
 from tests.broken_items import build_odd_images
 from tests.raw_sets import draw_image, save_odd_images
 
@@ -48,11 +48,3 @@ def test_many_images_go_through_processes_to_the_same_bytes(tmp_path: Path, monk
     monkeypatch.setattr(stored_images, "IMAGES_A_PROCESS", 4)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert list(store_images(paths, image_size=24, image_format="png")) == alone
-
-
-def test_an_image_is_found_by_its_stem_and_never_outside_of_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for name in ("in/a.JPG", "in/b.webp", "c.jpg"):
-        (tmp_path / name).touch()
-    assert [find_image(tmp_path / "in", stem) for stem in ("a", "b")] == [tmp_path / "in/a.JPG", tmp_path / "in/b.webp"]
-    assert [find_image(tmp_path / "in", stem) for stem in ("../c", str(tmp_path / "c"), "x" * 300, "a\0", "")] == [None] * 5

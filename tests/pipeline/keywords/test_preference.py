@@ -123,13 +123,21 @@ def test_a_keyword_that_is_the_reference_is_not_said_twice() -> None:
     ("changes", "reason"),
     [
         ({"captions": {}}, "The reference r has no caption"),
-        ({"text": " "}, "The text of the reference r is empty"),
+        ({"text": " ", "captions": {"r": " "}}, "The reference r has neither a text nor a caption."),
     ],
 )
 def test_a_case_with_an_unusable_reference_is_rejected(changes: dict, reason: str) -> None:
     outcome = make_builder(**changes).build(CASE)
     assert isinstance(outcome, Rejection)
     assert reason in outcome.reason
+
+
+@pytest.mark.parametrize("shown", ["text", "text+caption"])
+def test_the_caption_stands_in_for_a_reference_without_a_text(shown: str) -> None:
+    row = build_row(text=" ", reference_in_prompt=shown)
+    assert row["keyword_prompt"].startswith("a classic sticker of a truck, ")
+    assert row["global_prompt"].startswith("a classic sticker of a truck, ")
+    assert "The next picture shows: a classic sticker of a truck. Describe it" in row["detailed_prompt"]  # said once
 
 
 def test_cases_without_items_or_without_keywords_are_rejected_and_the_rest_is_built() -> None:

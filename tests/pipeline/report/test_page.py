@@ -110,6 +110,21 @@ def test_an_almost_empty_run_still_gives_a_page():
     assert "Styles" not in page
 
 
+@pytest.mark.parametrize(
+    ("num_users", "heading", "warning"),
+    [
+        (1, "Mean over 1 user with", "One user has no interval, and says nothing of others."),
+        (3, "Mean over 3 users with", "Means over 3 users say little of others, and their intervals are too narrow."),
+        (20, "Mean over 20 users with", None),
+    ],
+)
+def test_the_page_says_what_a_mean_over_few_users_is_worth(num_users, heading, warning):
+    text = Reader(build_page(make_inputs(summary=make_summary("word") | {"num_users": num_users}), CONFIG)).text
+    assert heading in text
+    assert ("of others" in text) == (warning is not None)
+    assert warning is None or warning in text
+
+
 def test_the_retrieved_item_is_framed_with_its_rank_and_weight():
     tags = Reader(build_page(make_inputs(), CONFIG)).tags
     assert sum(attributes.get("class") == "slot hit" for _, attributes in tags) == 1

@@ -1,0 +1,99 @@
+"""What the stages will find in a data set, and what each of them is asked to do with it.
+
+Captions and keywords are not known yet: equal pictures count as one caption, and every other picture as a caption of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.sd.config import StableDiffusionConfig
+from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.captioning import CaptioningConfig
+from pipeline.conditioning.config import CalibratorConfig, MapperConfig
+from pipeline.data.dataset import Dataset
+from pipeline.data.extra import is_extra
+from pipeline.data.images import ImageError, decode_image
+from pipeline.embedding import EmbeddingConfig
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.generation.config import GenerationConfig
+from pipeline.keywords.extract import KeywordsConfig
+from pipeline.keywords.preference import PreferenceConfig
+from pipeline.params import build_config, check_blocks, read_document
+from pipeline.ranker.config import CheckConfig, RankerConfig
+from pipeline.reflection.config import ReflectionConfig
+from pipeline.report.config import ReportConfig
+from pipeline.retrieval.config import RetrievalConfig
+
+CHANGES_NO_RESULT = True
+
+CONFIGS = {
+    "captioning": CaptioningConfig,
+    "embedding": EmbeddingConfig,
+    "retrieval": RetrievalConfig,
+    "keywords": KeywordsConfig,
+    "preference": PreferenceConfig,
+    "ranker": RankerConfig,
+    "ranker_check": CheckConfig,
+    "calibrator": CalibratorConfig,
+    "mapper": MapperConfig,
+    "reflection": ReflectionConfig,
+    "sd": StableDiffusionConfig,
+    "ti": TextualInversionConfig,
+    "pmg": PmgConfig,
+    "generation": GenerationConfig,
+    "evaluation": EvaluationConfig,
+    "report": ReportConfig,
+}
+Case = Mapping[str, Any]  # a row of the cases table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The configs of all stages by name, the methods that are asked for, and the shares of the splits where the data set has none of its own."""
+
+    configs: Mapping[str, Any]
+    methods: frozenset[str]
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Cases, interactions by user (oldest first), pictures that can be read, and why others cannot."""
+
+    cases: Sequence[Case]
+    interactions: Mapping[str, Sequence[str]]
+    digests: Mapping[str, str]  # item_id -> sha256 of the picture
+    unreadable: Mapping[str, str]  # item_id -> a sentence
+
+    def list_readable(self, item_ids: Iterable[str]) -> list[str]:
+        """List the items whose picture can be read, each once."""
+        return [item_id for item_id in dict.fromkeys(item_ids) if item_id in self.digests]
+
+
+def load_plan(params: Path) -> Plan:
+    """Load the block of every stage; ValueError if one of them is wrong."""
+    document = read_document(params)
+    check_blocks(document, where=str(params))
+    configs = {name: build_config(document.get(name), config, where=f"{params}: {name}") for name, config in CONFIGS.items()}
+    methods = frozenset(name for name, wanted in document.get("comparison", {}).items() if wanted)
+    return Plan(configs, methods, tuple(document["dataset"].get("splits", ())))
+
+
+def survey(dataset: Dataset) -> Material:
+    """Gather what the stages will find; of the pictures only the extra ones have not been decoded yet."""
+    unreadable: dict[str, str] = {}
+    for item_id in filter(is_extra, dataset.items):
+        try:
+            decode_image(dataset.items[item_id]["image"]["bytes"])
+        except ImageError as error:
+            unreadable[item_id] = str(error)
+    interactions: dict[str, list[str]] = {}
+    for row in dataset.interactions:
+        interactions.setdefault(row["user_id"], []).append(row["item_id"])
+    digests = {item_id: digest for item_id, digest in dataset.items.list_digests().items() if item_id not in unreadable}
+    return Material(dataset.cases, interactions, digests, unreadable)
