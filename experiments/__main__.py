@@ -25,7 +25,8 @@ from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_csv
 from pipeline.files import write_bytes
-from pipeline.work import lock_folder, work_dir
+from pipeline.locks import lock_folder
+from pipeline.work import work_dir
 
 app = typer.Typer(add_completion=False)
 
