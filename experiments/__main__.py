@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import typer
+from pathvalidate import sanitize_filename
 
 from experiments import comparison_page
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
 from experiments.collect import read_results
 from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
-from experiments.plan import Inputs, Plan, has_changes, list_unique, plan_runs, read_inputs
+from experiments.plan import Plan, has_changes, list_unique, plan_runs, read_inputs
 from experiments.plots import draw_experiment
 from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
@@ -45,7 +46,7 @@ def main(
     """
     root = find_root()
     chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
-    out = root / OUT / "_".join(setting.replace("=", "-") for setting in settings)
+    out = root / OUT / sanitize_filename("_".join(setting.replace("=", "-") for setting in settings), replacement_text="-")
     if plots_only:
         for experiment in chosen:
             redraw(experiment, out)
@@ -56,7 +57,7 @@ def main(
     if dry_run:
         print_missing(plans, root=root)
         return
-    outcomes = [] if collect else run_missing(list_unique(plans), inputs, root=root)
+    outcomes = [] if collect else run_missing(list_unique(plans), root=root)
     results = read_results(plans, list_stored(root), root=root)
     for experiment in chosen:
         write_experiment(experiment, results, out)
@@ -65,7 +66,7 @@ def main(
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
 
 
-def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Outcome]:
+def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:
     """Run the plans that are not finished; only one series at a time."""
     if has_changes(root):
         print("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.", flush=True)
@@ -77,7 +78,7 @@ def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Ou
         return stored.name if stored else None
 
     def execute(plan: Plan) -> int:
-        return execute_plan(plan, root=root, copies=inputs.copies)
+        return execute_plan(plan, root=root)
 
     with lock_folder(folder):
         return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))

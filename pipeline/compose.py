@@ -1,6 +1,7 @@
 """Compose `conf/` into `params.yaml`, exactly as `dvc exp run` does it, so that both write the same bytes.
 
-`python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow.
+`python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow, or all of them in one
+word behind `--args`, as the Makefile hands them on.
 """
 
 import os
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.endings import run_command
+from pipeline.overrides import clean_overrides, split_arguments
 from pipeline.params import check_blocks, read_document
 
 CONF = Path("conf")
@@ -22,7 +24,7 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
 
     draft = out.with_name(f".draft-{out.name}")
     try:
-        compose_and_dump(draft, str(conf.resolve()), None, "config", None, overrides)
+        compose_and_dump(draft, str(conf.resolve()), None, "config", None, clean_overrides(overrides))
         check_blocks(read_document(draft), where=str(out))
         os.replace(draft, out)
     except (HydraException, OmegaConfBaseException) as error:
@@ -31,5 +33,10 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
         draft.unlink(missing_ok=True)
 
 
+def main(arguments: list[str]) -> None:
+    """Compose the params of the working folder."""
+    compose_params(split_arguments(arguments[1]) if arguments[:1] == ["--args"] else arguments)
+
+
 if __name__ == "__main__":
-    run_command(lambda: compose_params(sys.argv[1:]), folders=[PARAMS])
+    run_command(lambda: main(sys.argv[1:]), folders=[PARAMS])
