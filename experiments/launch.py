@@ -23,7 +23,7 @@ from configobj import ConfigObj
 from experiments.catalogue import Run
 from experiments.plan import compose_run, read_inputs
 from pipeline.endings import run_command
-from pipeline.overrides import HOW, clean_override, split_arguments
+from pipeline.overrides import HOW, clean_override, split_words
 
 SET = ("-S", "--set-param")
 PLANNED = "--planned"
@@ -40,11 +40,6 @@ def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == [PLANNED]:
         return run_dvc(clean_arguments(list(arguments[1:])))
     return run_dvc(complete(split_words(arguments), Path.cwd()))
-
-
-def split_words(arguments: Sequence[str]) -> list[str]:
-    """Put the words behind `--args` in its place."""
-    return [*arguments[:-2], *split_arguments(arguments[-1])] if arguments[-2:-1] == ["--args"] else list(arguments)
 
 
 def complete(arguments: list[str], root: Path) -> list[str]:

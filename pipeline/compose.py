@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pipeline.endings import run_command
-from pipeline.overrides import clean_overrides, split_arguments
+from pipeline.overrides import clean_overrides, split_words
 from pipeline.params import check_blocks, read_document
 
 CONF = Path("conf")
@@ -35,7 +35,7 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
 
 def main(arguments: list[str]) -> None:
     """Compose the params of the working folder."""
-    compose_params(split_arguments(arguments[1]) if arguments[:1] == ["--args"] else arguments)
+    compose_params(split_words(arguments))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def split_arguments(text: str) -> list[str]:
         raise ValueError(f"ARGS has a quote that is not closed: {text}; {HOW}, and a value with an apostrophe too.") from error
 
 
+def split_words(arguments: Sequence[str]) -> list[str]:
+    """Put the words that the Makefile hands on behind `--args`, at the end of a command line, in its place."""
+    return [*arguments[:-2], *split_arguments(arguments[-1])] if arguments[-2:-1] == ["--args"] else list(arguments)
+
+
 def clean_overrides(overrides: Sequence[str], *, queued: bool = False) -> list[str]:
     """Return the overrides as Hydra reads them; ValueError says which one is none, and how to quote it.
 

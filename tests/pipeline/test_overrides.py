@@ -107,10 +107,10 @@ def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPat
 )
 def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": "/home/anna"}
-    makefile = "include Makefile\nsetup:\n\nPY := " + sys.executable + "\n"
-    (conf.parent / "Makefile").write_text((REPO / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
-    (conf.parent / "with_python.mk").write_text(makefile.replace("setup:\n", "").replace("include Makefile", "INSTALLED :=\ninclude Makefile"))
-    command = ["make", "-f", "with_python.mk", "--old-file=setup", "params", f"ARGS={typed}"]
+    (conf.parent / ".venv").mkdir()
+    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+        (conf.parent / name).touch()
+    command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", "params", f"ARGS={typed}"]
     ended = subprocess.run(command, cwd=conf.parent, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert yaml.safe_load((conf.parent / "params.yaml").read_text(encoding="utf-8"))["dataset"]["raw"] == meant
