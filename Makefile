@@ -11,7 +11,7 @@ WORDS = '$(subst ','\'',$(ARGS))'  # ARGS as one word of the shell, which would 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: verify whole-lock can-experiment claims $(EXPERIMENTS)
+.PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'

@@ -27,6 +27,7 @@ from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_row
 from pipeline.artifacts import write_csv
 from pipeline.files import write_bytes
 from pipeline.locks import lock_folder
+from pipeline.memory import explain_killed, take_killed
 from pipeline.work import work_dir
 
 app = typer.Typer(add_completion=False)
@@ -61,6 +62,8 @@ def main(
     results = read_results(plans, list_stored(root), root=root)
     for experiment in chosen:
         write_experiment(experiment, results, out)
+    for stage in take_killed():
+        print(f"    {explain_killed(stage)}", flush=True)
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")

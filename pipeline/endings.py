@@ -81,16 +81,22 @@ def run_command(command: Callable[[], object], *, kept: str = "", folders: Seque
 
 
 def run_to_end(command: Callable[[], object]) -> None:
-    """Run a command; typer's ways of ending one become the plain ones: it returns, or raises what went wrong."""
+    """Run a command, and what it still has to print; typer hides a closed pipe behind an exit code, which becomes the error again."""
     try:
         command()
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):
             raise error.__context__ from error
-        if error.code:
-            raise
+        if not error.code:
+            flush_stdout()
+        raise
+    flush_stdout()
+
+
+def flush_stdout() -> None:
+    """Print what is still to be printed: a full disk or a closed pipe shows here at the latest."""
     if sys.stdout is not None:
-        sys.stdout.flush()  # a full disk or a closed pipe shows here at the latest
+        sys.stdout.flush()
 
 
 def end_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -67,7 +67,7 @@ def project(tmp_path: Path) -> ToyProject:
     (project.root / "params.yaml").write_text(config)
     project.run("git", "add", "--all")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "raw")
-    folder = project.root / "data" / "raw" / "my pics (1)"
+    folder = project.root / "data" / "raw" / "é 新 (1)=a,{b}#&;"
     folder.mkdir(parents=True)
     (folder / "a.png").write_text("a")
     project.env |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org"}
@@ -79,10 +79,17 @@ def launch(project: ToyProject, *arguments: str, code: int = 0) -> str:
 
 
 def test_a_temporary_run_has_the_ignored_raw_files_of_its_own_params_without_a_copy_of_their_bytes(project: ToyProject) -> None:
-    launch(project, "exp", "run", "--args", """--temp -n mine -S 'dataset.raw=data/raw/my pics (1)'""")
+    launch(project, "exp", "run", "--args", """--temp -n mine -S 'dataset.raw=data/raw/é 新 (1)=a,{b}#&;'""")
     shown = project.run("git", "show", "refs/exps/" + next(iter(list_refs(project))) + ":params.yaml")
-    assert "raw: data/raw/my pics (1)\n" in shown
-    assert (project.root / "data" / "raw" / "my pics (1)" / "a.png").read_text() == "a"
+    assert "raw: data/raw/é 新 (1)=a,{b}#&;\n" in shown
+    assert (project.root / "data" / "raw" / "é 新 (1)=a,{b}#&;" / "a.png").read_text() == "a"
+
+
+@pytest.mark.slow
+def test_a_queued_run_has_them_too(project: ToyProject) -> None:
+    launch(project, "exp", "run", "--queue", "-n", "mine", "-S", "dataset.raw=data/raw/é 新 (1)=a,{b}#&;")
+    launch(project, "exp", "run", "--run-all")
+    assert len(list_refs(project)) == 1
 
 
 def list_refs(project: ToyProject) -> list[str]:

@@ -71,6 +71,13 @@ def test_the_home_folder_is_written_out(conf: Path, monkeypatch: pytest.MonkeyPa
     assert compose(conf, f"dataset.raw={typed}")["dataset"]["raw"] == meant
 
 
+def test_a_home_folder_in_conf_is_a_sentence(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    (conf / "config.yaml").write_text("dataset: {raw: ~/pics}\n")
+    with pytest.raises(ValueError, match=r"^conf/dataset: raw is ~/pics; only an override may begin with ~, in conf/ write /home/anna/pics\.$"):
+        compose(conf)
+
+
 def test_what_hydra_reads_stays_as_it_is(conf: Path) -> None:
     params = compose(conf, "dataset.size=7", "dataset.splits=[0.9, 0.1]", "retrieval.strategy='random'", "+dataset.new=null", "~retrieval.k")
     assert params == {"dataset": {"raw": "x", "size": 7, "splits": [0.9, 0.1], "new": None}, "retrieval": {"strategy": "random"}}
