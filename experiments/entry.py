@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
 
 from pipeline.endings import run_command
+from pipeline.overrides import split_words
 
 OUT = Path("docs/results")
 KEPT = "finished runs are kept, the same command goes on with the rest"
@@ -22,4 +24,9 @@ def find_root() -> Path:
 
 def run_app(app: typer.Typer) -> None:
     """Run a command line; whatever goes wrong is one line, see `run_command`."""
-    run_command(app, kept=KEPT, folders=[OUT])
+
+    def run() -> None:
+        sys.argv[1:] = split_words(sys.argv[1:])
+        app()
+
+    run_command(run, kept=KEPT, folders=[OUT])

@@ -1,22 +1,124 @@
-"""`python -m experiments.launch exp run ...`: DVC, with its configuration files in UTF-8.
+"""`python -m experiments.launch exp run ...`: DVC's command line, where people's folders have any letters and raw data of their own.
 
-`dvc exp run --temp` writes the path of the cache into the temporary folder's configuration with configobj, which takes ASCII unless it is
-told otherwise: no locale or variable changes that, so a repository in `/home/käthe/` could run no experiment.
+Three things that DVC does not do: 1. `exp run --temp` writes the path of the cache into the temporary folder's configuration with configobj, which
+takes ASCII unless it is told otherwise: no locale or variable changes that, so a repository in `/home/käthe/` could run no experiment.
+2. Paths among the overrides are written as Hydra reads them (`pipeline/overrides.py`). 3. A temporary or queued run works in a copy of the
+commit, which lacks what git ignores: the raw files that its own params name are copied too, as links where the disk can.
+
+`--args TEXT` behind the command holds further words, as the Makefile hands them on; `--planned` before it says that the copies are named.
 """
 
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
 import sys
+from collections.abc import Sequence
 from functools import partialmethod
+from pathlib import Path
 
 from configobj import ConfigObj
 
+from experiments.catalogue import Run
+from experiments.plan import compose_run, read_inputs
+from pipeline.endings import run_command
+from pipeline.overrides import HOW, clean_override, split_words
 
-def main(arguments: list[str]) -> int:
+SET = ("-S", "--set-param")
+PLANNED = "--planned"
+ELSEWHERE = {"--temp", "--queue"}  # the options of a run that is not in the workspace
+
+
+def main(arguments: Sequence[str]) -> int:
     """Run DVC's command line and return its exit code."""
     from dvc.cli import main as run_dvc
+    from dvc.repo.experiments.executor.base import BaseExecutor
 
     ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
-    return run_dvc(arguments)
+    BaseExecutor._copy_path = staticmethod(copy_linked)
+    if arguments[:1] == [PLANNED]:
+        return run_dvc(clean_arguments(list(arguments[1:])))
+    return run_dvc(complete(split_words(arguments), Path.cwd()))
+
+
+def complete(arguments: list[str], root: Path) -> list[str]:
+    """Return the arguments with readable overrides, and the copies that a run outside of the workspace needs; other commands as they are."""
+    if arguments[:2] not in (["exp", "run"], ["experiments", "run"]):
+        return arguments
+    arguments = clean_arguments(arguments)
+    if not ELSEWHERE & set(arguments) or "--run-all" in arguments:
+        return arguments
+    given = {value for option, value in itertools.pairwise(arguments) if option in ("-C", "--copy-paths")}
+    copies = [path for path in list_needed(list_overrides(arguments), root) if path not in given]
+    return [*arguments[:2], *(word for path in copies for word in ("--copy-paths", path)), *arguments[2:]]
+
+
+def clean_arguments(arguments: list[str]) -> list[str]:
+    """Write every override as Hydra reads it, each behind an option of its own; ValueError on one that was cut at a space."""
+    cleaned: list[str] = []
+    queued, words = "--queue" in arguments, iter(arguments)
+    for word in words:
+        option = next((name for name in SET if word == name or word.startswith(f"{name}=") or (name == "-S" and word.startswith(name))), None)
+        if option is None:
+            cleaned.append(word)
+            continue
+        override = next(words, "") if word == option else word.removeprefix(option).removeprefix("=")
+        cleaned += [SET[1], clean_override(override, queued=queued)]
+    for option, word in itertools.pairwise(cleaned):
+        if (
+            not word.startswith("-")
+            and ("=" in word or os.sep in word)
+            and option not in (SET[1], "-C", "--copy-paths", "-n", "--name", "-m", "--message")
+        ):
+            raise ValueError(f"{word!r} stands alone; an override needs -S before it, and {HOW}.")
+    return cleaned
+
+
+def list_overrides(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides of cleaned arguments."""
+    return [value for option, value in itertools.pairwise(arguments) if option == SET[1]]
+
+
+def list_needed(overrides: list[str], root: Path) -> list[str]:
+    """Return what git does not hold of the inputs of a run, or of each run that a sweep stands for."""
+    from dvc.utils.cli_parse import to_path_overrides
+    from dvc.utils.hydra import get_hydra_sweeps
+
+    params = "params.yaml"
+    sweeps = get_hydra_sweeps(to_path_overrides(overrides)) if overrides else [{}]
+    inputs = read_inputs(root)
+    runs = [Run("queued", tuple(sweep.get(params, ()))) for sweep in sweeps]
+    return list(dict.fromkeys(path for run in runs for path in inputs.add_named(compose_run(run, root), root).copies))
+
+
+def copy_linked(source: str, target: str) -> None:
+    """Copy a file or folder into a temporary run, in the place of DVC's own function: runs only read it, so a second name of the file will do."""
+    from dvc.exceptions import DvcException
+
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(source):
+            shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        else:
+            link_or_copy(source, target)
+    except (OSError, shutil.Error) as error:
+        raise DvcException(f"{source} cannot be copied to {target}: {error}") from error
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the disk has no links or is another one."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run DVC, and end with its exit code."""
+    if code := main(arguments):
+        sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(lambda: run(sys.argv[1:]))

@@ -6,13 +6,13 @@ ends in a hash of content: an experiment with that hash is up to date on whateve
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from experiments.catalogue import Run
 from pipeline.code import hash_stages
 from pipeline.compose import compose_params
 from pipeline.fingerprint import compute_fingerprint, dump_canonical
-from pipeline.params import read_section
 
 TARGET = "evaluation"  # the stage whose outputs are read
 CODE = "code"  # the stage that hashes the code of all others: it reads whole folders, of which only the needed stages' part counts
@@ -36,6 +35,7 @@ class Plan:
 
     run: Run
     fingerprint: str
+    copies: tuple[str, ...] = ()  # files and folders that git does not hold: a temporary run must be given a copy
 
     @property
     def experiment(self) -> str:
@@ -45,18 +45,39 @@ class Plan:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all runs share: the needed stages by name, the names of all stages, the hash of their code, and the digest of every input file."""
+    """What runs depend on: the needed stages by name, the names of all stages, the hash of their code, and the digest of every input file."""
 
     needed: dict[str, Any]
     stages: tuple[str, ...]
     code: dict[str, Any]  # by stage; of one that loads a module by name, a hash for each
     digests: dict[str, str]
-    copies: tuple[str, ...]  # files and folders under data/ that git does not hold: a temporary run must be given a copy
+    copies: tuple[str, ...]  # files and folders that git does not hold: a temporary run must be given a copy
+    tracked: frozenset[str]  # what git holds
+    known: dict[str, dict[str, str]] = field(default_factory=dict)  # the digests below each path that a param has named
+
+    def add_named(self, params: dict[str, Any], root: Path) -> Inputs:
+        """Return the inputs of a run with these params: also the raw files that they name; ValueError if they are not there."""
+        digests, copies = dict(self.digests), list(self.copies)
+        for name, path in list_named_paths(self.needed, params):
+            if path not in self.known:
+                check_named(name, path, root)
+                self.known[path] = hash_files(root / path, root)
+            digests |= self.known[path]
+            if not Path(path).is_absolute():  # where it is, a temporary run finds that too
+                untracked = sorted(set(self.known[path]) - self.tracked)
+                is_whole = 0 < len(untracked) == len(self.known[path])
+                copies += [Path(path).as_posix()] if is_whole else list_copies(untracked, self.tracked)
+        return replace(self, digests=digests, copies=tuple(dict.fromkeys(copies)))
 
 
 def plan_runs(runs: Iterable[Run], inputs: Inputs, *, root: Path) -> list[Plan]:
-    """Return the plan of every run; ValueError says which override is wrong."""
-    return [Plan(run, identify_run(compose_run(run, root), inputs)) for run in runs]
+    """Return the plan of every run; ValueError says which override is wrong, or which raw files are missing."""
+    plans = []
+    for run in runs:
+        params = compose_run(run, root)
+        own = inputs.add_named(params, root)
+        plans.append(Plan(run, identify_run(params, own), own.copies))
+    return plans
 
 
 def list_unique(plans: Iterable[Plan]) -> list[Plan]:
@@ -95,13 +116,12 @@ def read_inputs(root: Path, code: dict[str, Any] | None = None) -> Inputs:
     tracked = list_tracked(root)
     digests: dict[str, str] = {}
     for path in list_input_paths(needed, tuple(stages), root):
-        for file in list_files(root / path):
-            digests[file.relative_to(root).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+        digests |= hash_files(root / path, root)
     untracked = sorted(set(digests) - tracked)
     for name in untracked:
         if not name.startswith("data/"):
             raise ValueError(f"{name} is an input of the pipeline but not in git, so a temporary run would lack it: `git add {name}`.")
-    return Inputs(needed, tuple(stages), hash_stages() if code is None else code, digests, list_copies(untracked, tracked))
+    return Inputs(needed, tuple(stages), hash_stages() if code is None else code, digests, list_copies(untracked, tracked), frozenset(tracked))
 
 
 def list_copies(untracked: Iterable[str], tracked: Iterable[str]) -> tuple[str, ...]:
@@ -133,8 +153,7 @@ def list_input_paths(needed: dict[str, Any], stages: Sequence[str], root: Path) 
     made = re.compile(rf"data/({'|'.join(map(re.escape, stages))})(/|$)")
     paths: set[str] = set()
     for name, definition in needed.items():
-        named = (fill_param(dep, root) for dep in definition.get("do", definition).get("deps", []))
-        deps = [dep for dep in named if "${" not in dep and not made.match(dep)]
+        deps = [dep for dep in definition.get("do", definition).get("deps", []) if "${" not in dep and not made.match(dep)]
         for dep in deps:
             if not (root / dep).exists():
                 raise ValueError(f"{dep}, a dep of stage {name}, does not exist.")
@@ -143,12 +162,26 @@ def list_input_paths(needed: dict[str, Any], stages: Sequence[str], root: Path) 
     return sorted(paths)
 
 
-def fill_param(dep: str, root: Path) -> str:
-    """Return a dep that names a param, as `${dataset.raw}`, with the param's value; others, as `${item.text}`, as they are."""
-    name = re.fullmatch(r"\$\{([a-z_]+\.[a-z_]+)\}", dep)
-    with contextlib.suppress(ValueError):
-        return str(read_section(root / "params.yaml", name[1])) if name else dep
-    return dep
+def list_named_paths(needed: dict[str, Any], params: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (param, path) for every dep that names a param, as `${dataset.raw}`; one as `${item.text}` is none."""
+    named = []
+    for definition in needed.values():
+        for dep in definition.get("do", definition).get("deps", []):
+            match = re.fullmatch(r"\$\{(([a-z_]+)\.([a-z_]+))\}", dep)
+            block = params.get(match[2]) if match else None
+            if isinstance(block, dict) and match[3] in block:
+                named.append((match[1], str(block[match[3]])))
+    return named
+
+
+def check_named(name: str, path: str, root: Path) -> None:
+    """Raise ValueError if a path that a param names is not there, or would not be in a temporary run."""
+    if not (root / path).exists():
+        raise ValueError(f"{name} is {path}, but there is no such file or folder.")
+    if not Path(path).is_absolute() and ".." in Path(os.path.normpath(path)).parts:
+        raise ValueError(
+            f"{name} is {path}, which leads out of the repository, and a temporary run is in another folder: write {(root / path).resolve()}."
+        )
 
 
 def list_texts(value: Any) -> Iterator[str]:
@@ -158,6 +191,16 @@ def list_texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from list_texts(item)
+
+
+def hash_files(path: Path, root: Path) -> dict[str, str]:
+    """Return the sha256 (hex) of a file, or of all files below a folder, by its path in the repository; of one elsewhere, by its whole path."""
+    digests = {}
+    for file in list_files(path):
+        name = file.relative_to(root) if file.is_relative_to(root) else file
+        with file.open("rb") as content:
+            digests[name.as_posix()] = hashlib.file_digest(content, "sha256").hexdigest()
+    return digests
 
 
 def list_files(path: Path) -> list[Path]:

@@ -66,10 +66,10 @@ def run_series(
     return outcomes
 
 
-def build_command(plan: Plan, copies: Sequence[str]) -> list[str]:
-    """Build the command of a run; `copies` are files that git does not hold."""
-    command = [sys.executable, "-m", "experiments.launch", "exp", "run", "--temp", "--name", plan.experiment]
-    for path in copies:
+def build_command(plan: Plan) -> list[str]:
+    """Build the command of a run."""
+    command = [sys.executable, "-m", "experiments.launch", "--planned", "exp", "run", "--temp", "--name", plan.experiment]
+    for path in plan.copies:
         command += ["--copy-paths", path]
     for override in plan.run.overrides:
         command += ["--set-param", override]
@@ -83,14 +83,14 @@ def build_environment(base: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join([folder, *filter(None, [base.get("PATH")])]), "PYTHONHASHSEED": "0"}
 
 
-def execute_plan(plan: Plan, *, root: Path, copies: Sequence[str] = ()) -> int:
+def execute_plan(plan: Plan, *, root: Path) -> int:
     """Run a plan to its end: all output goes to its log, the stages and errors to the terminal too; return the exit code."""
     log = get_log(plan.experiment)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a", encoding="utf-8") as file,  # an attempt that failed stays readable, and so do the seconds of its stages
         subprocess.Popen(
-            build_command(plan, copies),
+            build_command(plan),
             cwd=root,
             env=build_environment(os.environ),
             stdout=subprocess.PIPE,

@@ -1,13 +1,16 @@
 """Compose `conf/` into `params.yaml`, exactly as `dvc exp run` does it, so that both write the same bytes.
 
-`python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow.
+`python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow, or all of them in one
+word behind `--args`, as the Makefile hands them on.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline.endings import run_command
+from pipeline.overrides import clean_overrides, split_words
 from pipeline.params import check_blocks, read_document
 
 CONF = Path("conf")
@@ -22,8 +25,10 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
 
     draft = out.with_name(f".draft-{out.name}")
     try:
-        compose_and_dump(draft, str(conf.resolve()), None, "config", None, overrides)
-        check_blocks(read_document(draft), where=str(out))
+        compose_and_dump(draft, str(conf.resolve()), None, "config", None, clean_overrides(overrides))
+        document = read_document(draft)
+        check_blocks(document, where=str(out))
+        check_paths(document)
         os.replace(draft, out)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from error
@@ -31,5 +36,18 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
         draft.unlink(missing_ok=True)
 
 
+def check_paths(document: dict[str, Any]) -> None:
+    """Raise ValueError on a `~` in conf/, where nobody puts the home folder in its place: DVC composes these files too."""
+    for name in ("dataset", "models"):
+        for key, value in (document.get(name) or {}).items() if isinstance(document.get(name), dict) else ():
+            if isinstance(value, str) and value.startswith("~"):
+                raise ValueError(f"conf/{name}: {key} is {value}; only an override may begin with ~, in conf/ write {os.path.expanduser(value)}.")
+
+
+def main(arguments: list[str]) -> None:
+    """Compose the params of the working folder."""
+    compose_params(split_words(arguments))
+
+
 if __name__ == "__main__":
-    run_command(lambda: compose_params(sys.argv[1:]), folders=[PARAMS])
+    run_command(lambda: main(sys.argv[1:]), folders=[PARAMS])

@@ -7,6 +7,7 @@ knows whether it still is what was written, wherever in it a byte has changed or
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 
 CHANGES_NO_RESULT = True
 DIGEST_DIGITS = 32
+# What network and FUSE file systems answer to a call that they do not have: the file is written all the same, only less safe from a power cut.
+NOT_THERE = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY})
 
 
 @contextlib.contextmanager
@@ -26,12 +29,41 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Flush a folder's entries to disk, so that a rename survives a power cut; nothing where the file system cannot."""
+    with skip_if(NOT_THERE | {errno.EACCES, errno.EBADF}):  # a folder that can be written but not listed, or that opens as no file
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def skip_if(numbers: frozenset[int]) -> Iterator[None]:
+    """Go on after an OSError with one of these numbers."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+
+
+def rename_over(source: Path, target: Path) -> None:
+    """Rename `source` onto `target`; where a file system cannot replace, the old file steps aside for a moment, and comes back if it must."""
+    try:
+        os.replace(source, target)
+        return
+    except OSError as error:
+        if error.errno not in NOT_THERE | {errno.EEXIST} or not target.is_file():
+            raise
+    aside = target.with_name(f".{target.name}.old.tmp")
+    os.replace(target, aside)
+    try:
+        os.replace(source, target)
+    except OSError:
+        os.replace(aside, target)
+        raise
+    aside.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -100,8 +132,9 @@ def _make_temporary(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _publish(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as file:
+    with temporary.open("rb") as file, skip_if(NOT_THERE):
         os.fsync(file.fileno())
-    temporary.chmod(0o644)
-    os.replace(temporary, path)
+    with skip_if(NOT_THERE | {errno.EPERM}):  # file systems with no rights of their own
+        temporary.chmod(0o644)
+    rename_over(temporary, path)
     sync_folder(path.parent)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import NonNegativeInt
 
 from pipeline.config import Count, config_dataclass
+from pipeline.gpu import explain_unusable, has_card, warn_of_unused_card
 from pipeline.params import load_params
 
 if TYPE_CHECKING:
@@ -41,16 +42,24 @@ def load_runtime(params: Path) -> RuntimeConfig:
 
 
 def resolve_device(config: RuntimeConfig) -> torch.device:
-    """Return the device to run on, and set the number of CPU threads; ValueError if CUDA is asked for and absent."""
+    """Return the device to run on, and set the number of CPU threads; ValueError if CUDA is asked for and cannot be used.
+
+    Where the machine has a GPU that `auto` cannot use, one line says why.
+    """
     import torch
 
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("runtime.device is cuda, but this machine has no usable GPU; allowed are auto, cpu and cuda.")
-    if config.device == "cpu" or not torch.cuda.is_available():
+    if config.device == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda")
+    reason = explain_unusable()
+    if reason is None:
+        return torch.device("cuda")
+    if config.device == "cuda":
+        raise ValueError(f"runtime.device is cuda, but this machine has no usable GPU: {reason}; allowed are auto, cpu and cuda.")
+    if has_card():
+        warn_of_unused_card(reason)
+    return torch.device("cpu")
 
 
 def setup_logging() -> None:

@@ -8,7 +8,6 @@ never found again. Old keys are collected.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from pipeline.code import hash_code
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.locks import lock_folder
 
 CHANGES_NO_RESULT = True
 KEPT_KEYS = 8  # newest folders of a name that survive collection
@@ -42,17 +42,6 @@ def open_work(name: str, *, code: Sequence[Any], inputs: object) -> Iterator[Pat
             leftover.unlink()
         collect_old(folder)
         yield folder
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it is released when the process ends, however it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{folder} is in use by another run; wait for it to end.") from error
-        yield
 
 
 def collect_old(folder: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from pipeline.allocator import keep_freed_memory
 from pipeline.artifacts import Rows, write_rejected, write_table
 from pipeline.endings import run_command
+from pipeline.memory import note_running
 from pipeline.rows import Key, Summary
 from pipeline.runtime import print_summary, setup_logging
 from pipeline.schemas import Table
@@ -25,14 +26,15 @@ def run_stage(app: typer.Typer) -> None:
     """Run the typer app on inputs that are what dvc.lock says; whatever goes wrong is one line on stderr, see `run_command`."""
     setup_logging()
     keep_freed_memory()
-    arguments = sys.argv[1:]
+    arguments, stage = sys.argv[1:], Path(sys.argv[0]).stem
 
     def run() -> None:
-        prepare(arguments, Path.cwd())
-        app()
+        with note_running(stage):
+            prepare(arguments, Path.cwd())
+            app()
 
     out = find_out_folder(arguments)
-    run_command(run, kept=KEPT, folders=[*filter(None, [out]), work_dir()])
+    run_command(run, kept=KEPT, folders=[*filter(None, [out]), work_dir()], stage=stage)
 
 
 def list_files(paths: Sequence[Path], name: str) -> list[Path]:

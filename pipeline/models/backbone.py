@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from pipeline.models.references import explain_load_error
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ENCODER_SIZE = 128  # px that a picture is resized to before it is pooled: a 64 px one leaves the last stage 2 x 2 places
 PASS_SIZE = 16  # pictures a forward pass: the first stages' maps of more would neither fit the processor's cache nor the allocator's
@@ -73,10 +75,12 @@ def load_backbone(folder: Path, *, device: torch.device) -> Backbone:
     for path in (config_path, weights_path):
         if not path.is_file():
             raise ValueError(f"The backbone in {folder} has no {path.name}.")
-    config = json.loads(config_path.read_text(encoding="utf-8"))
-    trunk = timm.create_model(config["architecture"], features_only=True, pretrained=False)
+    with explain_load_error("backbone", str(folder)):
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        trunk = timm.create_model(config["architecture"], features_only=True, pretrained=False)
+        weights = load_file(weights_path)
     try:
-        trunk.load_state_dict(load_file(weights_path), strict=True)
+        trunk.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ValueError(f"The weights in {weights_path} do not fit {config['architecture']}: {error}") from error
     scaling = {"mean": config.get("mean", IMAGENET_MEAN), "std": config.get("std", IMAGENET_STD)}

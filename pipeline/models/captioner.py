@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.models.folders import resolve_model
-from pipeline.models.references import check_loaded, explain_load_error, split_revision
+from pipeline.models.references import check_loaded, choose_variant, explain_load_error, split_revision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,7 +57,9 @@ def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype:
             raise ValueError("its config names no image token; take a later revision")
         processor = Blip2Processor.from_pretrained(name, revision=revision)
         processor.num_query_tokens = config.num_query_tokens
-        model, report = Blip2ForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype, output_loading_info=True)
+        model, report = Blip2ForConditionalGeneration.from_pretrained(
+            name, revision=revision, dtype=dtype, output_loading_info=True, **choose_variant(reference)
+        )
         check_loaded(report)
     return Captioner(model.to(device), processor)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.models.folders import resolve_model
-from pipeline.models.references import explain_load_error, split_revision
+from pipeline.models.references import choose_variant, explain_load_error, split_revision
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -117,7 +117,13 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
     name, revision = split_revision(reference)
     with explain_load_error("diffusion model", reference):
         pipeline = StableDiffusionPipeline.from_pretrained(
-            name, revision=revision, dtype=dtype, safety_checker=None, requires_safety_checker=False, use_safetensors=True
+            name,
+            revision=revision,
+            dtype=dtype,
+            safety_checker=None,
+            requires_safety_checker=False,
+            use_safetensors=True,
+            **choose_variant(reference),
         )
     if scheduler == "dpm":
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)

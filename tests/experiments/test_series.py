@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,9 @@ def test_success_without_an_experiment_counts_as_a_failure() -> None:
 
 
 def test_the_command_runs_in_a_temporary_folder_under_the_plans_name() -> None:
-    command = build_command(PLANS[1], ["data/extra/cat.png"])
-    assert command[:6] == [sys.executable, "-m", "experiments.launch", "exp", "run", "--temp"]
-    assert command[6:] == [
+    command = build_command(replace(PLANS[1], copies=("data/extra/cat.png",)))
+    assert command[:7] == [sys.executable, "-m", "experiments.launch", "--planned", "exp", "run", "--temp"]
+    assert command[7:] == [
         "--name",
         "ragar-k-3-3333333333",
         "--copy-paths",
@@ -115,7 +116,7 @@ def test_the_command_runs_in_a_temporary_folder_under_the_plans_name() -> None:
 def test_dvc_understands_the_command() -> None:
     from dvc.cli import parse_args
 
-    arguments = parse_args(build_command(PLANS[1], ["a.png", "b.png"])[3:])
+    arguments = parse_args(build_command(replace(PLANS[1], copies=("a.png", "b.png")))[4:])
     assert (arguments.name, arguments.tmp_dir, arguments.force) == ("ragar-k-3-3333333333", True, False)
     assert (arguments.set_param, arguments.copy_paths, arguments.targets) == (["retrieval.k=3"], ["a.png", "b.png"], ["evaluation"])
 
@@ -131,7 +132,7 @@ def test_all_output_is_kept_and_only_stages_and_errors_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = "print(\"Running stage 'ranker':\"); print('epoch 1'); print('ranker: 10 rows in, 10 computed, 1.5 s'); print('error: bad'); exit(3)"
-    monkeypatch.setattr(series, "build_command", lambda plan, copies: [sys.executable, "-c", script])
+    monkeypatch.setattr(series, "build_command", lambda plan: [sys.executable, "-c", script])
     assert execute_plan(PLANS[1], root=tmp_path) == 3
     assert capsys.readouterr().out.splitlines() == ["    Running stage 'ranker':", "    ranker: 10 rows in, 10 computed, 1.5 s", "    error: bad"]
     assert "epoch 1" in get_log(PLANS[1].experiment).read_text()
@@ -143,7 +144,7 @@ def test_an_interrupt_waits_until_dvc_has_cleaned_up(tmp_path: Path, monkeypatch
     script = (
         "import os, pathlib, signal, time; time.sleep(0.5); os.kill(os.getppid(), signal.SIGINT); time.sleep(0.7); pathlib.Path('cleaned').touch()"
     )
-    monkeypatch.setattr(series, "build_command", lambda plan, copies: [sys.executable, "-c", script])
+    monkeypatch.setattr(series, "build_command", lambda plan: [sys.executable, "-c", script])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job that a shell starts in the background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):

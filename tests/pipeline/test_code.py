@@ -118,8 +118,12 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/files.py",
         "pipeline/integrity/hashes.py",
         "pipeline/integrity/lock.py",
+        "pipeline/gpu.py",
         "pipeline/ledger.py",
+        "pipeline/locks.py",
+        "pipeline/memory.py",
         "pipeline/runtime.py",
+        "pipeline/weight_files.py",
         "pipeline/work.py",
         "stages/inputs.py",
     }

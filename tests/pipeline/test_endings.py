@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -167,3 +168,75 @@ def test_a_fault_of_our_own_keeps_its_traceback_and_handlers_come_back() -> None
     with pytest.raises(KeyError):
         run_command(lambda: {}["no such key"])
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+TALK = """
+import sys
+from pipeline.endings import run_command
+run_command(lambda: [print("\\u00e9 \\u65b0\\u52a0\\u5377", n) for n in range(int(sys.argv[1]))])
+"""
+
+
+def test_a_pipe_that_nobody_reads_is_one_sentence(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    command = f"{sys.executable} -c {shlex.quote(TALK)} 100000 | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.stdout == "é 新加卷 0\n"
+    assert_one_sentence(ended, "whoever read the output has closed it")
+
+
+def test_the_app_of_a_stage_ends_the_same_way(tmp_path: Path) -> None:
+    script = WRITE.replace('    if kind == "bytes"', '    [print(n) for n in range(10**6)]\n    if kind == "bytes"')
+    env = {**os.environ, "PYTHONPATH": str(REPO), "DVC_ROOT": str(tmp_path)}
+    command = f"{sys.executable} -c {shlex.quote(script)} --out out | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert_one_sentence(ended, "whoever read the output has closed it")
+
+
+def talk(count: int, outputs: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Print some lines, with the outputs that the shell is told."""
+    command = f"{sys.executable} -c {shlex.quote(TALK)} {count} {outputs}"
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    return subprocess.run(["bash", "-c", command], env=env, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_outputs_stop_nothing(tmp_path: Path, closed: str) -> None:
+    ended = talk(3, closed, tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("count", [3, 100_000])
+def test_a_log_on_a_full_disk_is_one_sentence(tmp_path: Path, count: int) -> None:
+    with mount_small(tmp_path / "small", "size=4k") as small:
+        (small / "filler").write_bytes(b"0" * 4096)
+        assert_one_sentence(talk(count, f"> {small}/log", tmp_path), "No space left on device; free some space")
+
+
+def test_a_locale_without_utf_8_prints_every_letter_in_some_way(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(REPO), "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", TALK, "1"], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\\xe9 \\u65b0\\u52a0\\u5377 0\n", "")
+
+
+def test_too_many_open_files_is_one_sentence(tmp_path: Path) -> None:
+    script = WRITE.replace('    if kind == "bytes"', '    files = [open(os.devnull) for _ in range(10**5)]\n    if kind == "bytes"')
+    env = {**os.environ, "PYTHONPATH": str(REPO), "DVC_ROOT": str(tmp_path)}
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))  # noqa: E731
+    command = [sys.executable, "-c", script, "--out", "out"]
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, preexec_fn=limit)
+    assert_one_sentence(ended, "Too many open files", "ulimit -n 4096")
+
+
+def test_no_memory_for_a_real_array_is_one_sentence_with_its_size(tmp_path: Path) -> None:
+    script = WRITE.replace('    if kind == "bytes"', '    import numpy; numpy.zeros(10**15)\n    if kind == "bytes"')
+    ended = run_script(script, "--out", "out", cwd=tmp_path)
+    assert_one_sentence(ended, "the machine has no memory left (7.11 PiB more were asked for, ", "GiB free); close other programs")
+
+
+def test_a_home_that_is_nowhere_and_a_folder_for_temporary_files_that_is_not_there_stop_nothing(tmp_path: Path) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "HOME"}
+    env |= {"PYTHONPATH": str(REPO), "DVC_ROOT": str(tmp_path), "TMPDIR": str(tmp_path / "absent")}
+    ended = subprocess.run([sys.executable, "-c", WRITE, "--out", "out"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "out" / "big.bin").stat().st_size == 4 << 20

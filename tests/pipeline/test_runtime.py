@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pipeline.gpu import warn_of_unused_card
 from pipeline.randomness import make_generator
 from pipeline.rows import Summary
 from pipeline.runtime import format_progress, print_summary, progress, resolve_device
@@ -19,10 +20,28 @@ def test_a_rows_randomness_depends_on_its_names_alone() -> None:
 
 
 def test_asking_for_an_absent_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="no usable GPU"):
+    monkeypatch.setattr("pipeline.runtime.explain_unusable", lambda: "there is no NVIDIA card")
+    words = "runtime.device is cuda, but this machine has no usable GPU: there is no NVIDIA card; allowed are auto, cpu and cuda."
+    with pytest.raises(ValueError, match=words):
         resolve_device(replace(RUNTIME, device="cuda"))
     assert resolve_device(replace(RUNTIME, device="auto", num_threads=0)).type == "cpu"
+
+
+def test_an_idle_gpu_is_said_once_and_loudly_and_a_machine_without_one_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.runtime.explain_unusable", lambda: "the NVIDIA driver is older than CUDA 13.2")
+    auto = replace(RUNTIME, device="auto", num_threads=0)
+    warn_of_unused_card.cache_clear()
+    monkeypatch.setattr("pipeline.runtime.has_card", lambda: False)
+    assert resolve_device(auto).type == "cpu"
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("pipeline.runtime.has_card", lambda: True)
+    assert [resolve_device(auto).type for _ in range(3)] == ["cpu"] * 3
+    warning = "WARNING: the GPU is not used, everything runs on the CPU: the NVIDIA driver is older than CUDA 13.2.\n"
+    assert capsys.readouterr() == ("", warning)
+    assert resolve_device(replace(auto, device="cpu")).type == "cpu"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_progress_lines_show_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,61 @@
+"""`python -m pipeline.doctor`: every check in a line each; `--before repro` or `--before experiment`: silent, unless something is in the way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pipeline.doctor import disk, installed, machine, repository
+from pipeline.doctor.findings import Check, Finding
+from pipeline.endings import FAILED, explain, fail, run_command
+from pipeline.memory import explain_killed, take_killed
+
+CHECKS: tuple[Check, ...] = (*machine.CHECKS, *disk.CHECKS, *repository.CHECKS, *installed.CHECKS)
+BEFORE: dict[str, tuple[Check, ...]] = {
+    "repro": (*repository.BEFORE_REPRO, disk.check_writable),
+    "experiment": (*repository.BEFORE_EXPERIMENT, disk.check_writable),
+}
+SHOWN = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+def run_check(check: Check) -> Finding:
+    """Return what a check finds; one that fails itself has found something too."""
+    try:
+        return check()
+    except Exception as error:
+        text = explain(error) or f"{type(error).__name__}: {error}"
+        return Finding("wrong", f"{check.__name__.removeprefix('check_')}: {text.rstrip('.')}")
+
+
+def examine() -> int:
+    """Print one line per check; return 2 if something would stop a run."""
+    findings = []
+    for check in CHECKS:
+        findings.append(run_check(check))
+        print(SHOWN[findings[-1].level], findings[-1].text, flush=True)
+    for stage in take_killed():
+        print(SHOWN["note"], explain_killed(stage))
+    return FAILED if any(finding.level == "wrong" for finding in findings) else 0
+
+
+def refuse(checks: Sequence[Check]) -> None:
+    """End with the first thing that is in the way, as one sentence."""
+    for check in checks:
+        finding = run_check(check)
+        if finding.level == "wrong":
+            fail(f"{finding.text}. `make doctor` looks at everything.")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the checks that the command line asks for."""
+    if arguments and arguments[0] == "--before":
+        refuse(BEFORE[arguments[1]])
+    elif arguments and arguments[0] == "--after":
+        for stage in take_killed():
+            print(f"error: {explain_killed(stage)}", file=sys.stderr)
+    elif code := examine():
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(sys.argv[1:]))

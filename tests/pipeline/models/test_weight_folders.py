@@ -1,0 +1,178 @@
+"""Weights as people have them: variants, odd names, half downloads. Run: python -m pytest tests/pipeline/models/test_weight_folders.py"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.models.backbone import load_backbone
+from pipeline.models.diffusion import load_diffusion
+from pipeline.models.encoders import load_visual
+from pipeline.models.judge import load_judge
+from pipeline.models.llm import load_language_model
+from pipeline.models.references import explain_load_error, split_revision
+from pipeline.weight_files import find_problem, find_variant
+from tests.tiny_encoders import save_tiny_vit
+from tests.tiny_models import save_tiny_qwen2, save_tiny_stable_diffusion
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_qwen2(tmp_path_factory.mktemp("llm"))
+
+
+@pytest.fixture
+def copy(language_model: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(language_model, tmp_path / "copy@v2")
+
+
+def rename_weights(folder: Path, variant: str) -> None:
+    for path in list(folder.rglob("*.safetensors")):
+        path.rename(path.with_name(f"{path.stem}.{variant}.safetensors"))
+
+
+def test_a_folder_whose_name_looks_like_a_revision_is_a_folder(copy: Path) -> None:
+    assert split_revision(str(copy)) == (str(copy), None)
+    assert split_revision("./gone@v2") == ("./gone@v2", None)
+    assert split_revision("org/name@v2") == ("org/name", "v2")
+    assert load_language_model(str(copy)).model.config.model_type
+
+
+def test_a_folder_with_a_variant_alone_loads_with_the_same_weights(copy: Path, language_model: Path) -> None:
+    assert find_variant(copy) is None
+    rename_weights(copy, "fp16")
+    assert find_variant(copy) == "fp16"
+    plain, variant = load_language_model(str(language_model)).model.state_dict(), load_language_model(str(copy)).model.state_dict()
+    assert plain.keys() == variant.keys()
+    assert all(torch.equal(plain[name], variant[name]) for name in plain)
+
+
+def test_a_pipeline_with_a_variant_alone_loads(tmp_path: Path) -> None:
+    folder = save_tiny_stable_diffusion(tmp_path / "sd@fp16")
+    rename_weights(folder, "fp16")
+    assert load_diffusion(str(folder)).pipeline.unet.config.sample_size
+
+
+def test_a_vit_with_a_variant_alone_loads(tmp_path: Path) -> None:
+    folder = save_tiny_vit(tmp_path)
+    rename_weights(folder, "bf16")
+    assert load_visual(str(folder)).dim
+
+
+def test_a_variant_beside_the_plain_files_is_not_needed(tmp_path: Path) -> None:
+    for name in (
+        "unet/model.fp16.safetensors",
+        "unet/model.safetensors",
+        "vae/model-00001-of-00002.safetensors",
+        "vae/model.fp16-00001-of-00002.safetensors",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_variant(tmp_path) is None
+    (tmp_path / "unet" / "model.safetensors").unlink()
+    assert find_variant(tmp_path) == "fp16"
+
+
+def replace_by_pointer(folder: Path) -> str:
+    (folder / "model.safetensors").write_text(POINTER)
+    return f"{folder}/model.safetensors is a Git LFS pointer and not the weights; `git lfs install` and `git lfs pull`"
+
+
+def leave_half_a_download(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "model.safetensors.incomplete")
+    return f"{folder}/model.safetensors.incomplete is a download that was not finished; download the model again"
+
+
+def cut(folder: Path) -> str:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[:-10])
+    return f"{folder}/model.safetensors is cut off: it has {len(data) - 10:,} of {len(data):,} bytes; download it again"
+
+
+def cut_header(folder: Path) -> str:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5])
+    return f"{folder}/model.safetensors is cut off or no safetensors file; download it again"
+
+
+def empty(folder: Path) -> str:
+    (folder / "model.safetensors").write_bytes(b"")
+    return f"{folder}/model.safetensors is empty; download it again"
+
+
+def remove_weights(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    return f"{folder} holds no weights (.safetensors, .bin, .pt, .pth); download the model again"
+
+
+def dangle(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder / "blobs" / "gone")
+    return f"{folder}/model.safetensors is a link to a file that is gone; download the model again"
+
+
+def lose_a_shard(folder: Path) -> str:
+    weights = load_file(folder / "model.safetensors")
+    names = sorted(weights)
+    (folder / "model.safetensors").unlink()
+    shards = {f"model-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+    for shard, own in shards.items():
+        save_file({name: weights[name] for name in own}, folder / shard, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: shard for shard, own in shards.items() for name in own}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert find_problem(folder) is None
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    lost = folder / "model-00002-of-00002.safetensors"
+    return f"1 of the parts that model.safetensors.index.json lists are missing, the first is {lost}; download them too"
+
+
+DAMAGES = [replace_by_pointer, leave_half_a_download, cut, cut_header, empty, remove_weights, dangle, lose_a_shard]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_wrong_with_weights_is_one_sentence(copy: Path, damage: Callable[[Path], str]) -> None:
+    assert find_problem(copy) is None
+    words = damage(copy)
+    with pytest.raises(ValueError, match="cannot be loaded") as raised:
+        load_language_model(str(copy))
+    said = str(raised.value)
+    assert said.startswith(f"The language model '{copy}' cannot be loaded: {words}")
+    assert said.count("\n") == 0
+    assert said.endswith(".")
+
+
+def test_small_models_say_the_same(tmp_path: Path) -> None:
+    for load in (lambda: load_backbone(tmp_path, device=torch.device("cpu")), lambda: load_judge(tmp_path)):
+        config = {"architecture": "tf_efficientnet_lite0", "styles": ["a"], "concepts": ["b"], "image_size": 8, "width": 2}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "model.safetensors").write_text(POINTER)
+        with pytest.raises(ValueError, match=r"model\.safetensors is a Git LFS pointer and not the weights"):
+            load()
+
+
+def test_a_folder_that_is_not_there_is_no_hub_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^The language model '{tmp_path}/gone@v2' cannot be loaded: there is no such folder\.$"):
+        load_language_model(f"{tmp_path}/gone@v2")
+
+
+def test_no_memory_is_no_fault_of_the_weights() -> None:
+    with pytest.raises(torch.OutOfMemoryError), explain_load_error("CLIP", "/nowhere"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_the_check_reads_no_more_than_headers(tmp_path: Path) -> None:
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        header = json.dumps({"w": {"dtype": "F32", "shape": [1 << 38], "data_offsets": [0, 1 << 40]}}).encode()
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (1 << 40))  # a terabyte that takes no room
+    started = time.monotonic()
+    assert find_problem(tmp_path) is None
+    assert time.monotonic() - started < 1

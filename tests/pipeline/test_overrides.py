@@ -1,0 +1,123 @@
+"""Overrides mean what people type, whatever letters are in a path. Run: python -m pytest tests/pipeline/test_overrides.py"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.compose import compose_params
+from pipeline.overrides import clean_override, split_arguments
+from tests.toy_project import REPO
+
+NAMES = [
+    "a",
+    "my pics",
+    "é",
+    "e\u0301",
+    "新加卷",
+    "a (1)",
+    "a=b",
+    "it's",
+    'a "b" c',
+    "a,b",
+    "[a]",
+    "{a}",
+    "a;b&c|d",
+    "a#b",
+    "a$b",
+    "a`b`",
+    "a\\",
+    "a\\'b",
+    "~a",
+    "a!*?",
+]
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("dataset: {raw: x, size: 1, splits: [0.5, 0.5]}\nretrieval: {k: 5, strategy: ret}\n")
+    return tmp_path / "conf"
+
+
+def compose(conf: Path, *overrides: str) -> dict:
+    compose_params(list(overrides), conf=conf, out=conf.parent / "params.yaml")
+    return yaml.safe_load((conf.parent / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_arrives_letter_by_letter(conf: Path, name: str) -> None:
+    folder = conf.parent / "raw" / name
+    folder.mkdir(parents=True)
+    assert compose(conf, f"dataset.raw={folder}")["dataset"]["raw"] == str(folder)
+
+
+@pytest.mark.parametrize("name", set(NAMES) - {"[a]"})
+def test_a_path_that_is_not_there_arrives_too(conf: Path, name: str) -> None:
+    assert compose(conf, f"dataset.raw=/nowhere/{name}")["dataset"]["raw"] == f"/nowhere/{name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("~", "/home/anna"), ("~/pics", "/home/anna/pics"), ("'~/my pics'", "/home/anna/my pics"), ("~/é (1)", "/home/anna/é (1)")]
+)
+def test_the_home_folder_is_written_out(conf: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert compose(conf, f"dataset.raw={typed}")["dataset"]["raw"] == meant
+
+
+def test_a_home_folder_in_conf_is_a_sentence(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    (conf / "config.yaml").write_text("dataset: {raw: ~/pics}\n")
+    with pytest.raises(ValueError, match=r"^conf/dataset: raw is ~/pics; only an override may begin with ~, in conf/ write /home/anna/pics\.$"):
+        compose(conf)
+
+
+def test_what_hydra_reads_stays_as_it_is(conf: Path) -> None:
+    params = compose(conf, "dataset.size=7", "dataset.splits=[0.9, 0.1]", "retrieval.strategy='random'", "+dataset.new=null", "~retrieval.k")
+    assert params == {"dataset": {"raw": "x", "size": 7, "splits": [0.9, 0.1], "new": None}, "retrieval": {"strategy": "random"}}
+    for override in ("a.b=1,2", "a=choice(1,2)", "a=${seed}", "a=null", "a=1e-3", "a=", 'a="b c"', "++a.b=1", "dataset=folder"):
+        assert clean_override(override) == override
+    assert clean_override("a=/x/b,/x/c", queued=True) == "a=/x/b,/x/c"
+    assert clean_override("a=/x/b,c") == "a='/x/b,c'"
+
+
+@pytest.mark.parametrize("typed", ["pics", "my pics (1)", "/x=1", "=1", "--temp"])
+def test_what_is_no_override_is_a_sentence_that_shows_the_quotes(conf: Path, typed: str) -> None:
+    with pytest.raises(ValueError, match=r"is no override: it must be name=value, .* ARGS='dataset\.raw=\"/data/my pics \(1\)\"'\.$"):
+        compose(conf, typed)
+
+
+def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICS", "/x/y")
+    text = """dataset.raw="/x/a b (1)"  k=7 'a=it is' b=é;&|<>#(1) c=\\n d=$PICS"""
+    assert split_arguments(text) == ["dataset.raw=/x/a b (1)", "k=7", "a=it is", "b=é;&|<>#(1)", "c=\\n", "d=/x/y"]
+    with pytest.raises(ValueError, match="a quote that is not closed"):
+        split_arguments("dataset.raw=/x/it's")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ('dataset.raw="/x/my pics (1)"', "/x/my pics (1)"),
+        ("dataset.raw=/x/a(1)&b;c", "/x/a(1)&b;c"),
+        ("dataset.raw=/x/新加卷=é", "/x/新加卷=é"),
+        ('dataset.raw="/x/it\'s"', "/x/it's"),
+        ("dataset.raw=~/pics", "/home/anna/pics"),
+    ],
+)
+def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": "/home/anna"}
+    (conf.parent / ".venv").mkdir()
+    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+        (conf.parent / name).touch()
+    command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", "params", f"ARGS={typed}"]
+    ended = subprocess.run(command, cwd=conf.parent, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert yaml.safe_load((conf.parent / "params.yaml").read_text(encoding="utf-8"))["dataset"]["raw"] == meant
