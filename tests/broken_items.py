@@ -42,6 +42,13 @@ def draw_noise(seed: int, size: int = 32) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 
+def draw_halves(color: object, size: int = 16) -> Image.Image:
+    """Draw an image whose left half has this colour, on black: the least that is not blank."""
+    image = Image.new("RGB", (size, size))
+    image.paste(color, (0, 0, size // 2, size))
+    return image
+
+
 def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
     """Build a PNG by hand, so that its header can claim anything."""
 
@@ -55,11 +62,11 @@ def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels
 def build_odd_images() -> dict[str, bytes]:
     """Build one image of every odd kind; those of `REJECTED` break the policy."""
     good = save_image(draw_noise(0))
-    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    frames = [draw_halves(color) for color in ("red", "blue")]
     return {
         "animated": save_image(frames[0], "GIF", save_all=True, append_images=frames[1:]),
         "bomb": build_png(30_000, 30_000, depth=1, color=0),
-        "cmyk": save_image(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"),
+        "cmyk": save_image(draw_halves("red").convert("CMYK"), "JPEG"),
         "palette": save_image(draw_noise(1).convert("P")),
         "text": b"this is no image",
         "truncated": good[: len(good) // 2],

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.data.images import decode_drawing
+
 CONCEPTS_PATH = Path(__file__).resolve().parents[2] / "data" / "raw" / "openmoji" / "concepts.csv"
 STYLES = ("classic", "outline", "pastel", "neon", "sepia", "blueprint")
 
@@ -83,8 +85,7 @@ def render_sticker(concept: Concept | str, style: str, *, size: int) -> np.ndarr
     tree.set("viewBox", VIEW_BOX)
     markup = ElementTree.tostring(tree, encoding="unicode")
     png = resvg_py.svg_to_bytes(svg_string=markup, width=size, height=size, background=rules.background, skip_system_fonts=True)
-    with Image.open(io.BytesIO(bytes(png))) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(decode_drawing(bytes(png)))
 
 
 def is_held_out(hexcode: str, style: str) -> bool:

@@ -86,11 +86,11 @@ def build_stylemoji(config: StyleMojiConfig, *, extra: Path, seed: int) -> Datas
     build_case = build_preference_case if config.protocol == "preference" else build_themes_case
     splits = assign_splits(range(config.num_users), config.splits)
     cases = [build_case(catalogue, index, splits[index], seed=seed) for index in range(config.num_users)]
-    extras = add_extra_items(extra, items)
+    extras, missing = add_extra_items(extra, items, image_size=config.image_size, image_format="png")
     place_in_histories(cases, extras)
     held_out = sum(is_held_out(label["item_id"].rsplit("-", 1)[0], label["style"]) for label in labels)
     facts = {"concepts": len(catalogue.concepts), "styles": len(config.styles), "held_out_pairs": held_out, "extra_items": len(extras)}
-    return Dataset(items, build_interactions(cases), cases, labels, facts)
+    return Dataset(items, build_interactions(cases), cases, labels, facts, missing)
 
 
 def build_catalogue(config: StyleMojiConfig) -> ConceptGroups:
