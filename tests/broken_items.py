@@ -49,14 +49,22 @@ def draw_halves(color: object, size: int = 16) -> Image.Image:
     return image
 
 
-def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
-    """Build a PNG by hand, so that its header can claim anything."""
+def build_chunk(name: bytes, body: bytes, *, sound: bool = True) -> bytes:
+    """Build a PNG chunk; an unsound one has a wrong checksum."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) ^ (not sound))
 
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"", before: bytes = b"", after: bytes = b"") -> bytes:
+    """Build a PNG by hand, so that its header can claim anything, with chunks before and after its pixels."""
+    header = build_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + build_chunk(b"IDAT", zlib.compress(pixels)) + after + build_chunk(b"IEND", b"")
+
+
+def build_exif(entries: Sequence[tuple[int, int, int, bytes]], order: str = "<") -> bytes:
+    """Build EXIF data from raw entries (tag, type, count, four bytes of value), whatever they mean."""
+    table = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    return b"Exif\0\0" + start + struct.pack(f"{order}IH", 8, len(entries)) + table + b"\0" * 4
 
 
 def build_odd_images() -> dict[str, bytes]:

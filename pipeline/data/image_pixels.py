@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.data.image_policy import MIN_SIDE, WHITE
 
-STRIP_PIXELS = 2**20
+STRIP_PIXELS = 2**18
 TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

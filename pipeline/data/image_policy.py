@@ -9,7 +9,7 @@
 - Animation: the first frame that is not blank, among MAX_FRAMES; the frames behind it are not decoded.
 - Size: each side has at least MIN_SIDE px (tracking pixels are no pictures), both multiplied at most MAX_PIXELS; one is at most MAX_ASPECT times the
   other.
-- Memory: what decoding will hold is estimated from the header and bounded; a JPEG beyond it is decoded at half, a quarter or an eighth of its size.
+- Memory: what decoding will hold is estimated from the header, and at most MAX_DECODED_BYTES. Of an animation beyond it only the first frame counts.
 - Blankness: a picture of practically one colour (`is_blank`) is refused, for a caption of nothing is an invention.
 
 A picture that breaks the policy raises ImageError with one sentence for a person: what is wrong, and which limit applies.
@@ -25,7 +25,7 @@ from PIL import Image
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 MAX_BYTES = 32 * 1024 * 1024  # of the file; a 50 megapixel JPEG has about 20 MiB
 MAX_PIXELS = 50_000_000  # width x height; the largest common phone picture has 48 million
-MAX_DECODED_BYTES = 400_000_000  # what decoding may hold at its peak, besides the file: 8 bytes for each of MAX_PIXELS
+MAX_DECODED_BYTES = 500_000_000  # what decoding may hold at its peak, besides the file: 10 bytes for each of MAX_PIXELS, e.g. a progressive JPEG
 MAX_ASPECT = 50  # longer side over shorter side; beyond that a square 224 px view shows nothing
 MIN_SIDE = 8  # px; the smallest pictures that people make are icons of 16 px, and tracking pixels have 1 or 2
 MAX_FRAMES = 100  # of an animation, looked at for one that is not blank
@@ -36,8 +36,9 @@ WHITE = (255, 255, 255)
 
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # a pixel of Pillow's modes; all others 4
 RESULT_BYTES = 4  # a pixel of the RGB image that everything becomes
-WEBP_BYTES = 16  # a pixel of what libwebp's decoder of animations, which Pillow uses for all files, holds besides
-COEFFICIENT_BYTES = 2  # a pixel and channel of a progressive JPEG, which is held whole until its last scan is read
+WEBP_BYTES = 10  # a pixel, besides: Pillow decodes all WebP files as animations, with two canvases
+COEFFICIENT_BYTES = 2  # a pixel and channel of a progressive JPEG, whose coefficients are held until its last scan is read
+FRAME_BYTES = 24  # a pixel of an animation behind its first frame: canvases of before and after, and the result
 
 
 class ImageError(ValueError):
@@ -54,26 +55,23 @@ def check_size(width: int, height: int) -> None:
         raise ImageError(f"The image has {width} x {height} pixels; one side is more than {MAX_ASPECT} times the other.")
 
 
-def bound_memory(image: Image.Image) -> None:
-    """Refuse an opened image whose pixels would need too much memory, or let the decoder reduce them where it can (JPEG)."""
-    width, height = image.size
-    for scale in (1, 2, 4, 8) if image.format == "JPEG" else (1,):
-        if estimate_bytes(image, scale) <= MAX_DECODED_BYTES:
-            if scale > 1:
-                image.draft(None, (width // scale, height // scale))
-            return
-    raise ImageError(
-        f"The image has {width} x {height} pixels of a kind ({image.format}, {image.mode}) that takes "
-        f"{estimate_bytes(image):,} bytes to decode, more than the allowed {MAX_DECODED_BYTES:,}."
-    )
+def check_memory(image: Image.Image) -> None:
+    """Refuse an opened image whose pixels would need too much memory."""
+    if (needed := estimate_bytes(image)) > MAX_DECODED_BYTES:
+        raise ImageError(
+            f"The image has {image.width} x {image.height} pixels ({image.format}, {image.mode}), which take {needed:,} bytes to decode, "
+            f"more than the allowed {MAX_DECODED_BYTES:,}."
+        )
 
 
-def estimate_bytes(image: Image.Image, scale: int = 1) -> int:
-    """Return the most bytes that decoding an opened image and turning it into RGB holds at once, if its sides are divided by `scale`."""
-    pixels = image.width * image.height
-    held = STORED_BYTES.get(image.mode, 4) + RESULT_BYTES + (WEBP_BYTES if image.format == "WEBP" else 0)
-    whole = COEFFICIENT_BYTES * len(image.getbands()) if "progressive" in image.info else 0
-    return pixels * held // scale**2 + pixels * whole
+def estimate_bytes(image: Image.Image) -> int:
+    """Return the most bytes that decoding an opened image and turning it into RGB holds at once, besides the file."""
+    held, besides = STORED_BYTES.get(image.mode, 4), RESULT_BYTES
+    if image.format == "WEBP":
+        besides = WEBP_BYTES + RESULT_BYTES
+    elif "progressive" in image.info:
+        besides = max(RESULT_BYTES, COEFFICIENT_BYTES * len(image.getbands()))  # which are gone when the result is made
+    return image.width * image.height * (held + besides)
 
 
 def check_content(image: Image.Image) -> None:

@@ -20,22 +20,21 @@ from pipeline.data.image_files import ImageFile, strip_metadata
 from pipeline.data.image_pixels import clear_outside, convert_to_rgb, scale_colour_key, turn
 from pipeline.data.image_policy import (
     FORMATS,
+    FRAME_BYTES,
     MAX_BYTES,
     MAX_DECODED_BYTES,
     MAX_FRAMES,
     MAX_PIXELS,
     WHITE,
     ImageError,
-    bound_memory,
     check_content,
+    check_memory,
     check_size,
-    estimate_bytes,
     is_blank,
 )
 
 MAX_DECODE_THREADS = 8
 PNG_DEPTH = 24  # place of the bits a channel in a PNG
-FRAME_COPIES = 4  # of a canvas that a decoder of animations holds
 
 Decode = Callable[[bytes], Image.Image]
 
@@ -60,12 +59,11 @@ def decode_drawing(data: bytes) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise ImageError(f"The image file is larger than the allowed {MAX_BYTES:,} bytes.")
     file = strip_metadata(data)
-    blank = None
     for look in _iterate_looks(file):
         if not is_blank(look):
             return turn(look, file.orientation)
-        blank = blank if blank is not None else look
-    return turn(blank, file.orientation)
+        del look  # the next one needs its memory
+    return turn(next(_iterate_looks(file)), file.orientation)
 
 
 def decode_batch(batch: Sequence[bytes], decode: Decode = decode_image) -> tuple[list[Image.Image], dict[int, str]]:
@@ -100,6 +98,7 @@ def _iterate_looks(file: ImageFile) -> Iterator[Image.Image]:
         rgb = clear_outside(convert_to_rgb(image), box)
     del image  # before a turned copy is made
     yield rgb
+    del rgb
     if file.frames:
         yield from _iterate_later_frames(file.frames)
     if is_transparent:
@@ -111,7 +110,7 @@ def _iterate_looks(file: ImageFile) -> Iterator[Image.Image]:
 def _load(image: Image.Image, first_frame: tuple[int, int, int, int] | None) -> tuple[int, int, int, int]:
     """Decode the first frame, if the policy allows, and return its box."""
     check_size(*image.size)
-    bound_memory(image)
+    check_memory(image)
     box = first_frame or (image.tile[0].extents if image.format == "GIF" and image.tile else (0, 0, *image.size))
     try:
         image.load()  # raises on truncated data, for which Pillow must not be told to look the other way
@@ -126,11 +125,11 @@ def _iterate_later_frames(data: bytes) -> Iterator[Image.Image]:
     """Yield an animation's frames from the second on; a damaged one ends it."""
     with _open_image(data) as image:
         for number in range(1, MAX_FRAMES):
-            if FRAME_COPIES * estimate_bytes(image) > MAX_DECODED_BYTES:
-                return
             try:
                 image.seek(number)
                 check_size(*image.size)  # a frame of a GIF can enlarge it
+                if FRAME_BYTES * image.width * image.height > MAX_DECODED_BYTES:
+                    return
                 image.load()
                 rgb = convert_to_rgb(image)
             except MemoryError:
@@ -138,6 +137,7 @@ def _iterate_later_frames(data: bytes) -> Iterator[Image.Image]:
             except Exception:  # the end (EOFError), or damage
                 return
             yield rgb
+            del rgb
 
 
 def _open_image(data: bytes) -> Image.Image:
