@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.artifacts import build_table
 from pipeline.schemas import ITEMS
 
-REJECTED = {"bomb", "text", "truncated", "zero"}
+REJECTED = {"blank", "bomb", "pixel", "text", "truncated", "zero"}
 
 
 class TableImages:
@@ -73,9 +73,11 @@ def build_odd_images() -> dict[str, bytes]:
     frames = [draw_halves(color) for color in ("red", "blue")]
     return {
         "animated": save_image(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "blank": save_image(Image.new("RGB", (64, 64), "beige"), "JPEG"),
         "bomb": build_png(30_000, 30_000, depth=1, color=0),
         "cmyk": save_image(draw_halves("red").convert("CMYK"), "JPEG"),
         "palette": save_image(draw_noise(1).convert("P")),
+        "pixel": save_image(Image.new("RGBA", (1, 1)), "GIF"),
         "text": b"this is no image",
         "truncated": good[: len(good) // 2],
         "zero": b"",

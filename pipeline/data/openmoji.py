@@ -8,7 +8,6 @@ style is a recolouring of each layer plus a background, rasterised by resvg. Ope
 import colorsys
 import csv
 import hashlib
-import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline.data.images import decode_drawing
 
@@ -100,13 +98,6 @@ def is_held_out(hexcode: str, style: str) -> bool:
     digest = hashlib.sha256(f"held-out/{hexcode}/{style}".encode()).digest()
     share = len(STYLES) / (len(STYLES) - 1) / HELD_OUT_ONE_IN
     return int.from_bytes(digest[:8], "big") / 2**64 < share
-
-
-def encode_png(array: np.ndarray) -> bytes:
-    """Encode uint8 RGB as PNG, the same bytes every time, without metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(array, mode=None).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 @cache

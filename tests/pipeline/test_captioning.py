@@ -56,7 +56,9 @@ def test_every_item_has_exactly_one_outcome_and_broken_images_say_why() -> None:
     assert all(reason.endswith(".") for reason in result.rejected.values())
     assert "0 bytes" in result.rejected["zero"]
     assert "50,000,000" in result.rejected["bomb"]
-    assert (result.summary.rows_in, result.summary.computed, result.summary.rejected) == (10, 10, 4)
+    assert "blank" in result.rejected["blank"]
+    assert "1 x 1 pixels, too small" in result.rejected["pixel"]
+    assert (result.summary.rows_in, result.summary.computed, result.summary.rejected) == (12, 12, 6)
 
 
 def test_a_broken_neighbour_changes_no_caption(captioner: Captioner) -> None:
@@ -74,7 +76,7 @@ def test_a_second_run_computes_nothing_and_loads_no_model(captioner: Captioner) 
 
     second = caption(build_items(5), make_config(), load=refuse, model=MODEL)
     assert (second.values, second.rejected) == (first.values, first.rejected)
-    assert (second.summary.computed, second.summary.reused) == (0, 12)
+    assert (second.summary.computed, second.summary.reused) == (0, 14)
 
 
 def test_only_new_items_are_computed_and_batches_keep_their_shape() -> None:
