@@ -116,10 +116,14 @@ def strip_webp(data: bytes) -> ImageFile:
         name, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
         end = position + 8 + length + length % 2
         chunk = data[position:end]
+        if name in WEBP_PIXELS and len(chunk) < 8 + length:
+            if box:  # within a later frame of an animation
+                break
+            raise ImageError(f"The WEBP image is damaged or truncated (it ends within its chunk {name.decode('ascii').strip()}).")
         if name == b"VP8X":
             kept += [chunk[:8], bytes([chunk[8] & ~WEBP_METADATA]) if len(chunk) > 8 else b"", chunk[9:]]
         elif name in WEBP_PIXELS:
-            kept.append(chunk if len(chunk) != 8 + length else chunk + b"\0" * (length % 2))  # the last one's padding may be missing
+            kept.append(chunk.ljust(end - position, b"\0"))  # the last one's padding may be missing
             if name == b"ANMF" and box is None and len(chunk) >= 20:
                 left, top, width, height = (int.from_bytes(chunk[at : at + 3], "little") for at in (8, 11, 14, 17))
                 box = 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1

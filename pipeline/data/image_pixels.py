@@ -64,11 +64,12 @@ def scale_colour_key(image: Image.Image, depth: int) -> None:
 
 def clear_outside(rgb: Image.Image, box: Box) -> Image.Image:
     """Make white what lies outside of an animation's first frame, which no frame has drawn yet; a frame too small to be a picture draws nothing."""
-    if box == (0, 0, *rgb.size):
+    left, top, right, bottom = box[0], box[1], min(box[2], rgb.width), min(box[3], rgb.height)
+    if (left, top, right, bottom) == (0, 0, *rgb.size):
         return rgb
     canvas = Image.new("RGB", rgb.size, WHITE)
-    if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE:
-        canvas.paste(rgb.crop(box), box[:2])
+    if min(right - left, bottom - top) >= MIN_SIDE:
+        canvas.paste(rgb.crop((left, top, right, bottom)), (left, top))
     return canvas
 
 

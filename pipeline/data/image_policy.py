@@ -6,7 +6,7 @@
 - Orientation: applied as browsers do, from EXIF's tag alone, whatever the other tags are like; a value outside of 1 to 8 counts as none.
 - Colours: 8 bits a channel; 16 bits are scaled, CMYK is inverted as Adobe writes it, colour profiles are ignored.
 - Transparency: laid on white. Where that shows nothing (alpha 0 everywhere), alpha was not meant: the colours count as if they were opaque.
-- Animation: the first frame that is not blank, among MAX_FRAMES; the frames behind it are not decoded.
+- Animation: the first frame that is not blank, among MAX_FRAMES of at most MAX_FRAME_PIXELS together; the frames behind it are not decoded.
 - Size: each side has at least MIN_SIDE px (tracking pixels are no pictures), both multiplied at most MAX_PIXELS; one is at most MAX_ASPECT times the
   other.
 - Memory: what decoding will hold is estimated from the header, and at most MAX_DECODED_BYTES. Of an animation beyond it only the first frame counts.
@@ -29,6 +29,7 @@ MAX_DECODED_BYTES = 500_000_000  # what decoding may hold at its peak, besides t
 MAX_ASPECT = 50  # longer side over shorter side; beyond that a square 224 px view shows nothing
 MIN_SIDE = 8  # px; the smallest pictures that people make are icons of 16 px, and tracking pixels have 1 or 2
 MAX_FRAMES = 100  # of an animation, looked at for one that is not blank
+MAX_FRAME_PIXELS = 4 * MAX_PIXELS  # of all these frames together: seconds, not minutes
 BLANK_LEVELS = 8  # of 255: JPEG's noise on a plain surface stays below
 BLANK_SHARE = 1 / 1000  # of the pixels: a speck; the emptiest sticker of the default data set has 58 in 1,000
 BLANK_PIXELS = 8  # a speck in a small picture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -23,6 +24,7 @@ from pipeline.data.image_policy import (
     FRAME_BYTES,
     MAX_BYTES,
     MAX_DECODED_BYTES,
+    MAX_FRAME_PIXELS,
     MAX_FRAMES,
     MAX_PIXELS,
     WHITE,
@@ -35,6 +37,8 @@ from pipeline.data.image_policy import (
 
 MAX_DECODE_THREADS = 8
 PNG_DEPTH = 24  # place of the bits a channel in a PNG
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is higher than ours
 
 Decode = Callable[[bytes], Image.Image]
 
@@ -128,7 +132,8 @@ def _iterate_later_frames(data: bytes) -> Iterator[Image.Image]:
             try:
                 image.seek(number)
                 check_size(*image.size)  # a frame of a GIF can enlarge it
-                if FRAME_BYTES * image.width * image.height > MAX_DECODED_BYTES:
+                pixels = image.width * image.height
+                if FRAME_BYTES * pixels > MAX_DECODED_BYTES or number * pixels > MAX_FRAME_PIXELS:
                     return
                 image.load()
                 rgb = convert_to_rgb(image)

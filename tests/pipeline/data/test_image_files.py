@@ -137,7 +137,7 @@ def test_a_webp_is_whole_without_its_metadata_and_refused_without_its_pixels() -
     assert data[12:16] == b"VP8X"
     for broken in (data[:-3], data[: data.index(b"EXIF") + 3], data[: data.index(b"EXIF")] + b"EXIF\xff\xff\xff\x7f"):
         assert decode_image(broken).tobytes() == NOISE.tobytes()
-    with pytest.raises(ImageError, match="header is damaged"):
+    with pytest.raises(ImageError, match=r"^The WEBP image is damaged or truncated \(it ends within its chunk VP8L\)\.$"):
         decode_image(data[: data.index(b"EXIF") - 40])
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data import images
+from pipeline.data.image_pixels import clear_outside
 from pipeline.data.images import ImageError, decode_image
 from tests.broken_items import build_chunk, build_png, draw_halves, save_image
 from tests.pipeline.data.test_image_policy import BLACK, BLUE, RED, WHITE, get_halves
@@ -114,6 +115,19 @@ def test_damage_behind_the_first_frame_of_an_apng_does_not_matter_and_at_it_does
     assert get_halves(good[:later] + b"\xff" + good[later + 1 :]) == (RED, BLACK)
     with pytest.raises(ImageError, match="damaged"):
         decode_image(good[:first] + b"\xff" + good[first + 1 :])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_animation_cut_off_behind_its_picture_is_whole(kind: str) -> None:
+    data = save_frames([Image.new("RGB", (16, 16)), draw_halves(RED), draw_halves(BLUE), draw_halves(WHITE)], kind)
+    assert get_halves(data[:-30]) == (RED, BLACK)
+
+
+def test_a_frame_that_claims_more_than_its_canvas_is_clipped() -> None:
+    image = draw_halves(RED)
+    assert clear_outside(image, (0, 0, 16_000, 16_000)).tobytes() == image.tobytes()
+    assert clear_outside(image, (4, 0, 16_000, 16)).getpixel((2, 8)) == WHITE
+    assert clear_outside(image, (400, 0, 16_000, 16)).getcolors() == [(256, WHITE)]
 
 
 def test_a_still_picture_that_stands_before_an_animation_counts() -> None:

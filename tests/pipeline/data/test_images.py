@@ -174,6 +174,13 @@ def test_a_batch_keeps_its_length_and_names_the_broken_ones() -> None:
     assert reasons == {1: "The image is empty (0 bytes)."}
 
 
+def test_a_blank_drawing_is_a_result_and_a_blank_picture_is_none() -> None:
+    blank = save_image(Image.new("RGB", (16, 16), RED))
+    images, reasons = decode_batch([blank], decode_drawing)
+    assert (images[0].getpixel((3, 3)), reasons) == (RED, {})
+    assert decode_batch([blank])[1] == {0: "The image is blank: practically all of its pixels have one colour."}
+
+
 def test_encoded_pngs_depend_on_pixels_alone_and_survive_a_round_trip() -> None:
     image = draw_noise(0, 64)
     data = encode_png(image)
