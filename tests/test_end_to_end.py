@@ -125,7 +125,7 @@ def test_odd_and_broken_items_are_computed_or_rejected_with_a_reason_and_nothing
     Image.new("RGB", (40, 40), "orange").save(extra / "blank.png")
     Image.new("RGB", (1, 1)).save(extra / "pixel.gif")
     good.convert("CMYK").save(extra / "cmyk.jpg")
-    good.save(extra / "animated.gif", save_all=True, append_images=[draw_halves("blue", 40)])
+    draw_halves("green", 40).save(extra / "animated.gif", save_all=True, append_images=[draw_halves("blue", 40)])
     good.rotate(10).save(extra / "wordless.png")
     (extra / "wordless.txt").write_text("")
 
