@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.artifacts import build_table
 from pipeline.schemas import ITEMS
 
-REJECTED = {"bomb", "text", "truncated", "zero"}
+REJECTED = {"blank", "bomb", "pixel", "text", "truncated", "zero"}
 
 
 class TableImages:
@@ -42,25 +42,42 @@ def draw_noise(seed: int, size: int = 32) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8))
 
 
-def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"") -> bytes:
-    """Build a PNG by hand, so that its header can claim anything."""
+def draw_halves(color: object, size: int = 16) -> Image.Image:
+    """Draw an image whose left half has this colour, on black: the least that is not blank."""
+    image = Image.new("RGB", (size, size))
+    image.paste(color, (0, 0, size // 2, size))
+    return image
 
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+def build_chunk(name: bytes, body: bytes, *, sound: bool = True) -> bytes:
+    """Build a PNG chunk; an unsound one has a wrong checksum."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) ^ (not sound))
+
+
+def build_png(width: int, height: int, *, depth: int = 8, color: int = 2, pixels: bytes = b"", before: bytes = b"", after: bytes = b"") -> bytes:
+    """Build a PNG by hand, so that its header can claim anything, with chunks before and after its pixels."""
+    header = build_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + build_chunk(b"IDAT", zlib.compress(pixels)) + after + build_chunk(b"IEND", b"")
+
+
+def build_exif(entries: Sequence[tuple[int, int, int, bytes]], order: str = "<") -> bytes:
+    """Build EXIF data from raw entries (tag, type, count, four bytes of value), whatever they mean."""
+    table = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3].ljust(4, b"\0") for entry in entries)
+    start = b"II*\0" if order == "<" else b"MM\0*"
+    return b"Exif\0\0" + start + struct.pack(f"{order}IH", 8, len(entries)) + table + b"\0" * 4
 
 
 def build_odd_images() -> dict[str, bytes]:
     """Build one image of every odd kind; those of `REJECTED` break the policy."""
     good = save_image(draw_noise(0))
-    frames = [Image.new("RGB", (16, 16), color) for color in ("red", "blue")]
+    frames = [draw_halves(color) for color in ("red", "blue")]
     return {
         "animated": save_image(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "blank": save_image(Image.new("RGB", (64, 64), "beige"), "JPEG"),
         "bomb": build_png(30_000, 30_000, depth=1, color=0),
-        "cmyk": save_image(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"),
+        "cmyk": save_image(draw_halves("red").convert("CMYK"), "JPEG"),
         "palette": save_image(draw_noise(1).convert("P")),
+        "pixel": save_image(Image.new("RGBA", (1, 1)), "GIF"),
         "text": b"this is no image",
         "truncated": good[: len(good) // 2],
         "zero": b"",

@@ -39,7 +39,8 @@ def make_image(index: int, *, padding: int = 0) -> bytes:
     """Encode a small image of its own, followed by as many zero bytes, which no decoder looks at."""
     buffer = io.BytesIO()
     red, green, blue, rest = struct.pack(">I", index)
-    pixels = np.full((16, 16, 3), rest, dtype=np.uint8)
+    pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    pixels[:8], pixels[8:] = rest, rest ^ 128  # two halves: a blank image would be refused
     pixels[0, 0] = (red ^ blue, green, blue)
     pixels[1, 1] = (red, green, rest)
     Image.fromarray(pixels).save(buffer, format="BMP")

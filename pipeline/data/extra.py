@@ -1,7 +1,7 @@
 """Items of your own: image files in `data/extra/`, each with an optional `<name>.txt` that says what it shows.
 
-The bytes are taken as they are (a file that cannot be decoded is rejected by the stages that decode it, with the reason),
-and each item takes one place in one user's history, so that it goes through the whole chain.
+They are stored like the data set's own images; a file that breaks the image policy is missing, with the reason. Each item
+takes one place in one user's history, so that it goes through the whole chain.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.dataset import MissingImage
 from pipeline.data.encodings import read_short_text
-from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
 from pipeline.data.picture_names import READABLE, is_companion
+from pipeline.data.stored_images import ImageFormat, store_images
 from pipeline.data.values import normalise_name
 from pipeline.data.wording import read_file_name
 
@@ -22,16 +23,21 @@ MAX_TEXT_BYTES = 10_000
 CATEGORY = "extra"
 
 
-def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
-    """Add the items of `folder` in file-name order and return their ids; of an oversized file the first MAX_BYTES + 1 bytes refuse it."""
+def add_extra_items(folder: Path, items: ItemRows, *, image_size: int, image_format: ImageFormat) -> tuple[list[str], list[MissingImage]]:
+    """Add the items of `folder` in file-name order; return their ids, and the files that are no usable images."""
     if not folder.is_dir():
-        return []
+        return [], []
     pictures = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not is_companion(path.name))
     paths = sorted(path for path in pictures if path.is_file())
-    for path in paths:
-        with path.open("rb") as file:
-            items.add(name_item(path), file.read(MAX_BYTES + 1), text=read_text(path), category=CATEGORY)
-    return [name_item(path) for path in paths]
+    added, missing = [], []
+    for path, outcome in zip(paths, store_images(paths, image_size=image_size, image_format=image_format), strict=True):
+        item_id, text = name_item(path), read_text(path)
+        if isinstance(outcome, bytes):
+            items.add(item_id, outcome, text=text, category=CATEGORY)
+            added.append(item_id)
+        else:
+            missing.append(MissingImage(item_id, text, str(path), "", "", outcome))
+    return added, missing
 
 
 def is_extra(item_id: str) -> bool:

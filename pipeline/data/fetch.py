@@ -118,11 +118,11 @@ def read_wanted(path: Path, raw: Path, dead: Iterable[str]) -> list[Wanted]:
         raise ValueError(f"{path} does not exist; `python -m stages.dataset --check` writes it.")
     known, base = set(dead), raw.resolve()
     with path.open(encoding="utf-8", newline="") as file:
-        wanted = [Wanted(row["item_id"], Path(row["path"]), row["url"]) for row in csv.DictReader(file)]
+        wanted = [Wanted(row["item_id"], Path(row["path"]), row["url"]) for row in csv.DictReader(file) if row["url"]]
     for item in wanted:
         if base not in item.path.resolve().parents:
             raise ValueError(f"{path} names {item.path}, which is not inside of {raw}; `python -m stages.dataset --check` writes the list anew.")
-    return [item for item in wanted if item.url and item.url not in known and not item.path.exists()]
+    return [item for item in wanted if item.url not in known and not item.path.exists()]
 
 
 def read_dead(path: Path) -> list[dict[str, str]]:

@@ -1,33 +1,46 @@
-"""Bytes to RGB images and back, with one explicit policy for broken, huge and odd files.
+"""Bytes to RGB images and back, by the image policy (`image_policy.py`): the only place that opens an image.
 
-An image that breaks the policy raises ImageError with one sentence for a person: what is wrong, and which limit applies.
-Size is checked in the file's header, before any pixel is decoded. What is decodable becomes 8-bit RGB: EXIF rotation applied,
-transparency laid on white, the first frame of an animation, colour profiles ignored.
+`decode_image` is for pictures from outside: what it returns can be looked at and captioned. `decode_drawing` is for what our own models drew,
+where a blank picture is a result like any other. Both give the same pixels.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import struct
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL import ImageFile as PillowFile
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")  # Pillow's other decoders are many, old and rarely needed
-MAX_BYTES = 32 * 1024 * 1024  # of the file; a 50 megapixel JPEG has about 20 MiB
-MAX_PIXELS = 50_000_000  # width x height, 150 MB as RGB; the largest common phone picture has 48 million
-MAX_ASPECT = 50  # longer side over shorter side; beyond that a square 224 px view shows nothing
+from pipeline.data.image_files import ImageFile, strip_metadata
+from pipeline.data.image_pixels import clear_outside, convert_to_rgb, scale_colour_key, turn
+from pipeline.data.image_policy import (
+    FORMATS,
+    FRAME_BYTES,
+    MAX_BYTES,
+    MAX_DECODED_BYTES,
+    MAX_FRAME_PIXELS,
+    MAX_FRAMES,
+    MAX_PIXELS,
+    WHITE,
+    ImageError,
+    check_content,
+    check_memory,
+    check_size,
+    is_blank,
+)
+
 MAX_DECODE_THREADS = 8
-WHITE = (255, 255, 255)
+PNG_DEPTH = 24  # place of the bits a channel in a PNG
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is higher than ours
 
-class ImageError(ValueError):
-    """An image that breaks the policy; the message is one sentence."""
+Decode = Callable[[bytes], Image.Image]
 
 
 class ImageReader(Protocol):
@@ -37,28 +50,37 @@ class ImageReader(Protocol):
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode bytes as an 8-bit RGB image without metadata; ImageError says what is wrong with them."""
+    """Decode a picture as 8-bit RGB without metadata; ImageError says why it cannot be used."""
+    image = decode_drawing(data)
+    check_content(image)
+    return image
+
+
+def decode_drawing(data: bytes) -> Image.Image:
+    """Decode an image that may be blank or small, such as one that we drew; ImageError says what is wrong with the file."""
     if not data:
         raise ImageError("The image is empty (0 bytes).")
     if len(data) > MAX_BYTES:
         raise ImageError(f"The image file is larger than the allowed {MAX_BYTES:,} bytes.")
-    with _open_image(data) as image:
-        _check_size(*image.size)
-        try:
-            image.load()  # raises on truncated data, for which Pillow must not be told to look the other way
-            rgb = _convert_to_rgb(_apply_orientation(image))
-        except MemoryError:  # the machine's fault, not the file's
-            raise
-        except Exception as error:  # decoders raise many kinds on hostile data
-            raise ImageError(f"The {image.format} image is damaged or truncated ({_first_line(error)}).") from error
-    rgb.info = {}
-    return rgb
+    file = strip_metadata(data)
+    for look in _iterate_looks(file):
+        if not is_blank(look):
+            return turn(look, file.orientation)
+        del look  # the next one needs its memory
+    return turn(next(_iterate_looks(file)), file.orientation)
 
 
-def decode_batch(batch: Sequence[bytes]) -> tuple[list[Image.Image], dict[int, str]]:
+def decode_batch(batch: Sequence[bytes], decode: Decode = decode_image) -> tuple[list[Image.Image], dict[int, str]]:
     """Decode images in parallel; a broken one becomes a white placeholder (batches keep their shape) and its reason is kept by index."""
+
+    def decode_or_explain(data: bytes) -> Image.Image | ImageError:
+        try:
+            return decode(data)
+        except ImageError as error:
+            return error
+
     with ThreadPoolExecutor(max_workers=min(MAX_DECODE_THREADS, os.cpu_count() or 1)) as pool:
-        outcomes = list(pool.map(_decode_or_explain, batch))
+        outcomes = list(pool.map(decode_or_explain, batch))
     reasons = {i: str(outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)}
     images = [Image.new("RGB", (64, 64), WHITE) if isinstance(outcome, ImageError) else outcome for outcome in outcomes]
     return images, reasons
@@ -72,50 +94,74 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _decode_or_explain(data: bytes) -> Image.Image | ImageError:
+def _iterate_looks(file: ImageFile) -> Iterator[Image.Image]:
+    """Yield what a file may show, the likeliest first: its first frame, its later frames, its colours without their transparency."""
+    with _open_image(file.data) as image:
+        box = _load(image, file.first_frame)
+        is_transparent = image.has_transparency_data
+        rgb = clear_outside(convert_to_rgb(image), box)
+    del image  # before a turned copy is made
+    yield rgb
+    del rgb
+    if file.frames:
+        yield from _iterate_later_frames(file.frames)
+    if is_transparent:
+        with _open_image(file.data) as image:
+            box = _load(image, file.first_frame)
+            yield clear_outside(convert_to_rgb(image, keep_alpha=False), box)
+
+
+def _load(image: Image.Image, first_frame: tuple[int, int, int, int] | None) -> tuple[int, int, int, int]:
+    """Decode the first frame, if the policy allows, and return its box."""
+    check_size(*image.size)
+    check_memory(image)
+    box = first_frame or (image.tile[0].extents if image.format == "GIF" and image.tile else (0, 0, *image.size))
     try:
-        return decode_image(data)
-    except ImageError as error:
-        return error
+        image.load()  # raises on truncated data, for which Pillow must not be told to look the other way
+    except MemoryError:  # the machine's fault, not the file's
+        raise
+    except Exception as error:  # decoders raise many kinds on hostile data
+        raise ImageError(f"The {image.format} image is damaged or truncated ({_first_line(error)}).") from error
+    return box
+
+
+def _iterate_later_frames(data: bytes) -> Iterator[Image.Image]:
+    """Yield an animation's frames from the second on; a damaged one ends it."""
+    with _open_image(data) as image:
+        for number in range(1, MAX_FRAMES):
+            try:
+                image.seek(number)
+                check_size(*image.size)  # a frame of a GIF can enlarge it
+                pixels = image.width * image.height
+                if FRAME_BYTES * pixels > MAX_DECODED_BYTES or number * pixels > MAX_FRAME_PIXELS:
+                    return
+                image.load()
+                rgb = convert_to_rgb(image)
+            except MemoryError:
+                raise
+            except Exception:  # the end (EOFError), or damage
+                return
+            yield rgb
+            del rgb
 
 
 def _open_image(data: bytes) -> Image.Image:
     """Read the header only."""
-    if ImageFile.LOAD_TRUNCATED_IMAGES:  # some library's global switch would let half images pass as whole ones
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if PillowFile.LOAD_TRUNCATED_IMAGES:  # some library's global switch would let half images pass as whole ones
+        PillowFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"The image has far more than the allowed {MAX_PIXELS:,} pixels.") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"The file is not an image of a known format ({', '.join(FORMATS)}), or its header is damaged.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise many kinds on hostile data
         raise ImageError(f"The image's header is damaged ({_first_line(error)}).") from error
-
-
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise ImageError(f"The image has no pixels ({width} x {height}).")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"The image has {width} x {height} pixels, more than the allowed {MAX_PIXELS:,}.")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ImageError(f"The image has {width} x {height} pixels; one side is more than {MAX_ASPECT} times the other.")
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Rotate as the EXIF tag says; unreadable EXIF data counts as none, for the pixels are sound."""
-    with contextlib.suppress(OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return ImageOps.exif_transpose(image)
+    if image.format == "PNG":
+        scale_colour_key(image, data[PNG_DEPTH])
     return image
-
-
-def _convert_to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: convert() would clip instead of scale
-        image = Image.fromarray((np.clip(np.asarray(image, dtype=np.float64), 0, 65535) / 257 + 0.5).astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,6 @@ style is a recolouring of each layer plus a background, rasterised by resvg. Ope
 
 import colorsys
 import hashlib
-import io
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,9 +16,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline.data.csv_files import read_csv
+from pipeline.data.images import decode_drawing
 from pipeline.data.problems import Problems
 
 CONCEPTS_PATH = Path(__file__).resolve().parents[2] / "data" / "raw" / "openmoji" / "concepts.csv"
@@ -86,8 +85,7 @@ def render_sticker(concept: Concept | str, style: str, *, size: int) -> np.ndarr
     tree.set("viewBox", VIEW_BOX)
     markup = ElementTree.tostring(tree, encoding="unicode")
     png = resvg_py.svg_to_bytes(svg_string=markup, width=size, height=size, background=rules.background, skip_system_fonts=True)
-    with Image.open(io.BytesIO(bytes(png))) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(decode_drawing(bytes(png)))
 
 
 def is_held_out(hexcode: str, style: str) -> bool:
@@ -102,13 +100,6 @@ def is_held_out(hexcode: str, style: str) -> bool:
     digest = hashlib.sha256(f"held-out/{hexcode}/{style}".encode()).digest()
     share = len(STYLES) / (len(STYLES) - 1) / HELD_OUT_ONE_IN
     return int.from_bytes(digest[:8], "big") / 2**64 < share
-
-
-def encode_png(array: np.ndarray) -> bytes:
-    """Encode uint8 RGB as PNG, the same bytes every time, without metadata."""
-    buffer = io.BytesIO()
-    Image.fromarray(array, mode=None).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
 
 
 @cache

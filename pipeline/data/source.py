@@ -124,14 +124,14 @@ def explain_few(num_users: int, missing: Sequence[MissingImage], config: SplitCo
 def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
     """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
     counts = compare_counts(catalogue, cases, config)  # which know of no extra items
-    extras = add_extra_items(extra, catalogue.items)
+    extras, unusable = add_extra_items(extra, catalogue.items, image_size=config.image_size, image_format=config.image_format)
     place_in_histories(cases, extras)
     return Dataset(
         items=catalogue.items,
         interactions=build_interactions(cases),
         cases=cases,
         facts={**facts, "extra_items": len(extras), "table_2": counts},
-        missing=catalogue.missing,
+        missing=[*catalogue.missing, *unusable],
         max_missing_fraction=config.max_rejected_fraction,
     )
 

@@ -1,11 +1,12 @@
 """Raw image files to the bytes that the items table stores: decoded once, laid on a white square, reduced, encoded; in a process pool.
 
-Policy (DiFashion's, for fashion photographs): transparency on white, the picture centred on a white square, LANCZOS. An image is never
-enlarged. The same file gives the same bytes whatever the number of processes.
+What a usable picture is and how it looks says the image policy (`image_policy.py`). The rest is DiFashion's, for fashion photographs: the picture
+centred on a white square, LANCZOS. An image is never enlarged. The same file gives the same bytes whatever the number of processes.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import multiprocessing
@@ -19,7 +20,8 @@ from typing import Literal
 
 from PIL import Image
 
-from pipeline.data.images import MAX_BYTES, WHITE, ImageError, decode_image, encode_png
+from pipeline.data.image_policy import MAX_BYTES, WHITE, ImageError, check_content
+from pipeline.data.images import decode_image, encode_png
 from pipeline.runtime import progress
 
 ImageFormat = Literal["png", "jpeg"]
@@ -51,9 +53,15 @@ def store_image(path: Path, *, image_size: int, image_format: ImageFormat) -> by
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-        return encode_image(fit_square(decode_image(data), image_size), image_format)
-    except (ImageError, OSError) as error:
-        return str(error) if isinstance(error, ImageError) else f"The file cannot be read ({error.strerror})."
+        square = fit_square(decode_image(data), image_size)
+        check_content(square)  # once more: fine patterns may be gone
+        return encode_image(square, image_format)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):  # the machine's fault, not the file's
+            raise
+        return f"The file cannot be read ({error.strerror})."
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:

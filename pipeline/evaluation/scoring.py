@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.data.images import decode_batch
+from pipeline.data.images import decode_batch, decode_drawing
 from pipeline.evaluation.features import ItemStore, PixelFeatures, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
 from pipeline.metrics.definitions import define_metrics
@@ -68,7 +68,7 @@ def score_tasks(
     tasks: Sequence[Task], encoded: Sequence[bytes], store: ItemStore, models: EvaluationModels, *, seed: int
 ) -> list[Scores | Rejection]:
     """Return one row of scores for every task and its encoded image, or why the image cannot be read."""
-    images, reasons = decode_batch(encoded)
+    images, reasons = decode_batch(encoded, decode_drawing)  # a blank drawing is scored
     store.get_texts(item_id for task in tasks for item_id in (*task.history, task.reference_id))
     store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]

@@ -5,7 +5,7 @@ Captions and keywords are not known yet: equal pictures count as one caption, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from pipeline.baselines.ti.config import TextualInversionConfig
 from pipeline.captioning import CaptioningConfig
 from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data.dataset import Dataset
-from pipeline.data.extra import is_extra
-from pipeline.data.images import ImageError, decode_image
 from pipeline.embedding import EmbeddingConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.generation.config import GenerationConfig
@@ -63,16 +61,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Material:
-    """Cases, interactions by user (oldest first), pictures that can be read, and why others cannot."""
+    """Cases, interactions by user (oldest first) and pictures, all of which can be read: others are no items."""
 
     cases: Sequence[Case]
     interactions: Mapping[str, Sequence[str]]
     digests: Mapping[str, str]  # item_id -> sha256 of the picture
-    unreadable: Mapping[str, str]  # item_id -> a sentence
-
-    def list_readable(self, item_ids: Iterable[str]) -> list[str]:
-        """List the items whose picture can be read, each once."""
-        return [item_id for item_id in dict.fromkeys(item_ids) if item_id in self.digests]
 
 
 def load_plan(params: Path) -> Plan:
@@ -85,15 +78,8 @@ def load_plan(params: Path) -> Plan:
 
 
 def survey(dataset: Dataset) -> Material:
-    """Gather what the stages will find; of the pictures only the extra ones have not been decoded yet."""
-    unreadable: dict[str, str] = {}
-    for item_id in filter(is_extra, dataset.items):
-        try:
-            decode_image(dataset.items[item_id]["image"]["bytes"])
-        except ImageError as error:
-            unreadable[item_id] = str(error)
+    """Gather what the stages will find."""
     interactions: dict[str, list[str]] = {}
     for row in dataset.interactions:
         interactions.setdefault(row["user_id"], []).append(row["item_id"])
-    digests = {item_id: digest for item_id, digest in dataset.items.list_digests().items() if item_id not in unreadable}
-    return Material(dataset.cases, interactions, digests, unreadable)
+    return Material(dataset.cases, interactions, dataset.items.list_digests())

@@ -5,9 +5,8 @@ A rule stands for the `ValueError`s of one stage; a test holds both against each
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from pipeline.data.dataset import SPLITS
@@ -22,24 +21,13 @@ UNPROMPTED = frozenset({"original", "truth", "sd", "ti", "pmg"})  # methods that
 
 def find_obstacles(material: Material, plan: Plan) -> list[str]:
     """Return a sentence for everything that would end a run."""
-    rules = (check_pictures, check_retrieval, check_splits, check_mapper, check_ranker)
+    rules = (check_retrieval, check_splits, check_mapper, check_ranker)
     return [sentence for rule in rules for sentence in rule(material, plan)]
 
 
-def check_pictures(material: Material, plan: Plan) -> Iterator[str]:
-    """Extra pictures that cannot be read must be few, and nobody's whole history."""
-    broken, total = len(material.unreadable), len(material.unreadable) + len(material.digests)
-    stages = [name for name in ("captioning", "embedding", "keywords") if broken > plan.configs[name].max_rejected_fraction * total]
-    if stages:
-        item_id, reason = next(iter(material.unreadable.items()))
-        names = ", ".join(f"{name}.max_rejected_fraction" for name in stages)
-        yield (
-            f"{broken} of {total} pictures cannot be read, e.g. {item_id} ({reason.rstrip('.')}), more than {names} allows; "
-            f"take them out of data/extra, or set it to {math.ceil(100 * broken / total) / 100}."
-        )
-    for case in material.cases:
-        if not material.list_readable(case["history"]):
-            yield f"no picture in the history of user {case['user_id']} can be read: {', '.join(case['history'])}; take them out of data/extra."
+def list_distinct(item_ids: Iterable[str]) -> list[str]:
+    """List items in their order, each once."""
+    return list(dict.fromkeys(item_ids))
 
 
 def check_retrieval(material: Material, plan: Plan) -> Iterator[str]:
@@ -48,7 +36,7 @@ def check_retrieval(material: Material, plan: Plan) -> Iterator[str]:
     allowed = min(config.max_rejected_fraction, plan.configs["preference"].max_rejected_fraction)
     too_short, left_out = total - len(list_retrieved(material, plan)), total - len(list_prompted(material, plan))
     if too_short > config.max_rejected_fraction * total or left_out > plan.configs["preference"].max_rejected_fraction * total:
-        lengths = sorted(len(material.list_readable(case["history"])) for case in material.cases)
+        lengths = sorted(len(list_distinct(case["history"])) for case in material.cases)
         k = lengths[min(int(allowed * total), total - 1)] - 1
         yield (
             f"retrieval.strategy exp-ret takes what ranks beyond retrieval.k, {config.k}, but {too_short} of {total} histories are no longer; "
@@ -60,7 +48,7 @@ def list_retrieved(material: Material, plan: Plan) -> Sequence[Case]:
     """List the cases that the stage retrieval does not reject."""
     config = plan.configs["retrieval"]
     k = config.k if config.strategy == "exp-ret" else 0
-    return [case for case in material.cases if len(material.list_readable(case["history"])) > k] if k else material.cases
+    return [case for case in material.cases if len(list_distinct(case["history"])) > k] if k else material.cases
 
 
 def list_prompted(material: Material, plan: Plan) -> Sequence[Case]:
@@ -119,11 +107,11 @@ def advise(split: str, needs: dict[str, list[str]], plan: Plan) -> str:
 def check_mapper(material: Material, plan: Plan) -> Iterator[str]:
     """The mapper needs two captions of what has been looked at: one to learn, one to hold out."""
     leaves_one_out = plan.configs["mapper"].prompt == "leave_one_out"
-    everywhere = {material.digests[item_id] for case in material.cases for item_id in material.list_readable(case["history"])}
+    everywhere = {material.digests[item_id] for case in material.cases for item_id in list_distinct(case["history"])}
     left_out = {
         material.digests[item_id]
         for case in material.cases
-        if case["split"] == "train" and len(shown := material.list_readable(case["history"])) > 1
+        if case["split"] == "train" and len(shown := list_distinct(case["history"])) > 1
         for item_id in shown
     }
     found = len(left_out if leaves_one_out else everywhere)
@@ -151,10 +139,10 @@ def can_draw(material: Material, config: RankerConfig) -> bool:
     """Say whether a training pair can be drawn for some user (as pipeline/ranker/interactions.py draws them)."""
     seen: dict[str, set[str]] = {}
     for user_id, history in material.interactions.items():
-        known = material.list_readable(history)
+        known = list_distinct(history)
         seen[user_id] = set(known[: len(known) - max(0, min(config.validation_items, len(known) - 1))])
     if config.include_reference:
         for case in material.cases:
-            seen.setdefault(case["user_id"], set()).update(material.list_readable([case["reference_id"]]))
+            seen.setdefault(case["user_id"], set()).update(list_distinct([case["reference_id"]]))
     candidates = set().union(*seen.values()) if config.negatives == "interacted" else set(material.digests)
     return any(0 < len(items) < len(candidates) for items in seen.values())

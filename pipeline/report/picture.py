@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.artifacts import read_table
-from pipeline.data.images import ImageError, decode_image
+from pipeline.data.images import ImageError, decode_drawing
 from pipeline.endings import run_command
 from pipeline.report.inputs import list_items
 from pipeline.schemas import CASES, RETRIEVED
@@ -62,7 +62,7 @@ def paste_tile(canvas: Image.Image, data: bytes, column: int, line: int, *, fram
     """Paste one image, or leave its place empty if it cannot be decoded."""
     x, y = locate_tile(column, line)
     try:
-        canvas.paste(decode_image(data).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
+        canvas.paste(decode_drawing(data).resize((TILE, TILE), Image.Resampling.LANCZOS), (x, y))
     except ImageError:
         return
     if framed:

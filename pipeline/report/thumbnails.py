@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipeline.data.images import ImageError, decode_image
+from pipeline.data.images import ImageError, decode_drawing
 
 SMALL_SIDE = 96  # px, history and contact sheet
 LARGE_SIDE = 192  # px, reference, truth and drawn images
@@ -43,6 +43,6 @@ def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "
     try:
         if data is None:
             raise ImageError(missing)
-        return Picture(title, encode_thumbnail(decode_image(data), side))
+        return Picture(title, encode_thumbnail(decode_drawing(data), side))
     except ImageError as error:
         return Picture(f"{title}: {error}" if title else str(error))

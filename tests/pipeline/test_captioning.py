@@ -16,7 +16,7 @@ from pipeline.models.captioner import Captioner, load_captioner
 from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import ITEMS
-from tests.broken_items import REJECTED, TableImages, build_item, build_items, save_image
+from tests.broken_items import REJECTED, TableImages, build_item, build_items, draw_halves, save_image
 from tests.configs import CAPTIONING
 from tests.tiny_encoders import save_tiny_blip2
 
@@ -24,14 +24,14 @@ MODEL = ("tiny-1", "float32")
 
 
 class SizeCaptioner:
-    """Says the image's size and records the batches that it saw; the word is empty for images of 5 px."""
+    """Says the image's size and records the batches that it saw; the word is empty for images of 9 px."""
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
     def caption(self, images: Sequence[Image.Image], *, prompt: str | None, num_beams: int, max_new_tokens: int) -> list[str]:
         self.batch_sizes.append(len(images))
-        return ["" if image.width == 5 else f"{image.width} pixels" for image in images]
+        return ["" if image.width == 9 else f"{image.width} pixels" for image in images]
 
 
 def make_config(**changes: Any) -> CaptioningConfig:
@@ -56,7 +56,9 @@ def test_every_item_has_exactly_one_outcome_and_broken_images_say_why() -> None:
     assert all(reason.endswith(".") for reason in result.rejected.values())
     assert "0 bytes" in result.rejected["zero"]
     assert "50,000,000" in result.rejected["bomb"]
-    assert (result.summary.rows_in, result.summary.computed, result.summary.rejected) == (10, 10, 4)
+    assert "blank" in result.rejected["blank"]
+    assert "1 x 1 pixels, too small" in result.rejected["pixel"]
+    assert (result.summary.rows_in, result.summary.computed, result.summary.rejected) == (12, 12, 6)
 
 
 def test_a_broken_neighbour_changes_no_caption(captioner: Captioner) -> None:
@@ -74,7 +76,7 @@ def test_a_second_run_computes_nothing_and_loads_no_model(captioner: Captioner) 
 
     second = caption(build_items(5), make_config(), load=refuse, model=MODEL)
     assert (second.values, second.rejected) == (first.values, first.rejected)
-    assert (second.summary.computed, second.summary.reused) == (0, 12)
+    assert (second.summary.computed, second.summary.reused) == (0, 14)
 
 
 def test_only_new_items_are_computed_and_batches_keep_their_shape() -> None:
@@ -105,7 +107,7 @@ def test_what_can_change_a_caption_makes_a_new_ledger(change: dict[str, Any]) ->
 
 
 def test_an_empty_caption_is_rejected() -> None:
-    rows = [build_item(f"i{size}", save_image(Image.new("RGB", (size, size))), text="", category="") for size in (5, 6)]
+    rows = [build_item(f"i{size}", save_image(draw_halves("red", size)), text="", category="") for size in (9, 10)]
     result = caption(build_table(rows, ITEMS), make_config(), load=SizeCaptioner, model=MODEL)
-    assert result.rejected == {"i5": EMPTY_CAPTION}
-    assert result.values == {"i6": {"caption": "6 pixels"}}
+    assert result.rejected == {"i9": EMPTY_CAPTION}
+    assert result.values == {"i10": {"caption": "10 pixels"}}

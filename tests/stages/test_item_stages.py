@@ -103,8 +103,8 @@ def test_the_chain_gives_every_row_one_outcome(project: Project) -> None:
     rejected = read_table(project.root / "retrieval/rejected.parquet", REJECTED).to_pylist()
     assert rejected == [{"stage": "retrieval", "row_key": "c1", "reason": "None of the 2 history items has an embedding."}]
     assert [output.splitlines()[-1].split(",")[0] for output in outputs] == [
-        "captioning: 15 rows in",
-        "embedding: 15 rows in",
+        "captioning: 17 rows in",
+        "embedding: 17 rows in",
         "retrieval: 3 rows in",
     ]
     assert "1 rejected" in outputs[2]
@@ -134,7 +134,7 @@ def test_another_check_encoder_changes_its_own_table_and_no_other_byte(project: 
     project.run_all()
     before = project.hash_outs()
     project.params["models"]["check_visual"] = project.params["models"]["visual"]
-    assert "0 computed, 15 reused" in project.run_all()[1]
+    assert "0 computed, 17 reused" in project.run_all()[1]
     after = project.hash_outs()
     assert {name for name in after if after[name] != before[name]} == {"embedding/check.parquet"}
 
@@ -151,7 +151,7 @@ def test_a_run_again_and_a_run_from_scratch_give_the_same_bytes(project: Project
     hashes = project.hash_outs()
     outputs = project.run_all()
     assert project.hash_outs() == hashes
-    assert all("0 computed, 15 reused" in output for output in outputs[:2])
+    assert all("0 computed, 17 reused" in output for output in outputs[:2])
     shutil.rmtree(project.root / ".work")
     project.run_all()
     assert project.hash_outs() == hashes
@@ -162,12 +162,12 @@ def test_a_run_that_lost_its_last_parts_goes_on_to_the_same_bytes(project: Proje
     project.run_all()
     hashes = project.hash_outs()
     parts = sorted((project.root / ".work" / stage).glob("*/part-*.parquet"))
-    assert len(parts) == 4
+    assert len(parts) == 5
     parts[-1].unlink()
     parts[-2].unlink()
     outputs = project.run_all()
     assert project.hash_outs() == hashes
-    assert "7 computed, 8 reused" in outputs[0 if stage == "captioning" else 1]
+    assert "5 computed, 12 reused" in outputs[0 if stage == "captioning" else 1]
 
 
 def test_k_zero_leaves_an_empty_table_and_no_rejections_but_hopeless_cases(project: Project) -> None:
@@ -182,7 +182,7 @@ def test_k_zero_leaves_an_empty_table_and_no_rejections_but_hopeless_cases(proje
 
 def test_too_many_rejected_rows_stop_the_stage_with_the_first_reason(project: Project) -> None:
     project.params["captioning"]["max_rejected_fraction"] = 0.1
-    with pytest.raises(ValueError, match=r"of 15 rows were rejected, more than the allowed fraction 0\.1; the first"):
+    with pytest.raises(ValueError, match=r"of 17 rows were rejected, more than the allowed fraction 0\.1; the first"):
         project.run(captioning, items="items.parquet", out="captioning")
     assert (project.root / "captioning/rejected.parquet").is_file()
 

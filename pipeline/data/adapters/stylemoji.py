@@ -20,12 +20,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Le, Lt
+from PIL import Image
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset, assign_splits, build_interactions, check_shares
 from pipeline.data.extra import add_extra_items, place_in_histories
+from pipeline.data.images import encode_png
 from pipeline.data.items import ItemRows
-from pipeline.data.openmoji import STYLES, Concept, encode_png, is_held_out, read_concepts, render_sticker
+from pipeline.data.openmoji import STYLES, Concept, is_held_out, read_concepts, render_sticker
 from pipeline.params import load_params
 from pipeline.runtime import progress
 
@@ -86,11 +88,11 @@ def build_stylemoji(config: StyleMojiConfig, *, extra: Path, seed: int) -> Datas
     build_case = build_preference_case if config.protocol == "preference" else build_themes_case
     splits = assign_splits(range(config.num_users), config.splits)
     cases = [build_case(catalogue, index, splits[index], seed=seed) for index in range(config.num_users)]
-    extras = add_extra_items(extra, items)
+    extras, missing = add_extra_items(extra, items, image_size=config.image_size, image_format="png")
     place_in_histories(cases, extras)
     held_out = sum(is_held_out(label["item_id"].rsplit("-", 1)[0], label["style"]) for label in labels)
     facts = {"concepts": len(catalogue.concepts), "styles": len(config.styles), "held_out_pairs": held_out, "extra_items": len(extras)}
-    return Dataset(items, build_interactions(cases), cases, labels, facts)
+    return Dataset(items, build_interactions(cases), cases, labels, facts, missing)
 
 
 def build_catalogue(config: StyleMojiConfig) -> ConceptGroups:
@@ -118,7 +120,7 @@ def build_items(catalogue: ConceptGroups) -> tuple[ItemRows, list[dict[str, Any]
     for concept in progress(catalogue.concepts, label="drawing concepts", total=len(catalogue.concepts)):
         for style in config.styles:
             item_id = build_item_id(concept, style)
-            image = encode_png(render_sticker(concept, style, size=config.image_size))
+            image = encode_png(Image.fromarray(render_sticker(concept, style, size=config.image_size)))
             items.add(item_id, image, text=concept.name, category=concept.group)
             labels.append({"item_id": item_id, "style": style, "concept": concept.name})
     return items, labels

@@ -10,6 +10,7 @@ import pytest
 from pipeline.data.extra import MAX_TEXT_BYTES, add_extra_items, name_item, read_text
 from pipeline.data.items import ItemRows
 from pipeline.data.problems import DataError
+from tests.broken_items import draw_halves
 
 
 def read(folder: Path, content: bytes, *, name: str = "red_mug-1.png") -> str:
@@ -53,9 +54,9 @@ def test_a_long_text_is_cut_between_characters(tmp_path: Path) -> None:
 
 def test_decomposed_letters_in_names_and_texts_are_composed(tmp_path: Path) -> None:
     path = tmp_path / unicodedata.normalize("NFD", "café.png")
-    path.write_bytes(b"image")
+    draw_halves("red").save(path)
     items = ItemRows()
-    assert add_extra_items(tmp_path, items) == ["extra-café.png"]
+    assert add_extra_items(tmp_path, items, image_size=16, image_format="png") == (["extra-café.png"], [])
     assert items["extra-café.png"]["text"] == "café"
     assert read(tmp_path, unicodedata.normalize("NFD", "Größe").encode()) == "Größe"
 

@@ -10,13 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from pipeline.data import fetch
 from pipeline.data.fetch import DeadUrl, HostBusy, Wanted, download_politely, fetch_images, read_wanted
-from tests.broken_items import save_image
+from tests.broken_items import draw_halves, save_image
 
-GOOD = save_image(Image.new("RGB", (8, 8), "red"))
+GOOD = save_image(draw_halves("red"))
 
 
 class FakeHost:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from pipeline.data.images import MAX_BYTES, MAX_PIXELS, ImageError, decode_batch, decode_image, encode_png
-from tests.broken_items import build_png, draw_noise, save_image
+from pipeline.data.images import MAX_BYTES, MAX_PIXELS, ImageError, decode_batch, decode_drawing, decode_image, encode_png
+from tests.broken_items import build_png, draw_halves, draw_noise, save_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
 def get_pixel(data: bytes, x: int = 0, y: int = 0) -> tuple[int, ...]:
-    return decode_image(data).getpixel((x, y))
+    return decode_drawing(data).getpixel((x, y))
 
 
 def test_an_empty_file_is_refused() -> None:
@@ -84,7 +84,7 @@ def test_an_image_without_pixels_is_refused(size: tuple[int, int]) -> None:
 def test_an_absurd_shape_is_refused_and_a_long_one_is_not() -> None:
     with pytest.raises(ImageError, match="5100 x 100 pixels; one side is more than 50 times"):
         decode_image(save_image(Image.new("RGB", (5100, 100))))
-    assert decode_image(save_image(Image.new("RGB", (50, 2500)))).size == (50, 2500)
+    assert decode_drawing(save_image(Image.new("RGB", (50, 2500)))).size == (50, 2500)
 
 
 def test_a_cmyk_jpeg_keeps_its_colour() -> None:
@@ -121,7 +121,7 @@ def test_a_palette_with_a_transparent_entry_is_laid_on_white() -> None:
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     ramp = np.array([[0, 257 * 100, 65535]] * 3, dtype=np.uint16)
-    image = decode_image(save_image(Image.fromarray(ramp)))
+    image = decode_drawing(save_image(Image.fromarray(ramp)))
     assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 100, 255]
 
 
@@ -168,10 +168,17 @@ def test_damaged_files_are_decoded_or_refused_but_never_crash() -> None:
 
 
 def test_a_batch_keeps_its_length_and_names_the_broken_ones() -> None:
-    good = save_image(Image.new("RGB", (8, 8), RED))
+    good = save_image(draw_halves(RED))
     images, reasons = decode_batch([good, b"", good])
     assert [image.getpixel((0, 0)) for image in images] == [RED, WHITE, RED]
     assert reasons == {1: "The image is empty (0 bytes)."}
+
+
+def test_a_blank_drawing_is_a_result_and_a_blank_picture_is_none() -> None:
+    blank = save_image(Image.new("RGB", (16, 16), RED))
+    images, reasons = decode_batch([blank], decode_drawing)
+    assert (images[0].getpixel((3, 3)), reasons) == (RED, {})
+    assert decode_batch([blank])[1] == {0: "The image is blank: practically all of its pixels have one colour."}
 
 
 def test_encoded_pngs_depend_on_pixels_alone_and_survive_a_round_trip() -> None:

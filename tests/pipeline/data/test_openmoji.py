@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.openmoji import STYLES, encode_png, is_held_out, read_concepts, render_sticker
+from pipeline.data.images import encode_png
+from pipeline.data.openmoji import STYLES, is_held_out, read_concepts, render_sticker
 
 HEDGEHOG = "1F994"
 
@@ -82,8 +83,8 @@ def test_a_tenth_of_all_pairs_is_held_out_and_no_classic_one() -> None:
 
 def test_png_bytes_are_stable_lossless_and_without_metadata() -> None:
     sticker = render_sticker(HEDGEHOG, "neon", size=64)
-    data = encode_png(sticker)
-    assert data == encode_png(sticker.copy())
+    data = encode_png(Image.fromarray(sticker))
+    assert data == encode_png(Image.fromarray(sticker.copy()))
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(image), sticker)
         assert not image.info

@@ -29,13 +29,13 @@ def test_every_mode_is_stored_as_rgb_and_every_broken_file_has_its_sentence(imag
     good = [tmp_path / name for name in save_odd_images(tmp_path, [str(n) for n in range(5)])]
     for name, data in build_odd_images().items():
         (tmp_path / name).write_bytes(data)
-    broken = [tmp_path / name for name in ("bomb", "text", "truncated", "zero")]
+    broken = [tmp_path / name for name in ("blank", "bomb", "pixel", "text", "truncated", "zero")]
     stored = list(store_images([*good, *broken, tmp_path / "gone.png"], image_size=32, image_format=image_format))
     for data in stored[:5]:
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.mode, image.size) == (image_format.upper(), "RGB", (32, 32))
     assert decode_image(stored[1]).getpixel((0, 16))[0] > 250  # transparent there: white
-    assert [isinstance(text, str) and text.endswith(".") for text in stored[5:]] == [True] * 5
+    assert [isinstance(text, str) and text.endswith(".") for text in stored[5:]] == [True] * 7
     assert "No such file" in stored[-1]
 
 

@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.data.adapters.stylemoji import build_stylemoji
 from pipeline.data.dataset import Dataset, assign_splits
+from pipeline.data.images import decode_image
 from pipeline.data.openmoji import STYLES, is_held_out
+from tests.broken_items import draw_halves
 from tests.configs import STYLEMOJI as CONFIG
 
 NO_EXTRA = Path("no-such-folder")
@@ -103,14 +106,27 @@ def test_impossible_sizes_and_wrong_names_get_one_clear_sentence() -> None:
         replace(CONFIG, splits=(0.5, 0.5, 0.5))
 
 
-def test_extra_files_become_items_in_histories_whatever_their_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a_cat.png").write_bytes(b"\x89PNG broken")
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "empty.txt").write_text("")
+def test_extra_images_become_items_in_histories_like_the_others_and_unusable_ones_are_missing_with_a_reason(tmp_path: Path) -> None:
+    draw_halves("red", 400).save(tmp_path / "a_cat.png")
+    draw_halves("red").save(tmp_path / "wordless.gif")
+    (tmp_path / "wordless.txt").write_text("")
     (tmp_path / "notes.md").write_text("no image")
+    (tmp_path / "._a_cat.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "plain.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "pixel.gif")
     data = build_stylemoji(CONFIG, extra=tmp_path, seed=0)
     extras = [row for row in data.items.values() if row["item_id"].startswith("extra-")]
-    assert [(e["item_id"], e["text"], len(e["image"]["bytes"])) for e in extras] == [("extra-a_cat.png", "a cat", 11), ("extra-empty.jpg", "", 0)]
+    sizes = [decode_image(extra["image"]["bytes"]).size for extra in extras]
+    expected = [("extra-a_cat.png", "a cat", (CONFIG.image_size,) * 2), ("extra-wordless.gif", "", (16, 16))]
+    assert [(extra["item_id"], extra["text"], size) for extra, size in zip(extras, sizes, strict=True)] == expected
+    reasons = {row.item_id: row.reason for row in data.missing}
+    assert list(reasons) == ["extra-broken.png", "extra-empty.jpg", "extra-pixel.gif", "extra-plain.png"]
+    assert "header is damaged" in reasons["extra-broken.png"]
+    assert "0 bytes" in reasons["extra-empty.jpg"]
+    assert "1 x 1 pixels, too small" in reasons["extra-pixel.gif"]
+    assert "blank" in reasons["extra-plain.png"]
     shown = Counter(i for case in data.cases for i in case["history"] if i.startswith("extra-"))
-    assert shown == {"extra-a_cat.png": 1, "extra-empty.jpg": 1}
+    assert shown == {"extra-a_cat.png": 1, "extra-wordless.gif": 1}
     assert all(len(case["history"]) == 8 for case in data.cases)

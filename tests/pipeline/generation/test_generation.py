@@ -33,12 +33,12 @@ from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 from pipeline.work import work_dir
-from tests.broken_items import TableImages
+from tests.broken_items import TableImages, draw_halves
 from tests.configs import GENERATION, PMG
 
 
 def make_png(level: int) -> bytes:
-    return encode_png(Image.new("RGB", (4, 4), (level, 0, 0)))
+    return encode_png(draw_halves((level, 0, 255), 8))
 
 
 def make_case(index: int, *, truth_id: str | None = "item0", reference_id: str | None = None) -> Case:
