@@ -16,6 +16,7 @@ from pipeline.conditioning.fit import CaptionSet, MapperTraining, build_captions
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase, build_leave_one_out_cases
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
+from pipeline.models.text_budget import UNBOUNDED, TextBudget
 from pipeline.randomness import make_generator
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.training import CurveRow, TrainingState
@@ -46,12 +47,18 @@ class MapperResult:
 
 
 def choose_lessons(
-    tables: dict[str, pa.Table], config: MapperConfig, *, retrieval: RetrievalConfig, preference: PreferenceConfig, seed: int
+    tables: dict[str, pa.Table],
+    config: MapperConfig,
+    *,
+    retrieval: RetrievalConfig,
+    preference: PreferenceConfig,
+    seed: int,
+    budget: TextBudget = UNBOUNDED,
 ) -> Lessons:
     """Choose leave-one-out cases of training users, or captions of items that somebody has interacted with, as the params ask for."""
     if config.prompt == "leave_one_out":
         retrieval = replace(retrieval, k=config.leave_one_out_k, strategy="ret")
-        examples = build_leave_one_out_cases(tables, retrieval=retrieval, preference=preference, count=config.max_captions, seed=seed)
+        examples = build_leave_one_out_cases(tables, retrieval=retrieval, preference=preference, count=config.max_captions, seed=seed, budget=budget)
         return Lessons([(example.detailed_prompt, example.caption) for example in examples], examples)
     caption_of = {row["item_id"]: row["caption"] for row in tables["captions"].to_pylist()}
     seen = {item_id for history in tables["cases"]["history"].to_pylist() for item_id in history}

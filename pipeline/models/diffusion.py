@@ -18,6 +18,7 @@ import torch
 
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import explain_load_error, split_revision
+from pipeline.models.text_budget import budget_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -36,6 +37,7 @@ class Diffusion:
         self.device: torch.device = pipeline.unet.device
         self.dtype: torch.dtype = pipeline.unet.dtype
         self.num_tokens: int = pipeline.tokenizer.model_max_length
+        self.text_budget = budget_tokenizer(pipeline.tokenizer)
         self.token_dim: int = pipeline.unet.config.cross_attention_dim
         self.latent_shape = (pipeline.unet.config.in_channels, *_pair(pipeline.unet.config.sample_size))
         self.image_size: int = self.latent_shape[1] * pipeline.vae_scale_factor

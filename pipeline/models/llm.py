@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.models.chat import split_chat
 from pipeline.models.decoding import MIN_ROWS, DecodeRules, Tokens, decode_greedily, group_rows, round_up
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.kv_cache import RowCache
@@ -52,10 +53,7 @@ class LanguageModel:
 
     def split_chat(self, system: str, user: str) -> tuple[str, str]:
         """Apply the chat template; return (what comes before the user's words, the rest up to where the reply begins)."""
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        start = text.rindex(user)
-        return text[:start], text[start:]
+        return split_chat(self.tokenizer, system, user)
 
     def measure_embedding(self) -> tuple[torch.Tensor, float]:
         """Return the mean row (D,) and the mean Euclidean norm of the input embeddings' rows."""
@@ -64,7 +62,7 @@ class LanguageModel:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], *, prefix: str = "", rules: DecodeRules) -> list[str]:
-        """Continue `prefix + prompt` greedily; returns the new text of each row, cut at `rules.stop` and stripped."""
+        """Continue `prefix + prompt` greedily; returns the new text of each row, cut by the rules and stripped."""
         rows = self._tokenize(prompts)
         prefix_length, _ = self._encode_prefix(prefix)
         cache = self._open_cache(prefix, max(len(rows), MIN_ROWS), prefix_length + round_up(max(map(len, rows))) + rules.max_new_tokens)
@@ -72,7 +70,7 @@ class LanguageModel:
         for group in group_rows(rows):
             for row, tokens in zip(group, decode_greedily(self, group, cache, rules, prefix_length=prefix_length), strict=True):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                replies[row] = text.split(rules.stop, 1)[0].strip()
+                replies[row] = rules.cut(text)
         return [replies[row] for row in rows]
 
     def forward_states(self, prompts: Sequence[str], img_vectors_LD: torch.Tensor, *, prefix: str = "", max_text_tokens: int) -> PromptStates:
