@@ -108,8 +108,8 @@ def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str, str]]) -> 
     Each image is decoded once; broken rows are encoded as blanks and then rejected.
     """
     images, reasons = decode_batch([data for data, _, _ in batch])
-    budget = encoders.clip.text_budget
-    semantic_BD = encoders.clip.encode_texts([budget.fit_beginning(text, title).text for _, text, title in batch]).numpy()
+    fitted = [(data, encoders.clip.text_budget.fit_beginning(text, title).text) for data, text, title in batch]
+    semantic_BD = encoders.clip.encode_texts([text for _, text in fitted]).numpy()
     clip_BD = encoders.clip.encode_images(images).numpy()
     visual_BD = clip_BD if encoders.visual is encoders.clip else encoders.visual.encode_images(images).numpy()
     vectors = dict(zip(VECTORS, (semantic_BD, visual_BD, clip_BD), strict=True))

@@ -20,10 +20,8 @@ MARKS = re.compile(r"<\|[^|<>]*\|>")  # a chat template's
 CIRCLED = re.compile("[\u2460-\u2473]")  # digits
 FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
 GREETING = re.compile(r"^(?:sure|certainly|of course|ok(?:ay)?)(?:[!.:,]\s*|\s*$)", re.IGNORECASE)
-LABEL = re.compile(
-    r"^[\W_]*(?:[\w' ]{0,40}\b)?(?:keywords?|tags|answer|list|output|results?|response|关键词|關鍵詞|キーワード)\b[\w' ]{0,20}(?:\(.*?\))?[\W_]*?:[\W_]*",
-    re.IGNORECASE,
-)
+NAMES = "keywords?|tags|answer|list|output|results?|response|关键词|關鍵詞|キーワード"  # of a list
+LABEL = re.compile(rf"^[\W_]*(?:[\w' ]{{0,40}}\b)?(?:{NAMES})\b[\w' ]{{0,20}}(?:\(.*?\))?[\W_]*?:[\W_]*", re.IGNORECASE)
 KIND = re.compile(r"^(?:style|material|subject|object|theme|colou?r|mood)s?[*_\"']*:\s*", re.IGNORECASE)  # of a list that says what each is
 ITEM = re.compile(r"^(?:[-*•●▪◦‣–—]+|[(\[]?\d{1,2}[.):\]](?=\s|[^\W\d])|\d{1,2}、)\s*")
 SEPARATORS = re.compile(r"[,;、،؛|·・•‧]|\s/\s|\s(?=\(?\d{1,2}[.)]\s|\d{1,2}、|#)")

@@ -13,7 +13,8 @@ Departures from the paper:
    retrieved ones, so that two looks are rarely asked for at once). Such keywords come back, in order, only while
    fewer than `min_keywords` remain.
 4. A keyword that repeats the reference's text adds nothing and is left out of the text of E^g.
-5. A title that would push keywords beyond what the diffusion model's text encoder reads is shortened in all prompts (`pipeline/models/text_budget.py`).
+5. A title that would push keywords beyond what the diffusion model's text encoder reads is shortened in all prompts
+   (`pipeline/models/text_budget.py`).
 6. Without retrieval (k = 0, Figure 5a) no case has retrieved items, and the whole history counts whatever `keywords_from` says.
 """
 

@@ -1,9 +1,9 @@
 """What a text encoder will read, decided here for every prompt: the name of a thing gives way before the words that stand beside it.
 
-A text encoder reads a fixed number of tokens and drops the rest in silence. In our prompts keywords stand behind what the reference is called, and the
-titles of shops fill an encoder alone. So a title is shortened, at a word, until everything behind it is read. It keeps its first
-words in any case (a quarter of the tokens, but one word at least), for a picture must show something; where keywords alone are too many, the last are not read.
-A text that the encoder reads whole stays as it is, byte for byte.
+A text encoder reads a fixed number of tokens and drops the rest in silence. In our prompts keywords stand behind what the reference is called,
+and the titles of shops fill an encoder alone. So a title is shortened, at a word, until everything behind it is read. It keeps its first words
+in any case (a quarter of the tokens, but one word at least), for a picture must show something; where keywords alone are too many, the last
+are not read. A text that the encoder reads whole stays as it is, byte for byte.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Method `pmg`: keywords of target and taste with soft embeddings behind them; of several images the best balanced one (paper: the baseline PMG).
 
 The stage `pmg` makes keywords and embeddings. A case's images are drawn for every weight of the taste, which is the number of times that its
-keywords are named, and for `num_images` noises, the first of which all methods share. Departure: where the encoder does not read all, the target's text is shortened first, and keywords beyond it are
-cut off.
+keywords are named, and for `num_images` noises, the first of which all methods share. Departure: where the text encoder does not read all,
+the target's text is shortened first, and keywords beyond the encoder's length are cut off.
 """
 
 from __future__ import annotations
