@@ -77,6 +77,11 @@ def run_mapper(
     checkpoint_every: int,
 ) -> MapperResult:
     """Train the mapper and, on leave-one-out cases, the calibrator's attention."""
+    if len(lessons.prompted) < 2:
+        raise ValueError(
+            f"the mapper needs at least 2 different captions of items that training users have looked at, but there is {len(lessons.prompted)}: "
+            "the captioner says the same of all of them, or captioned none. Look at data/captioning/captions.parquet."
+        )
     # a small catalogue has fewer captions than the params ask for: half of them are trained on all the same
     config = replace(config, held_out_captions=min(config.held_out_captions, max(1, len(lessons.prompted) // 2)))
     captions = build_captions(lessons.prompted, diffusion, config)

@@ -107,16 +107,22 @@ class GenerationContext:
 
     def draw_prompts(
         self, diffusion: Diffusion, prompt_BTD: Tensor, cases: Sequence[Case], *, negative_prompt: str = "", image_index: int = 0
-    ) -> list[np.ndarray]:
+    ) -> list[np.ndarray | Rejection]:
         """Draw token states with the final sampler; the n-th image of a case starts from the same noise in every method."""
+        from pipeline.models.diffusion import NOT_FINITE, NotFiniteError  # late: copying methods load no diffusers
+
         names = ("generation",) if image_index == 0 else ("generation", str(image_index))
-        images = diffusion.draw(
-            prompt_BTD,
-            generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
-            steps=self.config.steps,
-            guidance_scale=self.config.guidance_scale,
-            negative_prompt=negative_prompt,
-        )
+        try:
+            images = diffusion.draw(
+                prompt_BTD,
+                generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
+                steps=self.config.steps,
+                guidance_scale=self.config.guidance_scale,
+                negative_prompt=negative_prompt,
+            )
+        except NotFiniteError as error:
+            drawn = zip(error.images_BHWC, error.bad_B, strict=True)
+            return [Rejection(f"The drawn image is not finite; {NOT_FINITE}") if bad else image for image, bad in drawn]
         return list(images)
 
     def describe_sampler(self) -> dict[str, object]:

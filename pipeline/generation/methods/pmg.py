@@ -81,7 +81,7 @@ class PmgMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Draw all candidates and choose."""
         preferences = [self.preferences[case.case_id] for case in cases]
-        candidates: list[list[np.ndarray]] = []  # of each case, all weights of the first noise, then of the next
+        candidates: list[list[np.ndarray | Rejection]] = []  # of each case, all weights of the first noise, then of the next
         for image_index in range(self.selection.num_images):
             for style_weight in self.selection.style_weights:
                 prompt_BTd = self.encode(preferences, style_weight)
@@ -103,8 +103,11 @@ class PmgMethod:
         soft_BMd = torch.from_numpy(np.stack([preference.soft_Md for preference in preferences]))
         return torch.cat([states_BKd, soft_BMd], dim=1) if soft_BMd.numel() else states_BKd
 
-    def choose(self, images: list[np.ndarray], preference: PmgPreference) -> AnnotatedImage:
+    def choose(self, candidates: list[np.ndarray | Rejection], preference: PmgPreference) -> AnnotatedImage | Rejection:
         """Keep the image with the highest balance of taste and target; its score and the first image's are noted."""
+        images = [candidate for candidate in candidates if not isinstance(candidate, Rejection)]
+        if not images:
+            return candidates[0]
         clip = self.clip.model
         image_NV = clip.encode_images([Image.fromarray(image) for image in images])
         target = clip.text_budget.fit_beginning(", ".join(preference.target), preference.target[0]).text
