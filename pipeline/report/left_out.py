@@ -1,7 +1,8 @@
 """What was left out and why: rows grouped by cause, a cause's consequences counted with it and not again.
 
 A row is rejected by one stage, and what needed it is rejected by later ones: an item without a caption has no keywords, and a case of it no prompt.
-Only the first is a cause. Reasons that differ in nothing but the names, files and numbers in them are one cause.
+Only the first is a cause; the others are known by their reasons, which repeat it or say what is lacking. Reasons that differ in nothing but the
+names, files and numbers in them are one cause.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ UNITS |= dict.fromkeys(("generation", "evaluation"), "picture")
 NUM_EXAMPLES = 3
 MAX_CHARS = 300  # of a reason or a name on the page
 BLANK = "…"
+LACKS = re.compile(
+    r"no (?:caption|embedding|pseudo-word)\b|neither a (?:text|caption) nor a (?:text|caption)|text of the reference|named no keywords", re.IGNORECASE
+)
 VARIABLE = re.compile(
     r"""'[^']*'|"[^"]*"|(?<!\w)\S*[/\\]\S*\w|(?<!\w)[\w.-]+\.(?:png|jpe?g|gif|webp|bmp|tiff?)\b|(?<![\w.])\d[\d.,]*\d|\b\d\b""", re.IGNORECASE
 )
@@ -68,14 +72,14 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
     `missing` holds the data set's rows without an image by item_id, `cases` all cases by case_id.
     """
     causes: dict[tuple[str, str], Cause] = {}
-    cause_of: dict[str, Cause] = {}
+    cause_of: dict[str, tuple[Cause, str]] = {}  # with the row's own reason
     for row in sorted(rejected, key=lambda row: (rank_stage(row["stage"]), row["row_key"])):
         stage, key = get_family(row["stage"]), row["row_key"]
         case = find_case(key, cases)
-        earlier = next((cause_of[name] for name in list_needs(row["stage"], key, case, cases) if name in cause_of), None)
-        if earlier is not None:
-            earlier.consequences[stage] += 1
-            cause_of.setdefault(write_name(row["stage"], key), earlier)
+        earlier = [cause_of[name] for name in list_needs(row["stage"], key, case, cases) if name in cause_of]
+        if found := next((known for known in earlier if known[1] in row["reason"] or LACKS.search(row["reason"])), None):
+            found[0].consequences[stage] += 1
+            cause_of.setdefault(write_name(row["stage"], key), found)
             continue
         reason = missing[key]["reason"] if stage == "dataset" and key in missing else row["reason"]
         reason = clip(reason)
@@ -87,7 +91,7 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
         if len(cause.examples) < NUM_EXAMPLES:
             is_item = stage in ITEM_STAGES or (stage == "dataset" and key in missing)
             cause.examples.append(Example(clip(key), clip(row["reason"]), key if is_item else cases[case].reference_id if case else None))
-        cause_of.setdefault(write_name(row["stage"], key), cause)
+        cause_of.setdefault(write_name(row["stage"], key), (cause, row["reason"]))
     return sorted(causes.values(), key=lambda cause: (rank_stage(cause.stage), -cause.count))
 
 
