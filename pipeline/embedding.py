@@ -60,7 +60,7 @@ def embed_items(
 
     def compute(batch: list[Row]) -> Columns:
         encoded = images.read([row.key for row in batch])
-        return embed_batch(encoders.model, [(encoded[row.key], row.payload) for row in batch])
+        return embed_batch(encoders.model, [(encoded[row.key], *row.payload) for row in batch])
 
     with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, encoders.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
@@ -88,7 +88,8 @@ def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> 
     columns = (items[name].to_pylist() for name in ("item_id", "image_sha256", "text", "category"))
     for item_id, digest, text, category in zip(*columns, strict=True):
         semantic_text = build_semantic_text(caption_of.get(item_id, ""), text, config.semantic_text, category=category or "")
-        rows.append(Row(item_id, (digest, semantic_text), semantic_text))
+        title = " ".join(text.split()) if config.semantic_text == "text+category" else ""  # gives way to the category
+        rows.append(Row(item_id, (digest, semantic_text), (semantic_text, title)))
     return rows
 
 
@@ -102,14 +103,18 @@ def build_semantic_text(caption: str, text: str, kind: str, *, category: str = "
     return text or caption if kind == "text" else caption or text
 
 
-def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str]]) -> Columns:
-    """Embed one batch of (encoded image, text); each image is decoded once, broken rows are encoded as blanks and then rejected."""
-    images, reasons = decode_batch([data for data, _ in batch])
-    semantic_BD = encoders.clip.encode_texts([text for _, text in batch]).numpy()
+def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str, str]]) -> Columns:
+    """Embed one batch of (encoded image, text, the title that it begins with); a title too long for the encoder is shortened.
+
+    Each image is decoded once; broken rows are encoded as blanks and then rejected.
+    """
+    images, reasons = decode_batch([data for data, _, _ in batch])
+    fitted = [(data, encoders.clip.text_budget.fit_beginning(text, title).text) for data, text, title in batch]
+    semantic_BD = encoders.clip.encode_texts([text for _, text in fitted]).numpy()
     clip_BD = encoders.clip.encode_images(images).numpy()
     visual_BD = clip_BD if encoders.visual is encoders.clip else encoders.visual.encode_images(images).numpy()
     vectors = dict(zip(VECTORS, (semantic_BD, visual_BD, clip_BD), strict=True))
-    wordless = {i: NO_TEXT for i, (_, text) in enumerate(batch) if not text}
+    wordless = {i: NO_TEXT for i, (_, text, _) in enumerate(batch) if not text}
     return Columns(vectors, find_faults(vectors) | wordless | reasons)
 
 

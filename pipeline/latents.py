@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LEDGER = "latents"
 COLUMNS = pa.schema([pa.field("latent", pa.binary()), pa.field("shape", pa.list_(pa.int32()))])
+NOT_FINITE = "Its latent is not finite: the diffusion model's image encoder overflows on it."
 BATCH_SIZE = 4  # images per forward pass; at 512 px each takes 0.75 GB
 
 
@@ -43,7 +44,8 @@ def compute_latents(path: Path, item_ids: Sequence[str], diffusion: LazyModel[Di
         encoded = images.read([row.payload for row in batch])
         decoded, reasons = decode_batch([encoded[row.payload] for row in batch])
         latent_BChw = encode_images(decoded, diffusion.model).half().numpy()
-        return Columns({"latent": latent_BChw.reshape(len(batch), -1), "shape": [list(latent_BChw.shape[1:])] * len(batch)}, reasons)
+        overflown = {i: NOT_FINITE for i in range(len(batch)) if not np.isfinite(latent_BChw[i]).all()}
+        return Columns({"latent": latent_BChw.reshape(len(batch), -1), "shape": [list(latent_BChw.shape[1:])] * len(batch)}, overflown | reasons)
 
     with open_ledger(LEDGER, COLUMNS, code=[compute, diffusion.load], inputs=(diffusion.revision, BATCH_SIZE)) as ledger:
         result = map_rows(ledger, rows, compute, batch_size=BATCH_SIZE, label=LEDGER)

@@ -130,10 +130,22 @@ def list_steps(start: int, stop: int, *, label: str) -> Iterable[int]:
 
 
 def add_row(state: TrainingState, row: CurveRow, training: Training, plan: Plan) -> None:
-    """Add the row of the last step to the curves, and copy the tensors if they are the best so far and kept."""
+    """Add the row of the last step to the curves, and copy the tensors if they are the best so far and kept; ValueError if a number is not finite."""
+    check_finite(row, step=state.step)
     state.curves.append({"step": state.step, **row})
     if plan.keep == "best" and plan.score in row and find_best_step(state.curves, plan.score) == state.step:
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in training.name_tensors().items()}
+
+
+def check_finite(row: CurveRow, *, step: int) -> None:
+    """Raise ValueError if a number of a step is not finite: no later step would mend it, and a checkpoint would keep it."""
+    for name, value in row.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(
+                    f"the training's {name.replace('_', ' ')} is {number} at step {step:,}, which later steps cannot mend; lower its learning_rate, "
+                    "or set models.dtype and models.language_model_dtype to float32 or bfloat16 where they are float16."
+                )
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, *, clip_norm: float = math.inf) -> float:

@@ -39,7 +39,7 @@ def main(
     values: dict[str, dict[str, Any]] = {}
     cost: dict[str, Any] = {}
     rejected: dict[Key, str] = {}
-    summary, provenance, max_fraction = Summary(0, 0, 0, 0, 0.0), build_provenance(stage, method=method), 0.0
+    summary, provenance, max_fraction, num_cut = Summary(0, 0, 0, 0, 0.0), build_provenance(stage, method=method), 0.0, 0
     if read_flag(params, f"comparison.{method}"):
         from pipeline.generation.run import draw_method  # late: it loads torch, which an empty table does without
 
@@ -47,8 +47,8 @@ def main(
         files = {"cases": cases, "items": items, **named, "pmg_preferences": pmg_preferences}
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
         values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
-        provenance, max_fraction, cost = drawn.provenance, drawn.max_rejected_fraction, drawn.cost
-    write_json(out / "metrics.json", summarise_drawn(values))
+        provenance, max_fraction, cost, num_cut = drawn.provenance, drawn.max_rejected_fraction, drawn.cost, drawn.num_cut
+    write_json(out / "metrics.json", summarise_drawn(values, num_cut=num_cut))
     write_outcome(
         stage,
         out / "generated.parquet",

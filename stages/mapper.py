@@ -15,6 +15,7 @@ from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision
 from pipeline.models.llm import prepare_language_model
 from pipeline.models.references import read_reference
+from pipeline.models.text_budget import load_text_budget
 from pipeline.params import load_params
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.rows import Summary
@@ -32,14 +33,15 @@ def main(cases: Needed, items: Needed, captions: Needed, keywords: Needed, embed
     started = time.monotonic()
     config, seed, device, checkpoint_every = open_training(params, STAGE, MapperConfig)
     tables = ((cases, CASES), (items, ITEMS), (captions, CAPTIONS), (keywords, KEYWORDS), (embeddings, EMBEDDINGS))
+    reference = read_reference(params, "diffusion")
     lessons = choose_lessons(
         {table.name: read_table(path, table) for path, table in tables},
         config,
         retrieval=load_params(params, "retrieval", RetrievalConfig),
         preference=load_params(params, "preference", PreferenceConfig),
         seed=seed,
+        budget=load_text_budget(reference),
     )
-    reference = read_reference(params, "diffusion")
     result = run_mapper(
         lessons,
         config,

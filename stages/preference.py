@@ -7,7 +7,10 @@ import typer
 
 from pipeline.artifacts import build_provenance, read_table
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.json_files import write_json
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
+from pipeline.models.references import read_reference
+from pipeline.models.text_budget import load_text_budget
 from pipeline.params import load_params
 from pipeline.rows import Summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PREFERENCES, RETRIEVED
@@ -26,7 +29,7 @@ def main(
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write w', the text of E^g and p_g of each case, and the cases that have none."""
+    """Write w', the text of E^g and p_g of each case, the cases that have none, and in how many a title was shortened for the text encoder."""
     started = time.monotonic()
     config = load_params(params, "preference", PreferenceConfig)
     case_table = read_table(cases, CASES)
@@ -36,9 +39,11 @@ def main(
         captions=read_table(captions, CAPTIONS),
         keywords=read_table(keywords, KEYWORDS),
         retrieved=read_table(retrieved, RETRIEVED),
+        budget=load_text_budget(read_reference(params, "diffusion")),
     )
     rows, rejected = build_preferences(case_table, builder)
     num_cases = len(case_table)
+    write_json(out / "metrics.json", {"num_cases": num_cases, "num_cut": builder.num_cut})
     write_outcome(
         "preference",
         out / "preferences.parquet",

@@ -11,7 +11,7 @@ from pipeline.files import write_bytes
 from pipeline.json_files import read_json
 from pipeline.params import load_params, load_seed
 from pipeline.report.config import ReportConfig
-from pipeline.report.inputs import ReportInputs, index_retrieved, read_curves, read_params, read_shown
+from pipeline.report.inputs import ReportInputs, index_retrieved, read_curves, read_left_out, read_params, read_shown
 from pipeline.report.page import build_page
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
@@ -35,17 +35,26 @@ def main(
     curves: list[Path] = typer.Option([]),
     labels: Path | None = None,
     dataset: Path | None = None,
+    missing: Path | None = None,
+    prompts: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write index.html; `dataset` is the dataset stage's summary, and the title of a CSV of curves is the name of its folder."""
+    """Write index.html; the title of a CSV of curves is the name of its folder.
+
+    `dataset` and `missing` are the dataset stage's summary and its list of missing images, `prompts` the preference stage's metrics.
+    """
     started = time.monotonic()
     config, seed = load_params(params, "report", ReportConfig), load_seed(params)
     labels_of = {row["item_id"]: (row["style"], row["concept"]) for row in read_table(labels, LABELS).to_pylist()} if labels else {}
     scores_of = {(row["method"], row["case_id"]): row for row in read_table(scores, SCORES).to_pylist()}
     scored = {case_id for _, case_id in scores_of}
-    scored_cases = [case for case in read_table(cases, CASES).to_pylist() if case["case_id"] in scored]
+    all_cases = read_table(cases, CASES).to_pylist()
+    scored_cases = [case for case in all_cases if case["case_id"] in scored]
     preference_table = read_table(preferences, PREFERENCES)
     rejects = list_files([*rejected, *filter(Path.is_dir, generated)], "rejected.parquet")
+    rejected_rows = [row for path in rejects for row in read_table(path, REJECTED).to_pylist()]
+    drawn = list_files([*filter(Path.is_dir, generated)], "metrics.json")
+    left_out = read_left_out(items, rejected_rows, cases=all_cases, missing=missing, prompts=prompts, drawn=drawn, limit=config.num_rejected)
     inputs = ReportInputs(
         shown=read_shown(items, list_files(generated, "generated.parquet"), cases=scored_cases, labels=labels_of, config=config, seed=seed),
         labels=labels_of,
@@ -53,11 +62,12 @@ def main(
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
         scores=scores_of,
         summary=read_json(summary),
-        rejected=[row for path in rejects for row in read_table(path, REJECTED).to_pylist()],
+        rejected=rejected_rows,
         curves={path.parent.name: read_curves(path) for path in list_files(curves, "curves.csv")},
         params=read_params(params),
         provenance=read_provenance(scores),
         dataset=read_json(dataset) if dataset else {},
+        left_out=left_out,
     )
     page = build_page(inputs, config).encode()
     write_bytes(out / "index.html", page)

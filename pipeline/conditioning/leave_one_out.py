@@ -17,6 +17,7 @@ from pipeline.artifacts import build_table
 from pipeline.columns import map_columns
 from pipeline.data.texts import read_item_texts
 from pipeline.keywords.preference import PreferenceBuilder, PreferenceConfig, build_preferences
+from pipeline.models.text_budget import UNBOUNDED, TextBudget
 from pipeline.randomness import make_generator
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.retrieval.history import list_unique, retrieve_histories
@@ -36,7 +37,13 @@ class LeaveOneOutCase:
 
 
 def build_leave_one_out_cases(
-    tables: dict[str, pa.Table], *, retrieval: RetrievalConfig, preference: PreferenceConfig, count: int, seed: int
+    tables: dict[str, pa.Table],
+    *,
+    retrieval: RetrievalConfig,
+    preference: PreferenceConfig,
+    count: int,
+    seed: int,
+    budget: TextBudget = UNBOUNDED,
 ) -> list[LeaveOneOutCase]:
     """Build at most `count` cases from `cases`, `items`, `captions`, `keywords` and `embeddings`, no caption twice, in a seeded order."""
     caption_of = map_columns(tables["captions"], "item_id", "caption")
@@ -44,7 +51,12 @@ def build_leave_one_out_cases(
     cases = build_table(chosen, CASES)
     retrieved, _ = retrieve_histories(cases, tables["embeddings"], retrieval, seed=seed)
     builder = PreferenceBuilder(
-        preference, items=tables["items"], captions=tables["captions"], keywords=tables["keywords"], retrieved=build_table(retrieved, RETRIEVED)
+        preference,
+        items=tables["items"],
+        captions=tables["captions"],
+        keywords=tables["keywords"],
+        retrieved=build_table(retrieved, RETRIEVED),
+        budget=budget,
     )
     row_of = {row["case_id"]: row for row in build_preferences(cases, builder)[0]}
     text_of = read_item_texts(tables["items"], tables["captions"])

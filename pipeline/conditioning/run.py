@@ -16,6 +16,7 @@ from pipeline.conditioning.fit import CaptionSet, MapperTraining, build_captions
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase, build_leave_one_out_cases
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
+from pipeline.models.text_budget import UNBOUNDED, TextBudget
 from pipeline.randomness import make_generator
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.training import CurveRow, TrainingState
@@ -46,12 +47,18 @@ class MapperResult:
 
 
 def choose_lessons(
-    tables: dict[str, pa.Table], config: MapperConfig, *, retrieval: RetrievalConfig, preference: PreferenceConfig, seed: int
+    tables: dict[str, pa.Table],
+    config: MapperConfig,
+    *,
+    retrieval: RetrievalConfig,
+    preference: PreferenceConfig,
+    seed: int,
+    budget: TextBudget = UNBOUNDED,
 ) -> Lessons:
     """Choose leave-one-out cases of training users, or captions of items that somebody has interacted with, as the params ask for."""
     if config.prompt == "leave_one_out":
         retrieval = replace(retrieval, k=config.leave_one_out_k, strategy="ret")
-        examples = build_leave_one_out_cases(tables, retrieval=retrieval, preference=preference, count=config.max_captions, seed=seed)
+        examples = build_leave_one_out_cases(tables, retrieval=retrieval, preference=preference, count=config.max_captions, seed=seed, budget=budget)
         return Lessons([(example.detailed_prompt, example.caption) for example in examples], examples)
     caption_of = {row["item_id"]: row["caption"] for row in tables["captions"].to_pylist()}
     seen = {item_id for history in tables["cases"]["history"].to_pylist() for item_id in history}
@@ -70,6 +77,11 @@ def run_mapper(
     checkpoint_every: int,
 ) -> MapperResult:
     """Train the mapper and, on leave-one-out cases, the calibrator's attention."""
+    if len(lessons.prompted) < 2:
+        raise ValueError(
+            f"the mapper needs at least 2 different captions of items that training users have looked at, but there is {len(lessons.prompted)}: "
+            "the captioner says the same of all of them, or captioned none. Look at data/captioning/captions.parquet."
+        )
     # a small catalogue has fewer captions than the params ask for: half of them are trained on all the same
     config = replace(config, held_out_captions=min(config.held_out_captions, max(1, len(lessons.prompted) // 2)))
     captions = build_captions(lessons.prompted, diffusion, config)

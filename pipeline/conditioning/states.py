@@ -59,6 +59,8 @@ def compute_prompt_states(
     def compute(rows: list[Row]) -> list[dict[str, bytes]]:
         with torch.inference_mode():
             states = run_prompts([row.payload for row in rows], llm.model, img_vectors_LD, prompt_format)
+        if not (states.text_BTD.isfinite().all() and states.img_BLD.isfinite().all()):
+            raise ValueError(f"the language model's states are not finite in {llm.dtype}; set models.language_model_dtype to float32.")
         return [
             {"text": to_bytes(text_TD[mask_T], llm.dtype), "img": to_bytes(img_LD, llm.dtype)}
             for text_TD, mask_T, img_LD in zip(states.text_BTD, states.mask_BT, states.img_BLD, strict=True)

@@ -108,9 +108,14 @@ class ItemStore:
         """Return the CLIP text vectors of the items that have a text."""
         wanted = [item_id for item_id in dict.fromkeys(item_ids) if item_id in self.catalogue.texts]
         for chunk in self._cut([item_id for item_id in wanted if item_id not in self._texts]):
-            vectors = self.clip.encode_texts([self.catalogue.texts[item_id] for item_id in self._fill(chunk)])
+            vectors = self.clip.encode_texts([self._fit_text(item_id) for item_id in self._fill(chunk)])
             self._texts.update(zip(chunk, vectors, strict=False))
         return {item_id: self._texts[item_id] for item_id in wanted}
+
+    def _fit_text(self, item_id: str) -> str:
+        """Return an item's text, in which a long title leaves room for the caption."""
+        catalogue = self.catalogue
+        return self.clip.text_budget.fit_beginning(catalogue.texts[item_id], catalogue.titles.get(item_id, "")).text
 
     def get_images(self, item_ids: Iterable[str]) -> dict[str, Tensor]:
         """Return the CLIP image vectors of the items whose image can be read."""

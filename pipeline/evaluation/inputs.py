@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -28,6 +28,7 @@ class Catalogue:
     digests: dict[str, str]
     texts: dict[str, str]
     labels: dict[str, tuple[str, str]]  # (style, concept)
+    titles: dict[str, str] = field(default_factory=dict)  # what a text begins with, where something stands behind it
 
     def read_images(self, item_ids: Sequence[str]) -> list[bytes]:
         """Return the items' encoded images; empty for an unknown item."""
@@ -72,13 +73,15 @@ def describe_item(text: str, caption: str | None, source: TextSource) -> str:
 def build_catalogue(items: pa.Table, images: ImageReader, captions: pa.Table, labels: pa.Table | None, *, source: TextSource) -> Catalogue:
     """Collect the items' digests, texts and labels by item_id; `images` reads their images."""
     caption_of = map_columns(captions, "item_id", "caption")
-    described = {item_id: describe_item(text, caption_of.get(item_id), source) for item_id, text in map_columns(items, "item_id", "text").items()}
+    text_of = map_columns(items, "item_id", "text")
+    described = {item_id: describe_item(text, caption_of.get(item_id), source) for item_id, text in text_of.items()}
     label_rows = labels.to_pylist() if labels is not None else []
     return Catalogue(
         images=images,
         digests=map_columns(items, "item_id", "image_sha256"),
         texts={item_id: text for item_id, text in described.items() if text},
         labels={row["item_id"]: (row["style"], row["concept"]) for row in label_rows},
+        titles={item_id: describe_item(text, None, "text") for item_id, text in text_of.items()} if source == "text_and_caption" else {},
     )
 
 

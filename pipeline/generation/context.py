@@ -23,6 +23,7 @@ from pipeline.data.images import ImageReader
 from pipeline.data.texts import read_item_texts
 from pipeline.generation.config import GenerationConfig
 from pipeline.models.lazy import LazyModel
+from pipeline.models.text_budget import UNBOUNDED, TextBudget
 from pipeline.randomness import make_generator
 from pipeline.rows import Rejection
 
@@ -52,6 +53,10 @@ class Method(Protocol):
         """Return what the image depends on (hashed), or why the case cannot be drawn; loads no model."""
         ...
 
+    def list_prompts(self, case: Case) -> list[str]:
+        """List the prompts that the method itself has to make fit the text encoder, before that."""
+        ...
+
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Draw one image per case; a case's image does not depend on the others."""
         ...
@@ -71,6 +76,7 @@ class GenerationContext:
     captions: pa.Table | None  # only for methods that fall back on a caption
     diffusion: LazyModel[Diffusion]
     files: dict[str, Path] = field(default_factory=dict)
+    budget: LazyModel[TextBudget] = field(default_factory=lambda: LazyModel("", lambda: UNBOUNDED))  # of the diffusion model's text encoder
 
     def get_file(self, name: str) -> Path:
         """Return the file that the stage was given as `--name`; ValueError if it was not."""
@@ -95,18 +101,28 @@ class GenerationContext:
         """Return the item's own text, or its caption where it has none; empty if it has neither."""
         return self._texts.get(item_id, "")
 
+    def fit_text(self, item_id: str) -> str:
+        """Return what `read_text` says, as the text encoder will read it."""
+        return self.budget.model.fit(self.read_text(item_id)).text
+
     def draw_prompts(
         self, diffusion: Diffusion, prompt_BTD: Tensor, cases: Sequence[Case], *, negative_prompt: str = "", image_index: int = 0
-    ) -> list[np.ndarray]:
+    ) -> list[np.ndarray | Rejection]:
         """Draw token states with the final sampler; the n-th image of a case starts from the same noise in every method."""
+        from pipeline.models.diffusion import NOT_FINITE, NotFiniteError  # late: copying methods load no diffusers
+
         names = ("generation",) if image_index == 0 else ("generation", str(image_index))
-        images = diffusion.draw(
-            prompt_BTD,
-            generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
-            steps=self.config.steps,
-            guidance_scale=self.config.guidance_scale,
-            negative_prompt=negative_prompt,
-        )
+        try:
+            images = diffusion.draw(
+                prompt_BTD,
+                generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
+                steps=self.config.steps,
+                guidance_scale=self.config.guidance_scale,
+                negative_prompt=negative_prompt,
+            )
+        except NotFiniteError as error:
+            drawn = zip(error.images_BHWC, error.bad_B, strict=True)
+            return [Rejection(f"The drawn image is not finite; {NOT_FINITE}") if bad else image for image, bad in drawn]
         return list(images)
 
     def describe_sampler(self) -> dict[str, object]:

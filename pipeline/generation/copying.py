@@ -35,6 +35,10 @@ class CopyMethod:
         digest = self.context.read_item(item_id, "image_sha256")
         return Rejection(f"The item {item_id} is not among the items.") if digest is None else {"image_sha256": digest}
 
+    def list_prompts(self, case: Case) -> list[str]:
+        """A copy needs no prompt."""
+        return []
+
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Decode the items' images; `describe` has rejected cases without one."""
         item_ids = [item_id for case in cases if (item_id := self.choose_item(case)) is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,15 @@ from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method
 from pipeline.generation.config import GenerationConfig
-from pipeline.generation.context import GenerationContext
+from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.drawing import draw_cases
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision
 from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
+from pipeline.models.text_budget import load_text_budget
 from pipeline.params import load_params, load_seed, read_section
-from pipeline.rows import MapResult
+from pipeline.rows import Key, MapResult
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 from pipeline.table_images import ImageColumn
@@ -34,6 +35,7 @@ class Drawn:
     result: MapResult
     provenance: dict[str, object]
     cost: dict[str, Any]
+    num_cut: int  # drawn cases with a prompt that the text encoder would not have read whole
     max_rejected_fraction: float
 
 
@@ -48,8 +50,15 @@ def draw_method(method: str, params: Path, files: Mapping[str, Path]) -> Drawn:
         result,
         build_provenance(f"{STAGE}@{method}", method=method, identity=chosen.identity),
         summarise_rows(result.values.values(), context.device),
+        count_cut(chosen, set(result.values)),
         1.0 if knows_no_truth else context.config.max_rejected_fraction,
     )
+
+
+def count_cut(method: Method, drawn: Collection[Key]) -> int:
+    """Count the drawn cases whose prompts had to be shortened."""
+    prompts = (method.list_prompts(case) for case in method.context.cases if case.case_id in drawn)
+    return sum(not all(map(method.context.budget.model.reads, texts)) for texts in prompts if texts)
 
 
 def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
@@ -69,4 +78,5 @@ def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
         captions=read_table(files["captions"], CAPTIONS) if "captions" in files else None,
         diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(reference, **options)),
         files=dict(files),
+        budget=LazyModel("", lambda: load_text_budget(reference)),
     )

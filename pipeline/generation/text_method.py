@@ -25,6 +25,7 @@ class TextMethod:
     write_prompt: Callable[[Case], str]
     reason: str  # why a case with an empty prompt is rejected
     negative_prompt: str = ""
+    write_whole: Callable[[Case], str] | None = None  # a prompt before it was shortened, where the method itself does that
 
     ledger = "text"  # shared by all of them: two methods that come to the same text draw it once
 
@@ -40,6 +41,10 @@ class TextMethod:
         """An image depends on its prompt and, through the noise, on the case."""
         prompt = self.write_prompt(case)
         return {"prompt": prompt, "case_id": case.case_id} if prompt.strip() else Rejection(self.reason)
+
+    def list_prompts(self, case: Case) -> list[str]:
+        """List the one prompt, unless another stage has shortened and counted it."""
+        return [] if self.write_whole is None else [self.write_whole(case)]
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Encode and draw."""

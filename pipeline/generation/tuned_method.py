@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
 
 
-def build_tuned_method(context: GenerationContext, write_prompt: Callable[[Case], str], reason: str) -> TextMethod:
+def build_tuned_method(
+    context: GenerationContext, write_prompt: Callable[[Case], str], reason: str, *, write_whole: Callable[[Case], str] | None = None
+) -> TextMethod:
     """Build a variant of `sd` that draws `write_prompt(case)`; a case without a prompt is rejected with `reason`."""
-    return TextMethod(context, prepare_tuned(context), write_prompt, reason, read_section(context.params, "sd.negative_prompt"))
+    negative_prompt = read_section(context.params, "sd.negative_prompt")
+    return TextMethod(context, prepare_tuned(context), write_prompt, reason, negative_prompt, write_whole)
 
 
 def prepare_tuned(context: GenerationContext) -> LazyModel[Diffusion]:

@@ -13,7 +13,9 @@ Departures from the paper:
    retrieved ones, so that two looks are rarely asked for at once). Such keywords come back, in order, only while
    fewer than `min_keywords` remain.
 4. A keyword that repeats the reference's text adds nothing and is left out of the text of E^g.
-5. Without retrieval (k = 0, Figure 5a) no case has retrieved items, and the whole history counts whatever `keywords_from` says.
+5. A title that would push keywords beyond what the diffusion model's text encoder reads is shortened in all prompts
+   (`pipeline/models/text_budget.py`).
+6. Without retrieval (k = 0, Figure 5a) no case has retrieved items, and the whole history counts whatever `keywords_from` says.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from pipeline.columns import map_columns
 from pipeline.config import Count, Share, config_dataclass
 from pipeline.data.texts import read_item_texts
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
+from pipeline.models.text_budget import UNBOUNDED, FittedText, TextBudget
 from pipeline.rows import Rejection
 
 Source = Literal["all", "retrieved", "weighted"]
+FITTED = ("keyword_prompt", "retrieved_prompt", "global_prompt")  # what the text encoder reads
 
 
 @config_dataclass
@@ -88,10 +92,20 @@ def build_global_prompt(keywords: Sequence[str], *, reference_text: str | None) 
 
 
 class PreferenceBuilder:
-    """The tables that every case needs, looked up by id."""
+    """The tables that every case needs, looked up by id; `num_cut` counts the cases whose prompt the text encoder would not have read whole."""
 
-    def __init__(self, config: PreferenceConfig, *, items: pa.Table, captions: pa.Table, keywords: pa.Table, retrieved: pa.Table) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: PreferenceConfig,
+        *,
+        items: pa.Table,
+        captions: pa.Table,
+        keywords: pa.Table,
+        retrieved: pa.Table,
+        budget: TextBudget = UNBOUNDED,
+    ) -> None:
+        self.config, self.budget = config, budget
+        self.num_cut = dict.fromkeys(FITTED, 0)
         self._text_of = read_item_texts(items, captions)  # the caption where an item has no text
         self._caption_of = map_columns(captions, "item_id", "caption")
         self._keywords_of = map_columns(keywords, "item_id", "keywords")
@@ -114,17 +128,26 @@ class PreferenceBuilder:
                 return outcome
         words, global_words, all_words = ([entry.keyword for entry in entries] for entries in (chosen, global_chosen, all_chosen))
         shown_text = None if shown == "none" else text
+        prompts = {
+            name: self.fit_prompt(chosen_words, shown_text) for name, chosen_words in zip(FITTED, (all_words, words, global_words), strict=True)
+        }
+        for name, prompt in prompts.items():
+            self.num_cut[name] += prompt.is_cut
         return {
             "case_id": case["case_id"],
             "keywords": words,
             "counts": [entry.count for entry in chosen],
-            "keyword_prompt": build_global_prompt(all_words, reference_text=shown_text),
-            "retrieved_prompt": build_global_prompt(words, reference_text=shown_text),
-            "global_prompt": build_global_prompt(global_words, reference_text=shown_text),
+            **{name: prompt.text for name, prompt in prompts.items()},
             "detailed_prompt": build_detailed_prompt(
-                words, reference_text=shown_text, reference_caption=caption if shown == "text+caption" else None
+                words,
+                reference_text=None if shown_text is None else prompts["retrieved_prompt"].title,
+                reference_caption=caption if shown == "text+caption" else None,
             ),
         }
+
+    def fit_prompt(self, keywords: Sequence[str], reference_text: str | None) -> FittedText:
+        """Build a prompt for the text encoder in which a long title leaves room for the keywords."""
+        return self.budget.fit_beginning(build_global_prompt(keywords, reference_text=reference_text), flatten_text(reference_text or ""))
 
     def choose(self, case: dict[str, Any], source: Source) -> list[CountedKeyword] | Rejection:
         """Choose w' of a case from the items of `source`, or say why there is none."""

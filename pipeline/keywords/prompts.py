@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PromptStyle = Literal["chat", "few_shot"]
 MAX_CHARS = 400  # of a caption or an item's text; titles of shops can be long lists of search words
+MAX_TITLE_CHARS = 120  # of an item's text in p_k: a title's first words say what it is, and small models have no reply to a page of search words
 
 KEYWORD_SYSTEM = (
     "You name what is visible in pictures. Answer with English keywords only, separated by commas, in one line: "
@@ -38,13 +39,14 @@ EXAMPLES = (
 
 
 def build_keyword_prompt(caption: str, text: str, *, prompt_style: PromptStyle, num_keywords: int) -> str:
-    """Build p_k(cap_i, txt_i), without its prefix."""
-    caption, text = flatten_text(caption), flatten_text(text)
+    """Build p_k(cap_i, txt_i), without its prefix; an empty text is left out."""
+    caption, text = flatten_text(caption), flatten_text(text, max_chars=MAX_TITLE_CHARS)
     if prompt_style == "few_shot":
         language = "" if text.isascii() else " in English"  # said where it is needed: the titles of shops may be Chinese
-        return f"Picture: {caption}, text: {text}\nKeywords{language}:"
+        return f"Picture: {caption}{f', text: {text}' if text else ''}\nKeywords{language}:"
+    named = f"The item in it is called: {text}\n" if text else ""
     return (
-        f"An image model describes a picture as: {caption}\nThe item in it is called: {text}\n"
+        f"An image model describes a picture as: {caption}\n{named}"
         f"Give {num_keywords} short visual keywords of at most three words: first its style or material, then what it shows, then its theme."
     )
 
@@ -80,6 +82,10 @@ def wrap_detailed_prompt(prompt: str, language_model: LanguageModel, *, prompt_s
     return ("", prompt) if prompt_style == "few_shot" else language_model.split_chat(DETAIL_SYSTEM, prompt)
 
 
-def flatten_text(text: str) -> str:
-    """Return `text` on one line, cut at MAX_CHARS."""
-    return " ".join(text.split())[:MAX_CHARS].strip()
+def flatten_text(text: str, *, max_chars: int = MAX_CHARS) -> str:
+    """Return `text` on one line, cut at `max_chars`, at the end of a word where it has one in the second half."""
+    line = " ".join(text.split())
+    if len(line) <= max_chars:
+        return line
+    end = line.rfind(" ", max_chars // 2, max_chars + 1)
+    return line[: end if end > 0 else max_chars]

@@ -32,7 +32,7 @@ class DecodeRules:
     """Greedy decoding: where it ends and what it may not repeat."""
 
     max_new_tokens: int
-    stop: str = "\n"  # the text from its first occurrence on is cut off
+    stop: str | None = "\n"  # the text from its first occurrence on is cut off; None: a reply may have many lines
     separator: str = ","  # between the parts of a list
     max_parts: int = 0  # a reply ends after this many parts of a list; 0: no limit
     distinct_parts: bool = False  # no part of a list may begin with the token that an earlier part began with
@@ -42,6 +42,14 @@ class DecodeRules:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}, but it must be >= 1.")
         if self.max_parts < 0:
             raise ValueError(f"max_parts is {self.max_parts}, but it must be >= 0 (0: no limit).")
+
+    def stops_in(self, text: str) -> bool:
+        """Say whether a reply ends in this text."""
+        return self.stop is not None and self.stop in text
+
+    def cut(self, text: str) -> str:
+        """Return a reply's text up to where it stops, stripped."""
+        return (text if self.stop is None else text.split(self.stop, 1)[0]).strip()
 
 
 class Reply:
@@ -70,7 +78,7 @@ class Reply:
         text = self._tokenizer.decode(token)
         self._at_start = text.rstrip(" ").endswith(self._rules.separator)
         self._num_separators += text.count(self._rules.separator)
-        self.done = self._rules.stop in text or 0 < self._rules.max_parts <= self._num_separators
+        self.done = self._rules.stops_in(text) or 0 < self._rules.max_parts <= self._num_separators
 
 
 def round_up(length: int) -> int:

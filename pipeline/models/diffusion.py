@@ -18,12 +18,22 @@ import torch
 
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import choose_variant, explain_load_error, split_revision
+from pipeline.models.text_budget import budget_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 SCHEDULERS = ("dpm", "ddim", "own")
+NOT_FINITE = "set models.dtype to float32 or bfloat16, where float16 overflows."
 ENCODE_BATCH = 16  # texts a forward pass; a text has the same states in passes of 4 to 64, and callers often bring 16
+
+
+class NotFiniteError(ValueError):
+    """Some images of a batch hold numbers that are not finite, as half formats that overflow give; written to a file, they would be black."""
+
+    def __init__(self, images_BHWC: np.ndarray, bad_B: np.ndarray) -> None:
+        self.images_BHWC, self.bad_B = images_BHWC, bad_B  # what was drawn, and which rows of it are no pictures
+        super().__init__(f"{int(bad_B.sum())} of {len(bad_B)} drawn images are not finite; {NOT_FINITE}")
 
 
 class Diffusion:
@@ -36,6 +46,7 @@ class Diffusion:
         self.device: torch.device = pipeline.unet.device
         self.dtype: torch.dtype = pipeline.unet.dtype
         self.num_tokens: int = pipeline.tokenizer.model_max_length
+        self.text_budget = budget_tokenizer(pipeline.tokenizer)
         self.token_dim: int = pipeline.unet.config.cross_attention_dim
         self.latent_shape = (pipeline.unet.config.in_channels, *_pair(pipeline.unet.config.sample_size))
         self.image_size: int = self.latent_shape[1] * pipeline.vae_scale_factor
@@ -92,11 +103,15 @@ class Diffusion:
 
     @torch.inference_mode()
     def decode_latents(self, latents_BChw: torch.Tensor) -> np.ndarray:
-        """Decode latents (B, C, h, w) to images: uint8 (B, H, W, 3)."""
+        """Decode latents (B, C, h, w) to images: uint8 (B, H, W, 3); NotFiniteError if one of them is none."""
         vae = self.pipeline.vae
-        image_BCHW = vae.decode(latents_BChw / vae.config.scaling_factor, return_dict=False)[0]
-        image_BHWC = (image_BCHW.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
-        return (image_BHWC * 255).round().to(torch.uint8).numpy()
+        image_BCHW = vae.decode(latents_BChw / vae.config.scaling_factor, return_dict=False)[0].float()
+        bad_B = ~image_BCHW.isfinite().flatten(1).all(dim=1).cpu().numpy()
+        image_BHWC = (image_BCHW.nan_to_num() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu()
+        images_BHWC = (image_BHWC * 255).round().to(torch.uint8).numpy()
+        if bad_B.any():
+            raise NotFiniteError(images_BHWC, bad_B)
+        return images_BHWC
 
     def build_negative(self, num_rows: int, text: str = "") -> torch.Tensor:
         """Build the prompt (num_rows, d) that guidance leads away from: an encoded text, the empty one by default, cut or repeated to length."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import check_loaded, choose_variant, explain_load_error, split_revision
+from pipeline.models.text_budget import budget_open_clip
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,6 +48,7 @@ class ClipEncoder:
         self._tokenizer = tokenizer
         self._dtype = dtype
         self.device = next(model.parameters()).device
+        self.text_budget = budget_open_clip(tokenizer)
         self.dim = self._measure_dim()
 
     @torch.inference_mode()

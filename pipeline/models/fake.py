@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.models.text_budget import UNBOUNDED
+
 
 def make_vector(text: str, width: int) -> Tensor:
     """Make a standard normal vector that depends on the text alone."""
@@ -42,6 +44,7 @@ class FakeDiffusion:
         self.device = torch.device("cpu")
         self.colour_D3 = make_matrix("colour", token_dim, 3)
         self.num_drawn = 0
+        self.text_budget = UNBOUNDED
 
     def encode_prompts(self, prompts: list[str], *, batch_size: int = 64) -> tuple[Tensor, Tensor]:
         """Encode every prompt by its words."""
@@ -67,6 +70,8 @@ class FakeDiffusion:
 
 class FakeClip:
     """Image and text encoder of one joint space; also stands in for the visual encoder."""
+
+    text_budget = UNBOUNDED
 
     def __init__(self, *, dim: int = 5, token_dim: int = 8) -> None:
         self.dim = dim

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.models.chat import split_chat
 from pipeline.models.decoding import MIN_ROWS, DecodeRules, Tokens, decode_greedily, group_rows, round_up
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.kv_cache import RowCache
@@ -25,6 +26,8 @@ from pipeline.params import read_section
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.cache_utils import Cache
+
+UNLIMITED = 2**31  # tokens: a model that knows no last position
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class LanguageModel:
         self.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.hidden_dim: int = model.config.hidden_size
+        self.context: int = getattr(model.config, "max_position_embeddings", None) or UNLIMITED
         ends = model.generation_config.eos_token_id
         self.end_tokens = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self._prefixes: dict[str, tuple[int, Cache | None]] = {}
@@ -52,10 +56,7 @@ class LanguageModel:
 
     def split_chat(self, system: str, user: str) -> tuple[str, str]:
         """Apply the chat template; return (what comes before the user's words, the rest up to where the reply begins)."""
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        start = text.rindex(user)
-        return text[:start], text[start:]
+        return split_chat(self.tokenizer, system, user)
 
     def measure_embedding(self) -> tuple[torch.Tensor, float]:
         """Return the mean row (D,) and the mean Euclidean norm of the input embeddings' rows."""
@@ -64,15 +65,15 @@ class LanguageModel:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], *, prefix: str = "", rules: DecodeRules) -> list[str]:
-        """Continue `prefix + prompt` greedily; returns the new text of each row, cut at `rules.stop` and stripped."""
-        rows = self._tokenize(prompts)
+        """Continue `prefix + prompt` greedily; returns the new text of each row, cut by the rules and stripped."""
         prefix_length, _ = self._encode_prefix(prefix)
+        rows = self.tokenize(prompts, reserved=prefix_length + rules.max_new_tokens)
         cache = self._open_cache(prefix, max(len(rows), MIN_ROWS), prefix_length + round_up(max(map(len, rows))) + rules.max_new_tokens)
         replies: dict[Tokens, str] = {}
         for group in group_rows(rows):
             for row, tokens in zip(group, decode_greedily(self, group, cache, rules, prefix_length=prefix_length), strict=True):
                 text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                replies[row] = text.split(rules.stop, 1)[0].strip()
+                replies[row] = rules.cut(text)
         return [replies[row] for row in rows]
 
     def forward_states(self, prompts: Sequence[str], img_vectors_LD: torch.Tensor, *, prefix: str = "", max_text_tokens: int) -> PromptStates:
@@ -80,7 +81,8 @@ class LanguageModel:
 
         Text states are those of the prompt without the prefix, its last `max_text_tokens` tokens.
         """
-        rows, length = self._tokenize(prompts), len(img_vectors_LD)
+        length = len(img_vectors_LD)
+        rows = self.tokenize(prompts, reserved=self._encode_prefix(prefix)[0] + length)
         states: dict[Tokens, torch.Tensor] = {}
         for group in group_rows(rows):
             states.update(zip(group, self._run_with_img(group, img_vectors_LD, prefix), strict=True))
@@ -92,11 +94,14 @@ class LanguageModel:
             mask_BT[index, :num_kept] = True
         return PromptStates(text_BTD, mask_BT, torch.stack([states[row][-length:] for row in rows]))
 
-    def _tokenize(self, prompts: Sequence[str]) -> list[Tokens]:
+    def tokenize(self, prompts: Sequence[str], *, reserved: int) -> list[Tokens]:
+        """Return each prompt's tokens, of one that fills what the model reads beside `reserved` tokens the last: what is asked stands at the end."""
         rows = [tuple(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts]
         if not all(rows):
             raise ValueError("an empty prompt has no tokens to continue.")
-        return rows
+        if reserved >= self.context:
+            raise ValueError(f"the language model reads {self.context} tokens, but instruction and reply alone take {reserved}.")
+        return [row[reserved - self.context :] for row in rows]
 
     def _run_with_img(self, rows: list[Tokens], img_vectors_LD: torch.Tensor, prefix: str) -> torch.Tensor:
         prefix_length, cache = self._encode_prefix(prefix)

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from pipeline.models.text_budget import TextBudget
+
 
 class ImageEncoder(Protocol):
     """Turns images into vectors."""
@@ -20,6 +22,8 @@ class ImageEncoder(Protocol):
 
 class ClipModel(ImageEncoder, Protocol):
     """Turns images and texts into vectors of one space."""
+
+    text_budget: TextBudget
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Encode texts -> (B, D)."""

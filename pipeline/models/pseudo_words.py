@@ -4,7 +4,7 @@ Legend: B prompts, V vectors of a pseudo-word, K tokens of an encoded text, E wi
 Paper: Gal et al. 2023, section 4. Departures from its code and from diffusers' training script:
 1. The table itself is neither enlarged nor trained: the vectors are spliced in where the table is read, one pseudo-word per prompt, so that
    the prompts of many users pass the encoder together.
-2. A text too long for the encoder loses words of its own from the end, never the pseudo-word.
+2. A text too long for the encoder loses words of its own from the end, never the pseudo-word (`pipeline/models/text_budget.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.models.templates import STYLE, TEXT
+from pipeline.models.text_budget import budget_tokenizer
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -30,6 +31,7 @@ class PseudoWordEncoder:
         self._first_id = len(self._tokenizer)
         self._names = [f"<pseudo{index}>" for index in range(num_vectors)]
         self._tokenizer.add_tokens(self._names, special_tokens=True)
+        self._budget = budget_tokenizer(self._tokenizer)
 
     def init_vectors(self, word: str) -> torch.Tensor:
         """Return (V, E), float32 on the CPU: each vector is the mean embedding of the tokens of `word`; ValueError if it has none."""
@@ -40,13 +42,9 @@ class PseudoWordEncoder:
         return table_VE[ids].detach().float().mean(dim=0).cpu().expand(self.num_vectors, -1).clone()
 
     def write_prompt(self, template: str, text: str) -> str:
-        """Fill a template with a text and the pseudo-word; words are cut from the text's end until the whole pseudo-word is encoded."""
-        words = text.split()
-        while True:
-            prompt = template.replace(STYLE, " ".join(self._names)).replace(TEXT, " ".join(words))
-            if self._count_vectors(prompt) == self.num_vectors or not words:
-                return prompt
-            words.pop()
+        """Fill a template with a text, as much of it as leaves room for the rest, and the pseudo-word."""
+        named = template.replace(STYLE, " ".join(self._names))
+        return self._budget.fit(" ".join(text.split()), lambda title: named.replace(TEXT, title)).text
 
     def encode(self, prompts: Sequence[str], vectors_BVE: torch.Tensor) -> torch.Tensor:
         """Encode prompts of `write_prompt`, each with its own vectors -> (B, K, d) float32 on the model's device."""
@@ -68,7 +66,3 @@ class PseudoWordEncoder:
         finally:
             handle.remove()
         return states_BKD.float()
-
-    def _count_vectors(self, prompt: str) -> int:
-        ids = self._tokenizer(prompt, max_length=self.diffusion.num_tokens, truncation=True)["input_ids"]
-        return sum(token >= self._first_id for token in ids)

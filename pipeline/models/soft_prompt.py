@@ -66,7 +66,7 @@ class SoftPreference(nn.Module):
 
     def forward(self, prompts: Sequence[str], language_model: LanguageModel) -> torch.Tensor:
         """Compute the soft embeddings (B, M, d) in float32, differentiable with respect to all parameters."""
-        ids_BS, mask_BS = pad_left(prompts, language_model)
+        ids_BS, mask_BS = pad_left(prompts, language_model, reserved=self.shape.num_prefix + self.shape.num_soft)
         embed_BSD = language_model.model.get_input_embeddings()(ids_BS)
         vectors_BMD = self.vectors.to(embed_BSD.dtype).expand(len(prompts), -1, -1)
         full_BS = torch.cat([mask_BS.new_ones(len(prompts), self.shape.num_prefix), mask_BS, mask_BS.new_ones(vectors_BMD.shape[:2])], dim=1)
@@ -93,11 +93,9 @@ class SoftPreference(nn.Module):
         return cache
 
 
-def pad_left(prompts: Sequence[str], language_model: LanguageModel) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(prompts: Sequence[str], language_model: LanguageModel, *, reserved: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokenise prompts -> ids and mask (B, S), S a multiple of PAD_TOKENS; ValueError on a prompt without tokens."""
-    rows = [language_model.tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    if not all(rows):
-        raise ValueError("an empty prompt has no tokens, so nothing can be said of the person's taste.")
+    rows = [list(row) for row in language_model.tokenize(prompts, reserved=reserved)]
     size = -(-max(map(len, rows)) // PAD_TOKENS) * PAD_TOKENS
     pad = language_model.tokenizer.pad_token_id or 0
     ids_BS = torch.tensor([[pad] * (size - len(row)) + row for row in rows], device=language_model.device)

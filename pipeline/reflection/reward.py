@@ -19,12 +19,15 @@ from torch import Tensor
 from pipeline.reflection.config import Baseline, RewardReading
 from pipeline.reflection.losses import check_shape
 
+MIN_STD = 1e-6  # of scores; less is the last bits of a float32
+
 
 def compute_z_scores(score_BK: Tensor, mean_B: Tensor, std_B: Tensor) -> Tensor:
-    """Standardise raw scores by each user's catalogue mean and standard deviation -> (B, K)."""
+    """Standardise raw scores by each user's catalogue mean and standard deviation -> (B, K); 0 for a user to whom all items are equal."""
     check_shape("mean", mean_B, score_BK.shape[:1])
     check_shape("std", std_B, score_BK.shape[:1])
-    return (score_BK - mean_B[:, None]) / std_B.clamp(min=1e-12)[:, None]
+    varies_B1 = (std_B > MIN_STD)[:, None]
+    return torch.where(varies_B1, (score_BK - mean_B[:, None]) / std_B.clamp(min=MIN_STD)[:, None], 0.0)
 
 
 def compute_rewards(score_BR: Tensor, comparator_BC: Tensor, *, margin: float, reading: RewardReading = "hinge_cost") -> Tensor:

@@ -1,4 +1,4 @@
-"""What the sections with pictures show: a sheet of the styles, and one card per user."""
+"""What the sections with pictures show: a sheet of the styles, one card per user, and examples of what was left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.report.figures import BOUNDS, get_role, get_title, sort_methods
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.left_out import Cause, clip, find_causes
 from pipeline.report.thumbnails import LARGE_SIDE, SMALL_SIDE, Picture, build_picture
 
 STYLE_ORDER = ("classic", "outline", "pastel", "neon", "sepia", "blueprint")
@@ -29,6 +30,33 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class ExampleView:
+    """A row that was left out, what its item is called, why, and its picture if there is one."""
+
+    key: str
+    text: str
+    reason: str
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
+class CauseView:
+    """A cause with its examples."""
+
+    cause: Cause
+    examples: list[ExampleView]
+
+
+@dataclass(frozen=True)
+class LeftOutView:
+    """The causes that are shown, and how many more there are, of how many rows."""
+
+    causes: list[CauseView]
+    num_more: int
+    num_more_rows: int
+
+
+@dataclass(frozen=True)
 class Tile:
     """A framed picture with its name and the judge's verdicts: whether it is right, and in what."""
 
@@ -47,6 +75,21 @@ class Card:
     history: list[Slot]
     keywords: list[str]
     tiles: list[Tile]
+
+
+def list_causes(inputs: ReportInputs, limit: int) -> LeftOutView:
+    """Show why rows were left out: the first causes, each with examples and, where there is one, their picture."""
+    known = inputs.left_out
+    causes = find_causes(inputs.rejected, cases=known.cases, missing=known.missing)
+    views = []
+    for cause in causes[:limit]:
+        examples = []
+        for example in cause.examples:
+            data, text = known.images.get(example.item_id or ""), clip(known.texts.get(example.item_id or "", ""))
+            picture = None if data is None else build_picture(data, side=SMALL_SIDE, title=text or example.key)
+            examples.append(ExampleView(example.key, text, example.reason, picture))
+        views.append(CauseView(cause, examples))
+    return LeftOutView(views, len(causes) - len(views), sum(cause.count for cause in causes[limit:]))
 
 
 def build_style_sheet(inputs: ReportInputs) -> StyleSheet | None:

@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 import yaml
 
 from pipeline.artifacts import read_table
+from pipeline.json_files import read_json
 from pipeline.report.config import ReportConfig
+from pipeline.report.left_out import CaseOf, find_causes
 from pipeline.schemas import GENERATED, ITEMS
 from pipeline.table_images import ImageColumn
 
@@ -42,6 +44,26 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class CutPrompts:
+    """Prompts of one kind, and how many were too long for the text encoder, so that a title in them was shortened."""
+
+    name: str
+    count: int
+    total: int
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What explains the rejected rows: cases by id, images that are missing, and what the examples look like and are called, by item_id."""
+
+    cases: dict[str, CaseOf] = field(default_factory=dict)
+    missing: dict[str, dict[str, str]] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    prompts: list[CutPrompts] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """Everything that the page is made of; tables are row dicts or lookups by key."""
 
@@ -51,11 +73,12 @@ class ReportInputs:
     retrieved: dict[str, dict[str, tuple[int, float, float]]]  # case_id -> item_id -> (rank, similarity, weight)
     scores: dict[tuple[str, str], dict[str, Any]]
     summary: dict[str, Any]
-    rejected: list[dict[str, str]]
+    rejected: list[dict[str, str]]  # of all stages
     curves: dict[str, Curves]  # by stage
     params: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)  # counts of the dataset stage
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def read_shown(
@@ -101,6 +124,47 @@ def read_drawn(paths: Sequence[Path], case_ids: Collection[str]) -> dict[str, di
     return drawn
 
 
+def read_left_out(
+    items: Path,
+    rejected: Sequence[Mapping[str, str]],
+    *,
+    cases: Sequence[dict[str, Any]],
+    missing: Path | None,
+    prompts: Path | None,
+    drawn: Sequence[Path],
+    limit: int,
+) -> LeftOut:
+    """Read what explains the rejected rows; `missing` and `prompts` are files of the stages dataset and preference, `drawn` metrics of methods."""
+    case_of = {case["case_id"]: CaseOf(case["user_id"], case["reference_id"]) for case in cases}
+    missing_of = {row["item_id"]: row for row in read_rows(missing)} if missing else {}
+    causes = find_causes(rejected, cases=case_of, missing=missing_of)[:limit]
+    images = ImageColumn(items)
+    wanted = [example.item_id for cause in causes for example in cause.examples if example.item_id and example.item_id in images]
+    texts = read_table(items, ITEMS, columns=["text"])
+    named = texts.filter(pc.is_in(texts["item_id"], pa.array(wanted, pa.string())))
+    return LeftOut(
+        cases=case_of,
+        missing=missing_of,
+        images=images.read(list(dict.fromkeys(wanted))),
+        texts={item_id: row["text"] for item_id, row in missing_of.items()} | dict(zip(*named.to_pydict().values(), strict=True)),
+        prompts=read_cut_prompts(prompts, drawn),
+    )
+
+
+def read_cut_prompts(prompts: Path | None, drawn: Sequence[Path]) -> list[CutPrompts]:
+    """Read how many prompts were shortened: those of the stage preference, then those that a method writes itself."""
+    counts = read_json(prompts) if prompts else {"num_cases": 0, "num_cut": {}}
+    found = [CutPrompts(name.replace("_", " "), count, counts["num_cases"]) for name, count in counts["num_cut"].items()]
+    measured = ((path.parent.name, read_json(path)) for path in drawn)
+    return found + [CutPrompts(f"prompt of {name}", facts["num_cut"], facts["num_images"]) for name, facts in measured if "num_cut" in facts]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a CSV of ours."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def index_retrieved(table: pa.Table) -> dict[str, dict[str, tuple[int, float, float]]]:
     """Index retrieved items by case and item."""
     indexed: dict[str, dict[str, tuple[int, float, float]]] = {}
@@ -132,8 +196,7 @@ def choose_concepts(labels: Mapping[str, tuple[str, str]], num_concepts: int, *,
 
 def read_curves(path: Path) -> Curves:
     """Read a CSV of a training; cells that are no finite number are left out, and so are columns without any."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(path)
     if not rows:
         return Curves()
     x_name, *names = rows[0].keys()

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pipeline.report import charts
 from pipeline.report.config import FEW_USERS, ReportConfig, describe_few_users
 from pipeline.report.figures import get_title
-from pipeline.report.gallery import build_card, build_style_sheet
+from pipeline.report.gallery import build_card, build_style_sheet, list_causes
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.sections import (
     flatten_params,
@@ -28,7 +28,6 @@ from pipeline.report.sections import (
     list_differences,
     list_facts,
     list_origin,
-    list_rejected,
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -82,7 +81,8 @@ def build_view(inputs: ReportInputs, config: ReportConfig) -> dict[str, Any]:
         "sheet": build_style_sheet(inputs),
         "training": list_curves(inputs),
         "counts": list_counts(inputs.dataset),
-        "rejected": list(list_rejected(inputs.rejected, config.num_rejected)),
+        "left_out": list_causes(inputs, config.num_rejected),
+        "cut_prompts": [prompts for prompts in inputs.left_out.prompts if prompts.count],
         "origin": list_origin(inputs),
         "params": flatten_params(inputs.params),
         "has_stickers": bool(inputs.labels),
@@ -98,7 +98,7 @@ def list_sections(view: dict[str, Any]) -> list[tuple[str, str]]:
         "styles": ("Styles", view["sheet"]),
         "training": ("Training", view["training"]),
         "data": ("Data", view["counts"]),
-        "rejected": ("Rejected rows", True),
+        "rejected": ("Left out", True),
         "origin": ("Origin", True),
     }
     return [(anchor, title) for anchor, (title, content) in sections.items() if content]

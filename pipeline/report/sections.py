@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,16 +72,6 @@ class MetricRow:
 
     metric: Metric
     cells: list[Cell]
-
-
-@dataclass(frozen=True)
-class RejectedRows:
-    """The first rows that a stage rejected (row, why), and how many there are."""
-
-    stage: str
-    count: int
-    rows: Pairs
-    is_open: bool
 
 
 def list_metrics(summary: dict[str, Any]) -> list[Metric]:
@@ -212,14 +201,6 @@ def list_counts(dataset: dict[str, Any]) -> Pairs:
     pairs.append(("items left out for lack of a readable image", f"{missing:,} of {named:,}" + (f" ({missing / named:.1%})" if missing else "")))
     others = sorted(set(dataset) - {"items", "users", "interactions", "cases", "missing_images"})
     return pairs + [(name.replace("_", " "), f"{dataset[name]:,}") for name in others if isinstance(dataset[name], int)]
-
-
-def list_rejected(rejected: Sequence[dict[str, str]], limit: int) -> Iterator[RejectedRows]:
-    """Yield every stage that rejected rows, with the first `limit` of them."""
-    counts = Counter(row["stage"] for row in rejected)
-    for stage in sorted(counts):
-        rows = [(row["row_key"], row["reason"]) for row in rejected if row["stage"] == stage]
-        yield RejectedRows(stage, counts[stage], rows[:limit], is_open=len(rejected) <= limit)
 
 
 def list_origin(inputs: ReportInputs) -> Pairs:

@@ -24,6 +24,8 @@ from pipeline.randomness import make_generator
 from pipeline.retrieval.config import Normalisation, RetrievalConfig, Strategy
 from pipeline.retrieval.index import search_top_k
 
+NOISE = 1e-5  # length of a centred vector below which it is the last bits of a float32: where all texts are equal, nothing is alike
+
 
 def compute_weights(similarity_K: Tensor, *, normalisation: Normalisation = "minmax", temperature: float = 1.0) -> Tensor:
     """Compute the weights of eq. 5, softmax(s' / temperature): (K,), positive, sum 1; equal similarities weigh the same."""
@@ -71,6 +73,7 @@ def retrieve_histories(cases: pa.Table, embeddings: pa.Table, config: RetrievalC
     semantic_ND = get_matrix(embeddings, "semantic")
     if config.center:
         semantic_ND = semantic_ND - semantic_ND.mean(axis=0, dtype=np.float64)
+        semantic_ND[np.linalg.norm(semantic_ND, axis=1) < NOISE] = 0.0
     place_of = {item_id: i for i, item_id in enumerate(embeddings["item_id"].to_pylist())}
     rows: list[dict[str, Any]] = []
     rejected: dict[str, str] = {}

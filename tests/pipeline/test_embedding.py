@@ -98,6 +98,20 @@ def test_one_clip_in_both_roles_fills_both_columns_with_the_same_vectors(encoder
     np.testing.assert_array_equal(get_matrix(table, "visual"), get_matrix(table, "clip_image"))
 
 
+def test_a_long_title_leaves_room_for_the_category(encoders: Encoders) -> None:
+    budget = encoders.clip.text_budget
+    items = build_items(2, odd=False)
+    title = " ".join(["dog"] * 2 * budget.num_tokens)
+    items = items.set_column(items.column_names.index("text"), "text", pa.array([title, title]))
+    items = items.set_column(items.column_names.index("category"), "category", pa.array(["red", "blue"]))
+    table = embed_table(items, make_captions(), make_config(semantic_text="text+category"), encoders=LazyModel("long", lambda: encoders))
+    texts = [budget.fit_beginning(f"{title}, {category}", title).text for category in ("red", "blue")]
+    assert [text.rpartition(", ")[2] for text in texts] == ["red", "blue"]
+    assert all(map(budget.reads, texts))
+    np.testing.assert_allclose(get_matrix(table, "semantic"), encoders.clip.encode_texts(texts).numpy(), atol=1e-6)
+    assert not np.allclose(*get_matrix(table, "semantic"))
+
+
 def test_a_changed_caption_recomputes_its_row_only(encoders: Encoders) -> None:
     items = build_items(6, odd=False)
     before = embed(items, make_captions(good_0001="a dog"), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))

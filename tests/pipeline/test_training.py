@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,16 @@ from pipeline.work import work_dir
 REPO = Path(__file__).resolve().parents[2]
 NUM_STEPS = 7
 PLAN = Plan(num_steps=NUM_STEPS, validate_every=3, rate=fall_linearly(NUM_STEPS))
+
+
+@pytest.mark.parametrize(("row", "told"), [({"loss": math.nan}, "loss is nan at step 1"), ({"held_out_losses": [0.1, math.inf]}, "losses is inf")])
+def test_a_number_that_is_not_finite_ends_a_training_in_one_sentence_and_no_checkpoint_keeps_it(row: CurveRow, told: str) -> None:
+    training = ToyTraining()
+    training.take_step = lambda step: row
+    with open_checkpoints("nan", code=[run_training], inputs=told) as checkpoints:
+        with pytest.raises(ValueError, match=f"{told}.*lower its learning_rate"):
+            run_training(training, PLAN, checkpoints, checkpoint_every=1)
+        assert checkpoints.load(lambda found: None) is None
 
 
 def make_model() -> torch.nn.Module:

@@ -105,7 +105,7 @@ def test_preferences_hold_both_prompts_and_a_caption_stands_in_for_a_text_that_i
     printed = project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
     assert "3 rows in, 3 computed, 0 reused, 1 rejected" in printed
     row, textless = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()
-    assert (textless["case_id"], textless["global_prompt"]) == ("c1", "a red thing, neon, dog")
+    assert (textless["case_id"], textless["global_prompt"]) == ("c1", "a, neon, dog")  # the encoder reads ten letters and commas
     assert (row["case_id"], row["keywords"], row["counts"]) == ("c0", ["neon", "dog"], [2.0, 1.0])
     assert row["global_prompt"] == "cow, neon, dog"
     assert row["retrieved_prompt"] == "cow, neon, dog"
@@ -118,6 +118,38 @@ def test_the_mapper_leaves_one_out_of_the_training_users_histories(project: Proj
     project.params["mapper"] |= {"prompt": "leave_one_out", "max_captions": 4}
     project.run(mapper, "mapper", *TABLES)
     assert read_json(project.root / "mapper/metrics.json")["num_captions"] == 2  # four items of the training user, two held out
+
+
+def test_one_caption_for_everything_is_too_few_for_the_mapper_and_says_so(project: Project) -> None:
+    captions = [{"item_id": f"i{index}", "caption": "a photo"} for index in range(len(NAMES))]
+    write_table(project.root / "captions.parquet", build_table(captions, CAPTIONS), CAPTIONS, provenance={})
+    project.params["mapper"] |= {"prompt": "leave_one_out"}
+    with pytest.raises(ValueError, match="at least 2 different captions of items that training users have looked at, but there is 1: the captioner"):
+        project.run(mapper, "mapper", *TABLES)
+
+
+def test_two_captions_for_everything_train_the_mapper_and_its_attention_to_finite_numbers(project: Project) -> None:
+    captions = [{"item_id": f"i{index}", "caption": "a neon photo" if index % 2 else "a photo"} for index in range(len(NAMES))]
+    write_table(project.root / "captions.parquet", build_table(captions, CAPTIONS), CAPTIONS, provenance={})
+    project.params["mapper"] |= {"prompt": "leave_one_out", "attention_steps": 2}
+    project.run(mapper, "mapper", *TABLES)
+    metrics = read_json(project.root / "mapper/metrics.json")
+    assert (metrics["num_captions"], metrics["num_held_out"]) == (1, 1)
+    assert metrics["held_out_match"] == 1.0
+    assert 0.0 <= metrics["attention_mass"] <= 1.0
+
+
+def test_the_preference_stage_counts_the_prompts_that_the_text_encoder_would_not_read_whole(project: Project) -> None:
+    items = read_table(project.root / "items.parquet", ITEMS).to_pylist()
+    items[3]["text"] = "ab cd ef gh ij"  # the encoder reads ten letters and commas; the keywords take eight of them
+    write_table(project.root / "items.parquet", build_table(items, ITEMS), ITEMS, provenance={})
+    project.params["preference"] |= {"num_keywords": 1, "min_keywords": 1}
+    project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
+    row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
+    assert (row["keyword_prompt"], row["global_prompt"]) == ("ab cd, neon", "ab cd, neon")
+    assert "shows: ab cd, a red cow. Describe" in row["detailed_prompt"]
+    counted = {"keyword_prompt": 2, "retrieved_prompt": 2, "global_prompt": 2}  # one of them for the caption that is the title of an item without one
+    assert read_json(project.root / "preference/metrics.json") == {"num_cases": 3, "num_cut": counted}
 
 
 def test_of_few_captions_at_most_half_are_held_out(project: Project) -> None:

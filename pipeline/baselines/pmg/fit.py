@@ -152,7 +152,7 @@ def draw_batch(cases: Sequence[PmgCase], training_set: TrainingSet, config: PmgC
             target = training_set.words.list_target(item_id, num_keywords=config.num_target_keywords)
             for _ in range(config.noises_per_image):
                 timestep, noise = draw_noise(training_set.latents[item_id].shape, tools.denoiser.num_timesteps, generator=generator)
-                image_prompts.append(write_image_prompt(target, case.keywords, style_weight=1))
+                image_prompts.append(write_image_prompt(target, case.keywords, style_weight=1, budget=tools.diffusion.text_budget))
                 latents.append(training_set.latents[item_id])
                 timesteps.append(timestep)
                 noises.append(noise)

@@ -106,7 +106,8 @@ def ask(questions: Sequence[str], config: PmgConfig, *, llm: LazyLanguageModel) 
 
 
 def generate(language_model: LanguageModel, questions: Sequence[str], config: PmgConfig) -> list[str]:
-    """Return the model's greedy replies: one line, as many list entries as asked for, none beginning like an earlier one."""
+    """Return the model's greedy replies: as many list entries as asked for, none beginning like an earlier one; after examples, one line."""
     wrapped = [wrap_preference_prompt(question, language_model, prompt_style=config.prompt_style) for question in questions]
-    rules = DecodeRules(config.max_new_tokens, max_parts=config.num_keywords, distinct_parts=True)
+    stop = "\n" if config.prompt_style == "few_shot" else None  # a chat model ends its reply itself
+    rules = DecodeRules(config.max_new_tokens, stop=stop, max_parts=config.num_keywords, distinct_parts=True)
     return language_model.generate([question for _, question in wrapped], prefix=wrapped[0][0], rules=rules)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.keywords.prompts import PromptStyle, flatten_text
+from pipeline.models.text_budget import UNBOUNDED, TextBudget
 
 if TYPE_CHECKING:
     from pipeline.models.llm import LanguageModel
@@ -89,6 +90,10 @@ def wrap_soft_prompt(prompt: str, language_model: LanguageModel, *, prompt_style
     return prompt if prompt_style == "few_shot" else "".join(language_model.split_chat(SOFT_SYSTEM, prompt))
 
 
-def write_image_prompt(target: Sequence[str], preference: Sequence[str], *, style_weight: int) -> str:
-    """Write the diffusion model's prompt: target keywords, then the preference keywords `style_weight` times, comma separated."""
-    return ", ".join([*target, *[*preference] * style_weight])
+def write_image_prompt(target: Sequence[str], preference: Sequence[str], *, style_weight: int, budget: TextBudget = UNBOUNDED) -> str:
+    """Write the diffusion model's prompt: target keywords, then the preference keywords `style_weight` times, comma separated.
+
+    The first target keyword is the item's text, which is shortened where it would push the preference off the end.
+    """
+    text = ", ".join([*target, *[*preference] * style_weight])
+    return budget.fit_beginning(text, target[0]).text if target else text

@@ -83,7 +83,7 @@ def compute_losses(images: Sequence[TextedImage], denoiser: Denoiser, *, name: s
         draw_noise(image.latent_Chw.shape, denoiser.num_timesteps, generator=make_generator(seed, STAGE, "noise", name, str(place), image.item_id))
         for place, image in enumerate(images)
     ]
-    prompt_BKd, _ = denoiser.diffusion.encode_prompts([image.text for image in images])
+    prompt_BKd, _ = denoiser.diffusion.encode_prompts([denoiser.diffusion.text_budget.fit(image.text).text for image in images])
     latent_BChw = torch.stack([image.latent_Chw for image in images])
     return denoiser.compute_loss(
         latent_BChw, prompt_BKd, torch.tensor([timestep for timestep, _ in drawn]), torch.stack([noise for _, noise in drawn])

@@ -1,7 +1,8 @@
 """Method `pmg`: keywords of target and taste with soft embeddings behind them; of several images the best balanced one (paper: the baseline PMG).
 
 The stage `pmg` makes keywords and embeddings. A case's images are drawn for every weight of the taste, which is the number of times that its
-keywords are named, and for `num_images` noises, the first of which all methods share. Departure: keywords beyond the encoder's length are cut off.
+keywords are named, and for `num_images` noises, the first of which all methods share. Departure: where the text encoder does not read all,
+the target's text is shortened first, and keywords beyond the encoder's length are cut off.
 """
 
 from __future__ import annotations
@@ -72,10 +73,15 @@ class PmgMethod:
             return Rejection("The reference has neither a text nor a caption.")
         return {"preference": preference.keywords, "target": preference.target, "soft": preference.soft_Md.tobytes(), "case_id": case.case_id}
 
+    def list_prompts(self, case: Case) -> list[str]:
+        """List the prompts of all weights."""
+        preference = self.preferences[case.case_id]
+        return [write_image_prompt(preference.target, preference.keywords, style_weight=weight) for weight in self.selection.style_weights]
+
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Draw all candidates and choose."""
         preferences = [self.preferences[case.case_id] for case in cases]
-        candidates: list[list[np.ndarray]] = []  # of each case, all weights of the first noise, then of the next
+        candidates: list[list[np.ndarray | Rejection]] = []  # of each case, all weights of the first noise, then of the next
         for image_index in range(self.selection.num_images):
             for style_weight in self.selection.style_weights:
                 prompt_BTd = self.encode(preferences, style_weight)
@@ -88,16 +94,24 @@ class PmgMethod:
 
     def encode(self, preferences: Sequence[PmgPreference], style_weight: int) -> torch.Tensor:
         """Encode the keywords and put the soft embeddings behind them -> (B, K + M, d)."""
-        prompts = [write_image_prompt(preference.target, preference.keywords, style_weight=style_weight) for preference in preferences]
-        states_BKd, _ = self.context.diffusion.model.encode_prompts(prompts)
+        diffusion = self.context.diffusion.model
+        prompts = [
+            write_image_prompt(preference.target, preference.keywords, style_weight=style_weight, budget=diffusion.text_budget)
+            for preference in preferences
+        ]
+        states_BKd, _ = diffusion.encode_prompts(prompts)
         soft_BMd = torch.from_numpy(np.stack([preference.soft_Md for preference in preferences]))
         return torch.cat([states_BKd, soft_BMd], dim=1) if soft_BMd.numel() else states_BKd
 
-    def choose(self, images: list[np.ndarray], preference: PmgPreference) -> AnnotatedImage:
+    def choose(self, candidates: list[np.ndarray | Rejection], preference: PmgPreference) -> AnnotatedImage | Rejection:
         """Keep the image with the highest balance of taste and target; its score and the first image's are noted."""
+        images = [candidate for candidate in candidates if not isinstance(candidate, Rejection)]
+        if not images:
+            return candidates[0]
         clip = self.clip.model
         image_NV = clip.encode_images([Image.fromarray(image) for image in images])
-        preference_V, target_V = clip.encode_texts([", ".join(preference.keywords), ", ".join(preference.target)])
+        target = clip.text_budget.fit_beginning(", ".join(preference.target), preference.target[0]).text
+        preference_V, target_V = clip.encode_texts([", ".join(preference.keywords), target])
         score_N = compute_balance(image_NV, preference_V, target_V, alpha=self.selection.alpha)
         best = int(score_N.argmax())
         return AnnotatedImage(images[best], {"selection_score": score_N[best].item(), "selection_score_first": score_N[0].item()})

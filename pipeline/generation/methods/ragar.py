@@ -59,6 +59,10 @@ class RagarMethod:
         """An image depends on both prompts and, through the noise, on the case."""
         return {"global_prompt": case.global_prompt, "detailed_prompt": case.detailed_prompt, "case_id": case.case_id}
 
+    def list_prompts(self, case: Case) -> list[str]:
+        """The prompts are those of the stage preference, which has counted them."""
+        return []
+
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Compute P^gen and draw."""
         with torch.inference_mode():

@@ -21,4 +21,6 @@ from pipeline.generation.tuned_method import build_tuned_method
 def build_method(context: GenerationContext) -> Method:
     """Build the method."""
     reason = "The reference has neither a text nor a caption."
-    return build_tuned_method(context, lambda case: context.read_text(case.reference_id), reason)
+    return build_tuned_method(
+        context, lambda case: context.fit_text(case.reference_id), reason, write_whole=lambda case: context.read_text(case.reference_id)
+    )

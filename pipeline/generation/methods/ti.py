@@ -15,6 +15,7 @@ from pipeline.artifacts import get_matrix, read_provenance, read_table
 from pipeline.data.cases import Case
 from pipeline.generation.context import Drawing, GenerationContext, Method
 from pipeline.models.pseudo_words import PseudoWordEncoder
+from pipeline.models.templates import STYLE, TEXT
 from pipeline.params import read_section
 from pipeline.rows import Rejection
 from pipeline.schemas import PSEUDO_WORDS
@@ -49,6 +50,11 @@ class TextualInversionMethod:
         if vectors_VE is None:
             return Rejection("No pseudo-word was learned for this user.")
         return {"text": text, "vectors": vectors_VE.tobytes(), "case_id": case.case_id}
+
+    def list_prompts(self, case: Case) -> list[str]:
+        """List the one prompt; any short word counts as much as a vector."""
+        pseudo_word = " ".join("x" for _ in self.vectors[case.user_id])
+        return [self.template.replace(STYLE, pseudo_word).replace(TEXT, self.context.read_text(case.reference_id))]
 
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Encode and draw."""

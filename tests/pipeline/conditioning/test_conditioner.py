@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from pipeline.conditioning import states
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, build_conditioner, load_conditioner, save_conditioner
 from pipeline.conditioning.config import PromptFormat
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.conditioning.states import compute_condition_inputs, from_bytes, to_bytes
 from pipeline.models.diffusion import Diffusion
-from pipeline.models.llm import LanguageModel, LazyLanguageModel
+from pipeline.models.llm import LanguageModel, LazyLanguageModel, PromptStates
 from tests.configs import CALIBRATOR as CONFIG
 from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM
 
@@ -56,6 +59,20 @@ def test_inputs_hold_the_states_of_both_prompts(
     torch.testing.assert_close(inputs.global_BKD, diffusion.encode_prompts(["dog, red", "cat", "dog, red"])[0])
     assert len(inputs) == 3
     assert torch.equal(inputs.select([2]).img_BLD[0], inputs.img_BLD[0])
+
+
+def test_states_that_are_not_finite_end_the_stage_in_one_sentence(
+    conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_prompts = states.run_prompts
+
+    def overflow(*arguments: Any) -> PromptStates:
+        computed = run_prompts(*arguments)
+        return replace(computed, img_BLD=computed.img_BLD / 0.0)
+
+    monkeypatch.setattr(states, "run_prompts", overflow)
+    with pytest.raises(ValueError, match=r"states are not finite in torch.float32; set models.language_model_dtype to float32"):
+        compute_inputs(conditioner, llm, diffusion)
 
 
 def test_states_are_computed_once_and_read_back_to_the_last_bit(conditioner: Conditioner, llm: LazyLanguageModel, diffusion: Diffusion) -> None:

@@ -19,8 +19,9 @@ from pipeline.evaluation.run import list_generated
 from pipeline.evaluation.scoring import build_rank_columns
 from pipeline.evaluation.summary import build_summary, flatten_metrics, list_rows
 from pipeline.models.fake import FakeClip
+from pipeline.models.text_budget import TextBudget
 from pipeline.schemas import GENERATED, SCORES
-from tests.pipeline.evaluation.conftest import CONFIG, METRICS, SIZE, CountingClip, make_models, make_perceptual, make_png, pick, run
+from tests.pipeline.evaluation.conftest import CONFIG, METRICS, SIZE, CountingClip, make_item, make_models, make_perceptual, make_png, pick, run
 
 
 def test_original_is_the_floor_and_truth_the_ceiling(world):
@@ -236,6 +237,15 @@ def test_summary_pairs_users_and_flattens_the_main_method(world):
     rows = list_rows(summary)
     assert {row["method"] for row in rows} == {"original", "truth", "ragar"}
     assert set(rows[0]) == {"method", "metric", "value", "low", "high", "n"}
+
+
+def test_a_long_title_leaves_room_for_the_caption(world):
+    world.items[2] = make_item("i2", make_png(2), "Women Summer Boho Floral Print Dress")
+    catalogue, *_ = world.build(replace(CONFIG, text="text_and_caption"))
+    clip = CountingClip()
+    clip.text_budget = TextBudget(lambda text: len(text.split()), 6)
+    ItemStore(catalogue, clip, make_perceptual(), image_size=SIZE, batch_size=1).get_texts(["i0", "i2"])
+    assert clip.texts == ["word0. a caption 0", "Women Summer Boho. a caption 2"]
 
 
 def test_text_of_an_item_follows_its_source():

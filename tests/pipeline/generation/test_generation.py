@@ -27,10 +27,13 @@ from pipeline.generation.context import AnnotatedImage, GenerationContext, Metho
 from pipeline.generation.drawing import draw_cases
 from pipeline.generation.methods.pmg import PmgMethod, PmgPreference
 from pipeline.generation.methods.ti import TextualInversionMethod
+from pipeline.generation.run import count_cut
 from pipeline.generation.summary import build_generated, summarise_drawn
+from pipeline.models.diffusion import NOT_FINITE, NotFiniteError
 from pipeline.models.fake import FakeClip, FakeDiffusion
 from pipeline.models.lazy import LazyModel
-from pipeline.rows import MapResult
+from pipeline.models.text_budget import TextBudget
+from pipeline.rows import MapResult, Rejection
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
 from pipeline.work import work_dir
 from tests.broken_items import TableImages, draw_halves
@@ -150,6 +153,68 @@ def test_methods_share_the_noise_of_a_case_and_draw_an_equal_prompt_once() -> No
     again = draw("global", make_context([case]))
     assert sd.values == again.values
     assert (sd.summary.computed, again.summary.computed) == (1, 0)
+
+
+TITLE = "Women Summer Boho Floral Print Dress with Pockets"
+SIX_WORDS = TextBudget(lambda text: len(text.replace(",", " ").split()), 6)
+
+
+def bound(context: GenerationContext) -> GenerationContext:
+    """Give the context's text encoder six words."""
+    diffusion = FakeDiffusion(num_tokens=7)  # and its first token
+    diffusion.text_budget = SIX_WORDS
+    return replace(context, diffusion=LazyModel("fake-1", lambda: diffusion), budget=LazyModel("", lambda: SIX_WORDS))
+
+
+def test_sd_draws_what_the_encoder_reads_of_a_long_title_and_counts_it() -> None:
+    context = bound(make_context([make_case(0), make_case(1)], texts=[TITLE, "cat", "", ""]))
+    method = build_method("sd", context)
+    assert method.describe(context.cases[0]) == {"prompt": "Women Summer Boho Floral Print Dress", "case_id": "case00"}
+    assert method.describe(context.cases[1]) == {"prompt": "cat", "case_id": "case01"}
+    assert count_cut(method, {"case00", "case01"}) == 1
+    assert summarise_drawn({}, num_cut=1) == {"num_images": 0, "num_cut": 1}
+    assert summarise_drawn({}, num_cut=0) == {"num_images": 0}
+
+
+def test_pmg_draws_the_taste_behind_a_long_title_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = make_case(0)
+    method = make_pmg([case], selection=replace(CHOICE, style_weights=(1, 2), num_images=1))
+    method.context = bound(method.context)
+    method.preferences = {case.case_id: PmgPreference(("neon", "night"), (TITLE, "floral"), np.zeros((0, 0), dtype=np.float32))}
+    read: list[str] = []
+    encode = FakeDiffusion.encode_prompts
+    monkeypatch.setattr(FakeDiffusion, "encode_prompts", lambda fake, prompts: (read.extend(prompts), encode(fake, prompts))[1])
+    method.draw([case])
+    assert read == ["Women Summer Boho, floral, neon, night", "Women, floral, neon, night, neon, night"]
+    assert count_cut(method, {case.case_id}) == 1
+
+
+class OverflowingDiffusion(FakeDiffusion):
+    """The second image of every batch is not finite."""
+
+    def draw(self, prompt_BTD: torch.Tensor, **options: object) -> np.ndarray:
+        images = super().draw(prompt_BTD, **options)
+        raise NotFiniteError(images, np.arange(len(images)) == 1)
+
+
+def test_an_image_that_is_not_finite_is_rejected_and_the_others_are_kept() -> None:
+    cases = [make_case(i) for i in range(3)]
+    sound = draw("global", make_context(cases))
+    shutil.rmtree(work_dir())
+    context = replace(make_context(cases), diffusion=LazyModel("fake-1", OverflowingDiffusion))
+    result = draw("global", context, batch_size=3)
+    assert result.rejected == {"case01": f"The drawn image is not finite; {NOT_FINITE}"}
+    assert result.values["case00"]["image"] == sound.values["case00"]["image"]
+    assert result.values["case02"]["image"] == sound.values["case02"]["image"]
+
+
+def test_pmg_chooses_among_the_candidates_that_are_pictures() -> None:
+    method = make_pmg([make_case(0)])
+    images = [np.full((8, 8, 3), level, dtype=np.uint8) for level in (10, 200)]
+    bad = Rejection("not finite")
+    preference = method.preferences["case00"]
+    assert (method.choose([bad, images[0], bad, images[1]], preference).image == method.choose(images, preference).image).all()
+    assert method.choose([bad, bad], preference) == bad
 
 
 CHOICE = PMG.selection

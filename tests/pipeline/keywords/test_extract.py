@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.keywords.extract import NO_CAPTION, KeywordsConfig, extract_keywords
-from pipeline.keywords.prompts import EXAMPLES, KEYWORD_SYSTEM, build_detailed_prompt, build_examples, build_keyword_prompt
+from pipeline.keywords.prompts import EXAMPLES, KEYWORD_SYSTEM, build_detailed_prompt, build_examples, build_keyword_prompt, flatten_text
 from pipeline.models.decoding import DecodeRules
 from pipeline.models.llm import LazyLanguageModel, load_language_model
 from pipeline.rows import MapResult
@@ -54,6 +54,47 @@ def test_every_item_is_named_or_rejected_with_a_reason() -> None:
 def test_a_reply_without_a_keyword_is_a_rejection_that_quotes_it() -> None:
     result = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("...")))
     assert "holds no keyword: '...'" in result.rejected["a"]
+
+
+class RefusingModel(ScriptedModel):
+    """Has nothing to say about prompts with an item's text."""
+
+    def generate(self, prompts: Sequence[str], *, prefix: str, rules: DecodeRules) -> list[str]:
+        replies = super().generate(prompts, prefix=prefix, rules=rules)
+        return ["" if ", text:" in prompt else reply for prompt, reply in zip(prompts, replies, strict=True)]
+
+
+def test_where_a_title_leaves_the_model_speechless_it_is_asked_by_the_caption_alone() -> None:
+    model = RefusingModel("red, dress")
+    result = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(model))
+    assert result.values == {item_id: {"keywords": ["red", "dress"]} for item_id in "abd"}
+    assert result.rejected == {"c": NO_CAPTION}
+    assert {prompt for batch in model.asked for prompt in batch} >= {"Picture: a red dog\nKeywords:", "Picture: a red cow\nKeywords:"}
+    assert {len(batch) for batch in model.asked} == {CONFIG.batch_size}
+
+
+def test_a_thought_that_was_cut_off_is_a_rejection_that_says_what_to_raise() -> None:
+    result = extract(ITEMS, CAPTIONS, CONFIG, llm=make_lazy(ScriptedModel("<think>a dog, red")))
+    assert "'<think>a dog, red' (a thought that was cut off: raise keywords.max_new_tokens" in result.rejected["a"]
+
+
+def test_a_long_title_is_shortened_at_a_word_before_the_model_reads_it() -> None:
+    title = "summer dress " * 30
+    prompt = build_keyword_prompt("a dress", title, prompt_style="few_shot", num_keywords=5)
+    assert prompt == f"Picture: a dress, text: {' '.join(['summer dress'] * 9)}\nKeywords:"
+    assert flatten_text("x" * 500) == "x" * 400
+
+
+def test_a_chat_models_list_may_have_many_lines() -> None:
+    class ChatModel(ScriptedModel):
+        def split_chat(self, system: str, user: str) -> tuple[str, str]:
+            return f"{system}\n", f"{user}\n"
+
+        def generate(self, prompts: Sequence[str], *, prefix: str, rules: DecodeRules) -> list[str]:
+            return [rules.cut(self.reply)] * len(prompts)
+
+    result = extract(ITEMS, CAPTIONS, replace(CONFIG, prompt_style="chat"), llm=make_lazy(ChatModel("Here they are:\n1. red\n2. dog")))
+    assert result.values["a"] == {"keywords": ["red", "dog"]}
 
 
 def test_the_prompt_holds_caption_and_text_on_one_line() -> None:

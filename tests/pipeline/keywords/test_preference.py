@@ -15,6 +15,7 @@ from pipeline.keywords.preference import (
     choose_keywords,
     count_keywords,
 )
+from pipeline.models.text_budget import TextBudget
 from pipeline.rows import Rejection
 from pipeline.schemas import RETRIEVED as RETRIEVED_TABLE
 from tests.configs import PREFERENCE as CONFIG
@@ -42,6 +43,30 @@ def make_builder(
         keywords=pa.table({"item_id": list(KEYWORDS), "keywords": list(KEYWORDS.values())}),
         retrieved=build_table([{**row, "similarity": 0.5} for row in rows], RETRIEVED_TABLE),
     )
+
+
+def test_a_long_title_gives_way_to_the_keywords_in_every_prompt() -> None:
+    title = "Women Summer Boho Floral Print Dress Plus Size with Pockets"
+    builder = make_builder(text=title, num_keywords=3)
+    whole = builder.build(CASE)
+    builder.budget = TextBudget(lambda text: len(text.replace(",", "").split()), 6)
+    row = builder.build(CASE)
+    for name in ("keyword_prompt", "retrieved_prompt", "global_prompt"):
+        keywords = whole[name].removeprefix(f"{title}, ")
+        kept = " ".join(title.split()[: 6 - len(keywords.split())])
+        assert row[name] == f"{kept}, {keywords}"
+    assert f"The next picture shows: {row['retrieved_prompt'].partition(',')[0]}" in row["detailed_prompt"]
+    assert title not in row["detailed_prompt"]
+    assert builder.num_cut == {"keyword_prompt": 1, "retrieved_prompt": 1, "global_prompt": 1}
+    assert (row["keywords"], row["counts"]) == (whole["keywords"], whole["counts"])
+
+
+def test_short_titles_are_what_they_were() -> None:
+    builder = make_builder()
+    whole = builder.build(CASE)
+    builder.budget = TextBudget(lambda text: len(text.split()), 32)
+    assert builder.build(CASE) == whole
+    assert builder.num_cut == {"keyword_prompt": 0, "retrieved_prompt": 0, "global_prompt": 0}
 
 
 def build_row(**changes: object) -> dict:

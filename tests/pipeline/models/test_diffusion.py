@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.diffusion import Diffusion, load_diffusion
+from pipeline.models.diffusion import Diffusion, NotFiniteError, load_diffusion
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 
@@ -45,6 +45,16 @@ def test_token_states_are_the_text_encoders_own(diffusion: Diffusion) -> None:
     torch.testing.assert_close(states_BKD[0], expected)
     assert mask_BK.sum(dim=1).tolist() == [5, 2, NUM_TOKENS]  # begin, letters, end; the last is cut
     assert diffusion.encode_prompts([])[0].shape == (0, NUM_TOKENS, TOKEN_DIM)
+
+
+def test_an_image_that_is_not_finite_is_told_from_those_that_are(diffusion: Diffusion) -> None:
+    latents_BChw = torch.randn(3, *diffusion.latent_shape, generator=torch.Generator().manual_seed(0))
+    expected = diffusion.decode_latents(latents_BChw)
+    latents_BChw[1, 0, 0, 0] = torch.nan
+    with pytest.raises(NotFiniteError, match="1 of 3 drawn images are not finite; set models.dtype to float32") as caught:
+        diffusion.decode_latents(latents_BChw)
+    assert caught.value.bad_B.tolist() == [False, True, False]
+    assert (caught.value.images_BHWC[[0, 2]] == expected[[0, 2]]).all()
 
 
 def test_token_states_can_take_part_in_a_loss(diffusion: Diffusion) -> None:

@@ -124,6 +124,17 @@ def test_a_chat_is_split_where_the_users_words_begin(model: LanguageModel) -> No
     assert rest == "a dog<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_of_a_prompt_that_fills_the_model_the_end_is_read(model: LanguageModel, vectors_LD: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "context", len(PREFIX) + 20)
+    end = "what is it called?"[-16:]
+    assert model.generate(["x" * 99 + end], prefix=PREFIX, rules=DecodeRules(4)) == model.generate([end], prefix=PREFIX, rules=DecodeRules(4))
+    long, short = (model.forward_states([text], vectors_LD, prefix=PREFIX, max_text_tokens=9) for text in ("x" * 99 + end, "x" + end))
+    assert torch.equal(long.text_BTD, short.text_BTD)
+    assert torch.equal(long.img_BLD, short.img_BLD)
+    with pytest.raises(ValueError, match="instruction and reply alone take"):
+        model.generate(["dog"], prefix=PREFIX, rules=DecodeRules(30))
+
+
 class OneTokenPerWord:
     """A stand-in for a tokenizer: token n is the n-th word."""
 

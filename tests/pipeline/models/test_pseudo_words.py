@@ -69,6 +69,11 @@ def test_a_long_text_loses_words_but_never_the_pseudo_word(diffusion: Diffusion)
     assert encoder.write_prompt("{text} {style}", "a") == "a <pseudo0> <pseudo1>"
 
 
+def test_a_word_that_fills_the_encoder_alone_leaves_room_for_the_pseudo_word(diffusion: Diffusion) -> None:
+    encoder = PseudoWordEncoder(diffusion, num_vectors=2)
+    assert encoder.write_prompt("{style}: {text}", "x" * 40) == f"<pseudo0> <pseudo1>: {'x' * (NUM_TOKENS - 5)}"
+
+
 @pytest.mark.parametrize("template", ["{text}", "in the style of {style}"])
 def test_a_template_without_a_hole_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="must hold"):

@@ -34,6 +34,11 @@ def test_scores_are_standardised_per_user() -> None:
     torch.testing.assert_close(z_BK, torch.tensor([[-2.0, 2.0], [-2.0, 2.0]]))
 
 
+def test_a_user_to_whom_all_items_are_equal_rewards_nothing() -> None:
+    z_BK = reward.compute_z_scores(torch.tensor([[1.0, 3.0]]), torch.tensor([1.0]), torch.tensor([0.0]))
+    assert z_BK.tolist() == [[0.0, 0.0]]
+
+
 def test_baselines_subtract_the_mean_or_the_unperturbed_reward() -> None:
     reward_BR = torch.tensor([[1.0, 3.0]])
     center_B = torch.tensor([2.5])

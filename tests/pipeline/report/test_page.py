@@ -106,7 +106,7 @@ def test_an_almost_empty_run_still_gives_a_page():
     inputs = replace(make_inputs(summary=summary), shown=Shown([], [], {}, {}, {}), labels={}, scores={}, rejected=[], curves={})
     page = build_page(inputs, CONFIG)
     Reader(page)
-    assert "No row was rejected" in page
+    assert "No row was left out" in page
     assert "Styles" not in page
 
 
@@ -139,8 +139,8 @@ def test_verdicts_are_ticks_and_crosses():
 
 def test_rejected_rows_are_counted_and_cut():
     text = Reader(build_page(make_inputs(), CONFIG)).text
-    assert "4 rejected" in text
-    assert "and 2 more" in text
+    assert "4 rows: word" in text
+    assert "and 1 more" in text  # three examples are shown
 
 
 def test_the_data_sets_counts_stand_beside_the_papers():

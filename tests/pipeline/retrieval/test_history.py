@@ -132,6 +132,17 @@ def test_equal_similarity_goes_to_the_more_recent_item() -> None:
         assert list_items(retrieve_histories(make_cases(history), WORLD, make_config(), seed=0)[0]) == expected
 
 
+def test_where_all_texts_are_equal_the_newest_items_are_retrieved_and_weigh_the_same() -> None:
+    vector_ND = np.full((4, 3), 3**-0.5) + np.random.default_rng(0).normal(size=(4, 3)) * 1e-7  # equal but for the batches that they were encoded in
+    rows = [{"item_id": item_id, "semantic": v, "visual": v, "clip_image": v} for item_id, v in zip("abcr", vector_ND.tolist(), strict=True)]
+    embeddings = build_table(rows, EMBEDDINGS)
+    for center in (False, True):
+        found, rejected = retrieve_histories(make_cases(["a", "b", "c"], reference_id="r"), embeddings, make_config(center=center), seed=0)
+        assert (list_items(found), rejected) == (["c", "b"], {})
+        assert [row["weight"] for row in found] == pytest.approx([0.5, 0.5])
+        assert [row["similarity"] for row in found] == pytest.approx([0.0 if center else 1.0] * 2, abs=1e-6)
+
+
 def test_exp_ret_takes_the_next_k_ranks() -> None:
     history = ["a", "b", "c", "d", "e"]
     assert list_items(retrieve_histories(make_cases(history), WORLD, make_config(strategy="exp-ret"), seed=0)[0]) == ["c", "d"]
