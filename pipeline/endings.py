@@ -14,6 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipeline.terminal import say
+
 CHANGES_NO_RESULT = True
 
 FAILED = 2
@@ -27,6 +29,7 @@ ADVICE = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
     errno.EIO: "the disk itself reports an error: check it, then run `make verify`",
 }
+LINE_BREAK = re.compile(r"\s*[\r\n\t]\s*")  # libraries say things in several lines
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")  # what `replace_file` writes to before it renames
 
 
@@ -49,7 +52,7 @@ def run_command(command: Callable[[], object], *, kept: str = "", folders: Seque
     except (Stopped, KeyboardInterrupt) as error:
         code = error.code if isinstance(error, Stopped) else 128 + signal.SIGINT
         word = "terminated" if code == 128 + signal.SIGTERM else "interrupted"
-        print(f"{word}: {kept}" if kept else word, file=sys.stderr, flush=True)
+        say(f"{word}: {kept}" if kept else word, file=sys.stderr)
         sys.exit(code)
     finally:
         for number, handler in before.items():
@@ -57,8 +60,8 @@ def run_command(command: Callable[[], object], *, kept: str = "", folders: Seque
 
 
 def fail(text: str) -> NoReturn:
-    """Print an error and end the process."""
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    """Print an error as one line and end the process."""
+    say(f"error: {LINE_BREAK.sub(' ', text.strip())}", file=sys.stderr)
     sys.exit(FAILED)
 
 

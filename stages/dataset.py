@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_rejected, write_table
+from pipeline.artifacts import build_chunks, build_provenance, write_rejected, write_table
+from pipeline.csv_files import write_csv
 from pipeline.data.build import build_dataset
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
@@ -17,6 +18,7 @@ from pipeline.params import load_seed, read_section
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
+from pipeline.terminal import say
 from stages.entry import run_stage
 
 STAGE = "dataset"
@@ -44,17 +46,16 @@ def main(
     except DataError as error:
         if not check:
             raise
-        print(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), sep="\n", file=sys.stderr)
+        say(*error.problems, *([f"and {rest:,} more"] if (rest := error.count - len(error.problems)) else []), file=sys.stderr)
         raise ValueError(f"the data set has {error.count:,} problem{'s' if error.count > 1 else ''}.") from error
     except TooFewImagesError as error:
         write_missing(error.missing, out)
         raise ValueError(f"{error} They are listed in {out / MISSING}, and `make fetch-images` downloads those that have a URL.") from error
     write_missing(dataset.missing, out)
-    for line in describe(dataset):
-        print(line)
+    say(*describe(dataset))
     refuse_missing(dataset, out / MISSING)
     if check:
-        print(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
+        say(f"checked: the data set {read_section(params, 'dataset.name')} can be used; missing images are listed in {out / MISSING}")
     else:
         write_tables(dataset, out, provenance=build_provenance(STAGE, params=compute_fingerprint(read_section(params, STAGE)), seed=seed))
         num_items, num_missing = len(dataset.items), len(dataset.missing)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv
+from pipeline.artifacts import build_provenance, read_table
+from pipeline.csv_files import write_csv
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
 from pipeline.evaluation.run import (

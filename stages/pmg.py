@@ -5,8 +5,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv, write_tensors
+from pipeline.artifacts import build_provenance, read_table, write_tensors
 from pipeline.baselines.pmg.config import CURVE_COLUMNS, STAGE, PmgConfig
+from pipeline.csv_files import write_csv
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import read_flag, read_section

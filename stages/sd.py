@@ -5,9 +5,10 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_table, write_csv, write_tensors
+from pipeline.artifacts import read_table, write_tensors
 from pipeline.baselines.sd.config import CURVE_COLUMNS, STAGE, StableDiffusionConfig
 from pipeline.cost import keep_cost
+from pipeline.csv_files import write_csv
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed

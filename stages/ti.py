@@ -4,8 +4,9 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.baselines.ti.config import CURVE_COLUMNS, STAGE, TextualInversionConfig
+from pipeline.csv_files import write_csv
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import read_flag, read_section

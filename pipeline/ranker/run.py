@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import write_csv
+from pipeline.csv_files import write_csv
 from pipeline.json_files import write_json
 from pipeline.metrics.protocol import NUM_NEGATIVES, Ideal
 from pipeline.ranker.config import RankerConfig

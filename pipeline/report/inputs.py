@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -12,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from pipeline.artifacts import read_table
+from pipeline.csv_files import read_csv
 from pipeline.report.config import ReportConfig
 from pipeline.schemas import GENERATED, ITEMS
 from pipeline.table_images import ImageColumn
+from pipeline.yaml_files import read_yaml_mapping
 
 Points = list[tuple[float, float]]
 
@@ -132,8 +132,7 @@ def choose_concepts(labels: Mapping[str, tuple[str, str]], num_concepts: int, *,
 
 def read_curves(path: Path) -> Curves:
     """Read a CSV of a training; cells that are no finite number are left out, and so are columns without any."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     if not rows:
         return Curves()
     x_name, *names = rows[0].keys()
@@ -157,5 +156,5 @@ def parse_number(text: str | None) -> float | None:
 
 def read_params(path: Path) -> dict[str, Any]:
     """Read all params but those that cannot change a result."""
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params = read_yaml_mapping(path)
     return {name: block for name, block in params.items() if name != "runtime"}

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import write_csv
 from pipeline.conditioning.conditioner import save_conditioner
+from pipeline.csv_files import write_csv
 from pipeline.reflection import fit
 from pipeline.reflection.run import choose_indices, list_batches, summarise_fit
 
