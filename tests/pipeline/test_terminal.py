@@ -37,7 +37,9 @@ def test_hidden_characters_are_written_out(text: str, shown: str) -> None:
     assert show(text) == shown
 
 
-@pytest.mark.parametrize("text", ["Mug, blue\u00a00.3\u3000l ñ é 新加卷", "می\u200cخواهم", "👩\u200d🍳 ❤\ufe0f\u200d🔥", "क\u094d\u200dष", r"C:\x1b", "مرحبا שלום", ""])
+@pytest.mark.parametrize(
+    "text", ["Mug, blue\u00a00.3\u3000l ñ é 新加卷", "می\u200cخواهم", "👩\u200d🍳 ❤\ufe0f\u200d🔥", "क\u094d\u200dष", r"C:\x1b", "مرحبا שלום", ""]
+)
 def test_what_people_write_stays(text: str) -> None:
     assert show(text) == text
 

@@ -89,7 +89,9 @@ def test_what_would_change_how_a_page_reads_is_written_out():
     page = build_page(make_inputs(hostile), CONFIG)
     assert Reader(page).text.count(r"mug\u202egnp.exe \u200b\x1b[2J\x85") > 20
     assert not set(page) & set("\u202e\u200b\x1b\x85")
-    assert "می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines" in build_page(make_inputs("می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines"), CONFIG)  # joiners that belong
+    assert "می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines" in build_page(
+        make_inputs("می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines"), CONFIG
+    )  # joiners that belong
 
 
 @pytest.mark.parametrize("broken", [b"", b"not an image", make_png(0)[:100]])
