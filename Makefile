@@ -77,12 +77,16 @@ claims: setup  ## check every claim against the experiments, into docs/results/c
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
 	@python -m stages.dataset --check
 
+# --allow-host NAME is for the download, all else in ARGS for the params
+FETCH_ARGS = $(subst --allow-host ,--allow-host=,$(ARGS))
+fetch-images: OVERRIDES = $(filter-out --allow-host=%,$(FETCH_ARGS))
 fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
 	-@python -m stages.dataset --check
-	@python -m pipeline.data.fetch data/dataset/missing.csv
+	@python -m pipeline.data.fetch data/dataset/missing.csv $(filter --allow-host=%,$(FETCH_ARGS))
 
+OVERRIDES = $(ARGS)
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
-	@python -m pipeline.compose $(ARGS)
+	@python -m pipeline.compose $(OVERRIDES)
 
 test: setup  ## run every test that needs no GPU and no model of the published size, in two processes
 	python -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
