@@ -23,8 +23,8 @@ from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
-from pipeline.csv_files import write_csv
 from pipeline.files import write_bytes
+from pipeline.spreadsheets import write_csv
 from pipeline.terminal import say
 from pipeline.work import lock_folder, work_dir
 

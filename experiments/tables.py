@@ -9,10 +9,10 @@ from typing import Any
 
 from experiments.catalogue import DEFAULT, MAIN, Experiment, Group, Point
 from experiments.results import RunResult, compare
-from pipeline.csv_files import read_csv
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval
 from pipeline.report.figures import format_interval, format_value, get_title, judge_difference, sort_methods
+from pipeline.spreadsheets import read_csv
 
 CSV_COLUMNS = (
     "group",

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from pipeline.cost import describe_training, keep_cost
-from pipeline.csv_files import write_csv
 from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed
 from pipeline.runtime import load_runtime, resolve_device
+from pipeline.spreadsheets import write_csv
 
 if TYPE_CHECKING:
     import torch

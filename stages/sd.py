@@ -8,13 +8,13 @@ import typer
 from pipeline.artifacts import read_table, write_tensors
 from pipeline.baselines.sd.config import CURVE_COLUMNS, STAGE, StableDiffusionConfig
 from pipeline.cost import keep_cost
-from pipeline.csv_files import write_csv
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS
+from pipeline.spreadsheets import write_csv
 from stages.entry import PARAMS, Needed, run_stage
 
 app = typer.Typer(add_completion=False)

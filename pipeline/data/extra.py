@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.data.images import MAX_BYTES
 from pipeline.data.items import ItemRows
+from pipeline.data.problems import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 MAX_TEXT_BYTES = 10_000
@@ -24,10 +25,19 @@ def add_extra_items(folder: Path, items: ItemRows) -> list[str]:
     if not folder.is_dir():
         return []
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    refuse_links_outside(folder, [*paths, *(path.with_suffix(".txt") for path in paths)])
     for path in paths:
         with path.open("rb") as file:
             items.add(name_item(path), file.read(MAX_BYTES + 1), text=read_text(path), category=CATEGORY)
     return [name_item(path) for path in paths]
+
+
+def refuse_links_outside(folder: Path, paths: Sequence[Path]) -> None:
+    """Raise DataError for a link to a file elsewhere: who fills the folder must not choose which other files of this machine are read."""
+    base = folder.resolve()
+    for path in paths:
+        if not path.resolve().is_relative_to(base):
+            raise DataError(f"{path} is a link that leads outside of {folder}; put the file itself there.")
 
 
 def name_item(path: Path) -> str:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.artifacts import read_table
-from pipeline.csv_files import read_csv
 from pipeline.report.config import ReportConfig
 from pipeline.schemas import GENERATED, ITEMS
+from pipeline.spreadsheets import read_csv
 from pipeline.table_images import ImageColumn
 from pipeline.yaml_files import read_yaml_mapping
 

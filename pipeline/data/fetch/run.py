@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.csv_files import read_csv, write_csv
 from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.failures import Dead, Failure, Later
 from pipeline.data.fetch.urls import parse_url
 from pipeline.files import write_bytes
 from pipeline.runtime import progress
+from pipeline.spreadsheets import read_csv, write_csv
 
 WORKERS = 16
 NUM_EXAMPLES = 3

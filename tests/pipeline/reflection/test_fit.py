@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from pipeline.conditioning.conditioner import save_conditioner
-from pipeline.csv_files import write_csv
 from pipeline.reflection import fit
 from pipeline.reflection.run import choose_indices, list_batches, summarise_fit
+from pipeline.spreadsheets import write_csv
 
 
 def run(world, *, name: str = "a", checkpoint_every: int = 2, **more):

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.csv_files import write_csv
 from pipeline.data.fetch import download, run
 from pipeline.data.fetch.__main__ import app
 from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.failures import Dead, Failure, Later
 from pipeline.data.fetch.run import Wanted, fetch_images, read_wanted, spread_hosts
+from pipeline.spreadsheets import write_csv
 from stages.dataset import MISSING_COLUMNS
 from tests.broken_items import save_image
 from tests.web import Web, run_web

@@ -1,4 +1,4 @@
-"""CSV files for people: no cell runs as a formula, and our own reader gets the texts back. Run: python -m pytest tests/pipeline/test_csv_files.py"""
+"""CSV files for people: no cell runs as a formula, and we read the texts back. Run: python -m pytest tests/pipeline/test_spreadsheets.py"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.csv_files import neutralise_text, read_csv, restore_text, write_csv
+from pipeline.spreadsheets import neutralise_text, read_csv, restore_text, write_csv
 
 FORMULAS = ["=1+1", "=HYPERLINK(A1)", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-", "--x", "-a"]
 ODD = ["'=x", "''=x", "'tis", "'", "it's", "a\rb", "a\r\nb", 'a "b", c', " =x", "ñ新", ""]
