@@ -7,7 +7,8 @@ export PYTHONHASHSEED := 0
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect
 INSTALLED := $(VENV)/.installed
-WORDS = '$(subst ','\'',$(ARGS))'  # ARGS as one word of the shell, which would otherwise take ( ) & ; for its own
+OVERRIDES = $(ARGS)
+WORDS = '$(subst ','\'',$(OVERRIDES))'  # as one word of the shell, which would otherwise take ( ) & ; for its own
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
@@ -88,9 +89,12 @@ claims: setup  ## check every claim against the experiments, into docs/results/c
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
 	@$(PY) -m stages.dataset --check
 
+# --allow-host NAME is for the download, all else in ARGS for the params
+FETCH_ARGS = $(subst --allow-host ,--allow-host=,$(ARGS))
+fetch-images: OVERRIDES = $(filter-out --allow-host=%,$(FETCH_ARGS))
 fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
 	-@$(PY) -m stages.dataset --check
-	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv
+	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv $(filter --allow-host=%,$(FETCH_ARGS))
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)

@@ -24,10 +24,11 @@ from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
-from pipeline.artifacts import write_csv
 from pipeline.files import write_bytes
 from pipeline.locks import lock_folder
 from pipeline.memory import explain_killed, take_killed
+from pipeline.spreadsheets import write_csv
+from pipeline.terminal import say
 from pipeline.work import work_dir
 
 app = typer.Typer(add_completion=False)
@@ -72,7 +73,7 @@ def main(
 def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:
     """Run the plans that are not finished; only one series at a time."""
     if has_changes(root):
-        print("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.", flush=True)
+        say("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.")
     folder = work_dir() / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -84,7 +85,7 @@ def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:
         return execute_plan(plan, root=root)
 
     with lock_folder(folder):
-        return run_series(plans, find=find, execute=execute, say=lambda text: print(text, flush=True))
+        return run_series(plans, find=find, execute=execute, say=say)
 
 
 def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
@@ -93,8 +94,8 @@ def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
     unique = list_unique(plans)
     for plan in unique:
         found = stored.get(plan.fingerprint)
-        print(f"{'finished' if found else 'missing '}  {found.name if found else plan.experiment}  {' '.join(plan.run.overrides)}".rstrip())
-    print(f"{sum(plan.fingerprint not in stored for plan in unique)} of {len(unique)} runs are missing")
+        say(f"{'finished' if found else 'missing '}  {found.name if found else plan.experiment}  {' '.join(plan.run.overrides)}".rstrip())
+    say(f"{sum(plan.fingerprint not in stored for plan in unique)} of {len(unique)} runs are missing")
 
 
 def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], out: Path) -> None:
@@ -105,13 +106,13 @@ def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], o
         return
     rows = build_rows(experiment, own)
     if not rows:
-        print(f"{experiment.name}: no run is finished, nothing to write", flush=True)
+        say(f"{experiment.name}: no run is finished, nothing to write")
         return
     default = own[DEFAULT.name].experiment if DEFAULT.name in own else ""
     write_csv(out / f"{experiment.name}.csv", list_csv_rows(rows), CSV_COLUMNS)
     write_bytes(out / f"{experiment.name}.svg", draw_experiment(experiment, rows, default=default).encode())
     write_bytes(out / f"{experiment.name}.md", build_page(experiment, rows, own).encode())
-    print(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md", flush=True)
+    say(f"{experiment.name}: {len(own)} of {len(experiment.list_runs())} runs in {OUT / experiment.name}.md")
 
 
 def redraw(experiment: Experiment, out: Path) -> None:
@@ -122,7 +123,7 @@ def redraw(experiment: Experiment, out: Path) -> None:
     rows = read_csv_rows(experiment, path)
     default = next((row.experiment for row in rows if row.experiment.startswith(f"ragar-{DEFAULT.name}-")), "")
     write_bytes(path.with_suffix(".svg"), draw_experiment(experiment, rows, default=default).encode())
-    print(f"{experiment.name}: drawn from {path.name}", flush=True)
+    say(f"{experiment.name}: drawn from {path.name}")
 
 
 def write_comparison(experiment: Experiment, result: RunResult, out: Path) -> None:
@@ -132,7 +133,7 @@ def write_comparison(experiment: Experiment, result: RunResult, out: Path) -> No
     write_csv(out / f"{experiment.name}.csv", comparison_page.list_csv_rows(result, cells), comparison_page.CSV_COLUMNS)
     write_bytes(out / f"{experiment.name}.tex", comparison_page.build_latex(experiment, result, cells).encode())
     write_bytes(out / f"{experiment.name}.md", page.encode())
-    print(page, flush=True)
+    say(*page.splitlines())
 
 
 if __name__ == "__main__":

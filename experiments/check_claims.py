@@ -30,6 +30,7 @@ from pipeline.artifacts import read_table
 from pipeline.data.openmoji import is_held_out
 from pipeline.json_files import read_json, write_json
 from pipeline.schemas import CASES, LABELS
+from pipeline.terminal import say
 
 app = typer.Typer(add_completion=False)
 
@@ -53,7 +54,7 @@ def main() -> None:
     evidence = read_evidence(plans, stored, root=root)
     checked = [Checked(claim, claim.check(evidence)) for claim in CLAIMS]
     write_json(root / OUT / "claims.json", [build_entry(entry) for entry in checked])
-    print("\n".join(format_claims(checked)))
+    say(*format_claims(checked))
 
 
 def check_complete(needed: Sequence[Experiment], plans: Sequence[Plan], stored: Mapping[str, Stored]) -> None:

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.catalogue import Run
 from pipeline.code import hash_stages
 from pipeline.compose import compose_params
 from pipeline.fingerprint import compute_fingerprint, dump_canonical
+from pipeline.yaml_files import read_yaml_mapping
 
 TARGET = "evaluation"  # the stage whose outputs are read
 CODE = "code"  # the stage that hashes the code of all others: it reads whole folders, of which only the needed stages' part counts
@@ -96,7 +95,7 @@ def compose_run(run: Run, root: Path) -> dict[str, Any]:
             compose_params(list(run.overrides), conf=root / "conf", out=out)
         except ValueError as error:
             raise ValueError(f"run {run.name} ({' '.join(run.overrides)}): {error}") from error
-        return yaml.safe_load(out.read_text(encoding="utf-8"))
+        return read_yaml_mapping(out)
 
 
 def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
@@ -110,7 +109,7 @@ def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
 
 def read_inputs(root: Path, code: dict[str, Any] | None = None) -> Inputs:
     """Read dvc.yaml and hash every file that the needed stages take from outside of the pipeline; `code` is that of the stages, by default ours."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_yaml_mapping(root / "dvc.yaml")["stages"]
     needed = select_stages(stages, TARGET)
     needed.pop(CODE, None)
     tracked = list_tracked(root)

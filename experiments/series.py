@@ -21,6 +21,7 @@ from typing import Literal
 
 from experiments.plan import TARGET, Plan
 from pipeline.endings import Stopped
+from pipeline.terminal import say
 from pipeline.work import work_dir
 
 SHOWN = re.compile(r"(Running stage '|Stage '|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")  # lines of a log that a person wants to see
@@ -105,7 +106,7 @@ def execute_plan(plan: Plan, *, root: Path) -> int:
                 file.write(line)
                 file.flush()
                 if SHOWN.match(line):
-                    print(f"    {line.rstrip()}", flush=True)
+                    say(f"    {line.rstrip()}")
         except (KeyboardInterrupt, Stopped) as error:
             if getattr(error, "code", None) == 128 + signal.SIGTERM:
                 process.terminate()

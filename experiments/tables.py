@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from experiments.results import RunResult, compare
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval
 from pipeline.report.figures import format_interval, format_value, get_title, judge_difference, sort_methods
+from pipeline.spreadsheets import read_csv
 
 CSV_COLUMNS = (
     "group",
@@ -99,21 +99,20 @@ def read_csv_rows(experiment: Experiment, path: Path) -> list[ResultRow]:
     """Read the CSV of an experiment back, to the six digits that it holds and without differences; points that are no longer shown are left out."""
     points = {(group.title, point.label, point.run.name): point for group in experiment.groups for point in group.points}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                ResultRow(
-                    group=cell["group"],
-                    point=points[cell["group"], cell["label"], cell["run"]],
-                    experiment=cell["experiment"],
-                    method=cell["method"],
-                    metric=find_metric(cell["metric"]),
-                    seed=int(cell["seed"]),
-                    value=Interval(*(float(cell[name]) if cell[name] else None for name in ("value", "low", "high")), int(cell["n"])),
-                    difference=None,
-                )
-                for cell in csv.DictReader(file)
-                if (cell["group"], cell["label"], cell["run"]) in points
-            ]
+        return [
+            ResultRow(
+                group=cell["group"],
+                point=points[cell["group"], cell["label"], cell["run"]],
+                experiment=cell["experiment"],
+                method=cell["method"],
+                metric=find_metric(cell["metric"]),
+                seed=int(cell["seed"]),
+                value=Interval(*(float(cell[name]) if cell[name] else None for name in ("value", "low", "high")), int(cell["n"])),
+                difference=None,
+            )
+            for cell in read_csv(path)
+            if (cell["group"], cell["label"], cell["run"]) in points
+        ]
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} is not the table that `make {experiment.name}` writes ({error}).") from error
 

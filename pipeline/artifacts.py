@@ -1,4 +1,4 @@
-"""Read and write the pipeline's files: tables, JSON, CSV and tensors. Everything is validated, sorted by key and replaced atomically.
+"""Read and write the pipeline's files: tables and tensors. Everything is validated, sorted by key and replaced atomically.
 
 The same rows give the same bytes (fixed order, row-group size and compression, no timestamps), because DVC's early cut-off compares hashes.
 """
@@ -6,9 +6,7 @@ The same rows give the same bytes (fixed order, row-group size and compression, 
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.metadata
-import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -214,16 +212,6 @@ def get_matrix(data: pa.Table, column: str) -> np.ndarray:
     return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV with the given columns, atomically; floats are written with 6 significant digits."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([f"{v:.6g}" if isinstance(v := row.get(name, ""), float) else v for name in columns])
-    write_bytes(path, buffer.getvalue().encode())
-
-
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read a safetensors file: its tensors on the CPU and the facts that `write_tensors` stored with them."""
     from safetensors import SafetensorError, safe_open
@@ -232,7 +220,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             facts = json.loads((file.metadata() or {}).get("ragar", "{}"))
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable safetensors file ({error}).") from error
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.endings import run_command
 from pipeline.overrides import clean_overrides, split_words
 from pipeline.params import check_blocks, read_document
+from pipeline.yaml_files import read_yaml_mapping
 
 CONF = Path("conf")
 PARAMS = Path("params.yaml")
@@ -23,6 +24,8 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    for path in sorted(conf.rglob("*.yaml")):
+        read_yaml_mapping(path)  # Hydra itself would copy what an anchor stands for at every alias
     draft = out.with_name(f".draft-{out.name}")
     try:
         compose_and_dump(draft, str(conf.resolve()), None, "config", None, clean_overrides(overrides))
@@ -32,6 +35,8 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
         os.replace(draft, out)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("an override is nested too deeply to be a parameter.") from error
     finally:
         draft.unlink(missing_ok=True)
 

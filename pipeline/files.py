@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pipeline.terminal import say
+
 CHANGES_NO_RESULT = True
 DIGEST_DIGITS = 32
 # What network and FUSE file systems answer to a call that they do not have: the file is written all the same, only less safe from a power cut.
@@ -106,7 +108,7 @@ def read_sealed(path: Path) -> bytes | None:
 
 def set_aside(path: Path) -> None:
     """Warn of a damaged file, once, and rename it, so that it is not found again."""
-    print(f"warning: {path} is damaged and set aside; what it held is computed again", flush=True)
+    say(f"warning: {path} is damaged and set aside; what it held is computed again")
     os.replace(path, path.with_suffix(".damaged"))
     sync_folder(path.parent)
 

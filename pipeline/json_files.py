@@ -8,12 +8,18 @@ from typing import Any
 
 from pipeline.files import write_bytes
 
+MAX_BYTES = 256 * 2**20
+
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; ValueError names the file if it is broken."""
+    """Read a JSON file; ValueError names the file if it is broken, larger than MAX_BYTES, or nested too deeply for Python's parser."""
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than the allowed {MAX_BYTES:,} bytes")
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise ValueError(f"{path} is not a readable JSON file (it is nested too deeply).") from error
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a readable JSON file ({error}).") from error
 
 

@@ -8,9 +8,10 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
+
+from pipeline.yaml_files import read_yaml_mapping
 
 T = TypeVar("T")
 
@@ -65,8 +66,8 @@ def read_document(path: Path) -> dict[str, Any]:
     """Read the whole file."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; `make params` composes it from conf/.")
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
+    value = read_yaml_mapping(path)
+    if not value:
         raise ValueError(f"{path} holds no params; `make params` composes it from conf/.")
     return value
 

@@ -16,6 +16,7 @@ from pydantic import NonNegativeInt
 from pipeline.config import Count, config_dataclass
 from pipeline.gpu import explain_unusable, has_card, warn_of_unused_card
 from pipeline.params import load_params
+from pipeline.terminal import say, show
 
 if TYPE_CHECKING:
     import torch
@@ -76,9 +77,24 @@ def setup_logging() -> None:
     ):
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(ShownFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("transformers", "diffusers", "open_clip", "timm", "PIL", "root"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class ShownFormatter(logging.Formatter):
+    """Formats what libraries log, which may hold other people's words: a message is one line, and hidden characters are escaped."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Escape the message."""
+        record.message = show(record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Escape what follows the message, a traceback, line by line."""
+        return "\n".join(map(show, super().format(record).split("\n")))
 
 
 def progress(iterable: Iterable[T], *, label: str, total: int | None = None, step: int = 1) -> Iterator[T]:
@@ -97,7 +113,7 @@ def progress(iterable: Iterable[T], *, label: str, total: int | None = None, ste
         now = time.monotonic()
         if now - shown >= LOG_SECONDS:
             shown = now
-            print(format_progress(label, done, total, now - started), file=sys.stderr, flush=True)
+            say(format_progress(label, done, total, now - started), file=sys.stderr)
 
 
 def _show_bar(iterable: Iterable[T], *, label: str, total: int | None, step: int) -> Iterator[T]:
@@ -121,8 +137,7 @@ def format_progress(label: str, done: int, total: int | None, seconds: float) ->
 
 def print_summary(stage: str, summary: Summary) -> None:
     """Print the stage's one closing line."""
-    print(
+    say(
         f"{stage}: {summary.rows_in} rows in, {summary.computed} computed, {summary.reused} reused, "
-        f"{summary.rejected} rejected, {summary.seconds:.1f} s",
-        flush=True,
+        f"{summary.rejected} rejected, {summary.seconds:.1f} s"
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from pipeline.artifacts import write_csv
 from pipeline.cost import describe_training, keep_cost
 from pipeline.json_files import write_json
 from pipeline.params import load_params, load_seed
 from pipeline.runtime import load_runtime, resolve_device
+from pipeline.spreadsheets import write_csv
 
 if TYPE_CHECKING:
     import torch

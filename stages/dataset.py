@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_chunks, build_provenance, write_csv, write_rejected, write_table
+from pipeline.artifacts import build_chunks, build_provenance, write_rejected, write_table
 from pipeline.data.build import build_dataset
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, explain_missing, summarise
 from pipeline.data.problems import DataError
@@ -20,6 +20,7 @@ from pipeline.params import load_seed, read_section
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS
+from pipeline.spreadsheets import write_csv
 from pipeline.terminal import say
 from stages.entry import run_stage
 

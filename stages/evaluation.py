@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv
+from pipeline.artifacts import build_provenance, read_table
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
 from pipeline.evaluation.run import (
@@ -26,6 +26,7 @@ from pipeline.models.references import parse_dtype
 from pipeline.params import load_params, load_seed
 from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LABELS, RETRIEVED, SCORES
+from pipeline.spreadsheets import write_csv
 from pipeline.table_images import ImageColumn
 from stages.entry import list_files, run_stage, write_outcome
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import build_provenance, read_table, write_csv, write_tensors
+from pipeline.artifacts import build_provenance, read_table, write_tensors
 from pipeline.baselines.pmg.config import CURVE_COLUMNS, STAGE, PmgConfig
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.params import read_flag, read_section
 from pipeline.rows import Summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, KEYWORDS, PMG_PREFERENCES
+from pipeline.spreadsheets import write_csv
 from stages.entry import PARAMS, Needed, run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)

@@ -12,6 +12,7 @@ from pipeline.ranker.fit import read_data
 from pipeline.ranker.run import run_ranker, summarise_run
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CASES, EMBEDDINGS, INTERACTIONS, ITEMS
+from pipeline.terminal import say
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
@@ -41,7 +42,7 @@ def main(
         device=resolve_device(runtime),
         checkpoint_every=runtime.checkpoint_every,
     )
-    print(f"ranker: {outcome}", flush=True)
+    say(f"ranker: {outcome}")
     print_summary("ranker", summarise_run(data, seconds=time.monotonic() - started))
 
 

@@ -13,6 +13,7 @@ from pipeline.ranker.interactions import join_embeddings
 from pipeline.ranker.run import run_ranker, summarise_run
 from pipeline.runtime import load_runtime, print_summary, resolve_device
 from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
+from pipeline.terminal import say
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
@@ -44,7 +45,7 @@ def main(
         device=resolve_device(runtime),
         checkpoint_every=runtime.checkpoint_every,
     )
-    print(f"{STAGE}: {outcome}", flush=True)
+    say(f"{STAGE}: {outcome}")
     print_summary(STAGE, summarise_run(data, seconds=time.monotonic() - started))
 
 

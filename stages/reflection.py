@@ -23,6 +23,7 @@ from pipeline.reflection.tools import load_tools
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, PREFERENCES, RETRIEVED
+from pipeline.terminal import say
 from pipeline.training_run import open_training, write_training
 from stages.entry import PARAMS, Needed, run_stage
 
@@ -60,7 +61,7 @@ def main(
     save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_training(out / "calibrator.safetensors", metrics=metrics, curves=state.curves, columns=CURVE_COLUMNS, seconds=state.seconds, device=device)
     before, kept = metrics["before"]["score"], metrics["kept"]["score"]
-    print(f"{STAGE}: validation score {before:+.3f} before, {kept:+.3f} at the kept step {metrics['kept_step']}", flush=True)
+    say(f"{STAGE}: validation score {before:+.3f} before, {kept:+.3f} at the kept step {metrics['kept_step']}")
     num_cases, num_skipped = len(prompts), plan.num_skipped
     print_summary(STAGE, Summary(num_cases + num_skipped, num_cases, 0, num_skipped, time.monotonic() - started))
 

@@ -16,6 +16,7 @@ from pipeline.report.page import build_page
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CASES, LABELS, PREFERENCES, REJECTED, RETRIEVED, SCORES
+from pipeline.terminal import say
 from stages.entry import list_files, run_stage
 
 app = typer.Typer(add_completion=False)
@@ -71,7 +72,7 @@ def main(
     )
     page = build_page(inputs, config).encode()
     write_bytes(out / "index.html", page)
-    print(f"report: {out / 'index.html'}, {len(page) / 1e6:.1f} MB", flush=True)
+    say(f"report: {out / 'index.html'}, {len(page) / 1e6:.1f} MB")
     print_summary("report", Summary(len(inputs.scores), len(inputs.scores), 0, 0, time.monotonic() - started))
 
 

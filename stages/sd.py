@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_table, write_csv, write_tensors
+from pipeline.artifacts import read_table, write_tensors
 from pipeline.baselines.sd.config import CURVE_COLUMNS, STAGE, StableDiffusionConfig
 from pipeline.cost import keep_cost
 from pipeline.fingerprint import compute_fingerprint
@@ -14,6 +14,7 @@ from pipeline.params import load_params, load_seed
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
 from pipeline.schemas import CAPTIONS, CASES, ITEMS
+from pipeline.spreadsheets import write_csv
 from stages.entry import PARAMS, Needed, run_stage
 
 app = typer.Typer(add_completion=False)

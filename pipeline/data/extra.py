@@ -15,6 +15,7 @@ from pipeline.data.dataset import MissingImage
 from pipeline.data.encodings import read_short_text
 from pipeline.data.items import ItemRows
 from pipeline.data.picture_names import READABLE, is_companion
+from pipeline.data.problems import DataError
 from pipeline.data.stored_images import ImageFormat, store_images
 from pipeline.data.values import normalise_name
 from pipeline.data.wording import read_file_name
@@ -29,6 +30,7 @@ def add_extra_items(folder: Path, items: ItemRows, *, image_size: int, image_for
         return [], []
     pictures = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not is_companion(path.name))
     paths = sorted(path for path in pictures if path.is_file())
+    refuse_links_outside(folder, [*paths, *(path.with_suffix(".txt") for path in paths)])
     added, missing = [], []
     for path, outcome in zip(paths, store_images(paths, image_size=image_size, image_format=image_format), strict=True):
         item_id, text = name_item(path), read_text(path)
@@ -43,6 +45,14 @@ def add_extra_items(folder: Path, items: ItemRows, *, image_size: int, image_for
 def is_extra(item_id: str) -> bool:
     """Say whether an item is one of `data/extra/`."""
     return item_id.startswith("extra-")
+
+
+def refuse_links_outside(folder: Path, paths: Sequence[Path]) -> None:
+    """Raise DataError for a link to a file elsewhere: who fills the folder must not choose which other files of this machine are read."""
+    base = folder.resolve()
+    for path in paths:
+        if not path.resolve().is_relative_to(base):
+            raise DataError(f"{path} is a link that leads outside of {folder}; put the file itself there.")
 
 
 def name_item(path: Path) -> str:

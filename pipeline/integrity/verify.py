@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.integrity.cache import find_damaged_objects, find_damaged_runs, is_text, list_runs, locate_object, refill, remove_empty_runs
 from pipeline.integrity.hashes import Mismatch, find_mismatches
 from pipeline.integrity.lock import LOCK, SET_ASIDE, Out, find_fault, read_outs, set_aside
+from pipeline.terminal import say
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def verify(root: Path) -> None:
         sound = [out for out in outs if out not in {mismatch.out for mismatch in mismatches}]
         refilled = refill(store.cache, objects, sound, root)
         if refilled:
-            print(f"put {refilled} object{'s' * (refilled > 1)} back into the cache, from the workspace")
+            say(f"put {refilled} object{'s' * (refilled > 1)} back into the cache, from the workspace")
         if objects or mismatches:
             forget_hashes(store)
     restore_outs(mismatches, is_lock_broken=is_lock_broken, store=store)
@@ -48,9 +49,9 @@ def verify(root: Path) -> None:
         raise ValueError(f"{', '.join(mismatch.out.path for mismatch in remaining)}: still not what dvc.lock says; run `make verify` again.")
     num_here = sum((root / out.path).exists() for out in read_outs(root))
     if is_lock_broken or objects or runs or mismatches:
-        print(f"verify: mended; what was damaged is in {SET_ASIDE}, remove it when you like")
+        say(f"verify: mended; what was damaged is in {SET_ASIDE}, remove it when you like")
     else:
-        print(f"verify: all is well ({num_here} of {len(outs)} outs are here, {num_checked} objects and runs in the cache)")
+        say(f"verify: all is well ({num_here} of {len(outs)} outs are here, {num_checked} objects and runs in the cache)")
 
 
 def set_broken_lock_aside(root: Path) -> bool:
@@ -58,7 +59,7 @@ def set_broken_lock_aside(root: Path) -> bool:
     fault = find_fault(root)
     if fault:
         target = set_aside(root / LOCK, root)
-        print(f"{LOCK} is broken ({fault}); it is now {target.relative_to(root)}, and DVC rebuilds it from its run cache", flush=True)
+        say(f"{LOCK} is broken ({fault}); it is now {target.relative_to(root)}, and DVC rebuilds it from its run cache")
     return fault is not None
 
 
@@ -77,7 +78,7 @@ def set_broken_claims_aside(root: Path) -> None:
             SCHEMA(json.loads(path.read_bytes()))
         except (ValueError, Invalid):
             set_aside(path, root)
-            print(f"{path.relative_to(root)} was half written and is set aside; DVC begins a new one", flush=True)
+            say(f"{path.relative_to(root)} was half written and is set aside; DVC begins a new one")
 
 
 def set_illegible_runs_aside(root: Path) -> None:
@@ -121,7 +122,7 @@ def check_cache(store: Store) -> tuple[int, list[Path], list[Path]]:
 def say_and_set_aside(path: Path, reason: str, root: Path) -> None:
     """Name a damaged file, and move it out of the way."""
     shown = path.relative_to(root) if path.is_relative_to(root) else path
-    print(f"damaged: {shown}: {reason}", flush=True)
+    say(f"damaged: {shown}: {reason}")
     set_aside(path, root)
 
 

@@ -8,7 +8,6 @@ Shapes: B images, H x W pixels, C channels, L stages, D = the sum of the stages'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from pipeline.json_files import read_json
 from pipeline.models.references import explain_load_error
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,7 +76,7 @@ def load_backbone(folder: Path, *, device: torch.device) -> Backbone:
         if not path.is_file():
             raise ValueError(f"The backbone in {folder} has no {path.name}.")
     with explain_load_error("backbone", str(folder)):
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = read_json(config_path)
         trunk = timm.create_model(config["architecture"], features_only=True, pretrained=False)
         weights = load_file(weights_path)
     try:
@@ -90,4 +90,4 @@ def load_backbone(folder: Path, *, device: torch.device) -> Backbone:
 def is_backbone(reference: str) -> bool:
     """Say whether a reference is the folder of a timm backbone."""
     path = Path(reference) / "config.json"
-    return path.is_file() and "architecture" in json.loads(path.read_text(encoding="utf-8"))
+    return path.is_file() and "architecture" in read_json(path)

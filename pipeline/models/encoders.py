@@ -9,7 +9,6 @@ Shapes: B images or texts, H width of the text tower's pooled state, D dimension
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.json_files import read_json
 from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import check_loaded, choose_variant, explain_load_error, split_revision
@@ -182,7 +182,7 @@ def build_folder_options(folder: Path) -> dict[str, Any]:
     path = folder / CLIP_CONFIG
     if not path.is_file():
         raise ValueError(f"the folder has no {CLIP_CONFIG}")
-    text_config = json.loads(path.read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    text_config = read_json(path)["model_cfg"]["text_cfg"]
     tower = text_config.get("hf_model_name")
     if not tower or not (folder / tower / "config.json").is_file():
         return {}

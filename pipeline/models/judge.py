@@ -9,7 +9,6 @@ Shapes: B images, S styles, C concepts, H x W pixels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.json_files import read_json
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import explain_load_error
 
@@ -109,7 +109,7 @@ def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> 
         if not path.is_file():
             raise ValueError(f"The judge in {folder} has no {path.name}.")
     with explain_load_error("judge", str(folder)):
-        block = json.loads(config_path.read_text(encoding="utf-8"))
+        block = read_json(config_path)
         names = {name: tuple(block[name]) for name in ("styles", "concepts")}
         config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]))
         weights = load_file(weights_path)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from pipeline.artifacts import write_csv
 from pipeline.json_files import write_json
 from pipeline.metrics.protocol import NUM_NEGATIVES, Ideal
 from pipeline.ranker.config import RankerConfig
@@ -15,6 +14,7 @@ from pipeline.ranker.fit import CURVE_COLUMNS, Trained, measure_ranks, rank_vali
 from pipeline.ranker.interactions import RankerData
 from pipeline.ranker.scoring import RankerScorer, load_ranker, save_ranker
 from pipeline.rows import Summary
+from pipeline.spreadsheets import write_csv
 
 
 def run_ranker(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -12,14 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
 from pipeline.artifacts import read_table
 from pipeline.json_files import read_json
 from pipeline.report.config import ReportConfig
 from pipeline.report.left_out import CaseOf, find_causes
 from pipeline.schemas import GENERATED, ITEMS
+from pipeline.spreadsheets import read_csv
 from pipeline.table_images import ImageColumn
+from pipeline.yaml_files import read_yaml_mapping
 
 Points = list[tuple[float, float]]
 
@@ -136,7 +136,7 @@ def read_left_out(
 ) -> LeftOut:
     """Read what explains the rejected rows; `missing` and `prompts` are files of the stages dataset and preference, `drawn` metrics of methods."""
     case_of = {case["case_id"]: CaseOf(case["user_id"], case["reference_id"]) for case in cases}
-    missing_of = {row["item_id"]: row for row in read_rows(missing)} if missing else {}
+    missing_of = {row["item_id"]: row for row in read_csv(missing)} if missing else {}
     causes = find_causes(rejected, cases=case_of, missing=missing_of)[:limit]
     images = ImageColumn(items)
     wanted = [example.item_id for cause in causes for example in cause.examples if example.item_id and example.item_id in images]
@@ -157,12 +157,6 @@ def read_cut_prompts(prompts: Path | None, drawn: Sequence[Path]) -> list[CutPro
     found = [CutPrompts(name.replace("_", " "), count, counts["num_cases"]) for name, count in counts["num_cut"].items()]
     measured = ((path.parent.name, read_json(path)) for path in drawn)
     return found + [CutPrompts(f"prompt of {name}", facts["num_cut"], facts["num_images"]) for name, facts in measured if "num_cut" in facts]
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV of ours."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def index_retrieved(table: pa.Table) -> dict[str, dict[str, tuple[int, float, float]]]:
@@ -196,7 +190,7 @@ def choose_concepts(labels: Mapping[str, tuple[str, str]], num_concepts: int, *,
 
 def read_curves(path: Path) -> Curves:
     """Read a CSV of a training; cells that are no finite number are left out, and so are columns without any."""
-    rows = read_rows(path)
+    rows = read_csv(path)
     if not rows:
         return Curves()
     x_name, *names = rows[0].keys()
@@ -220,5 +214,5 @@ def parse_number(text: str | None) -> float | None:
 
 def read_params(path: Path) -> dict[str, Any]:
     """Read all params but those that cannot change a result."""
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params = read_yaml_mapping(path)
     return {name: block for name, block in params.items() if name != "runtime"}

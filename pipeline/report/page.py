@@ -29,9 +29,10 @@ from pipeline.report.sections import (
     list_facts,
     list_origin,
 )
+from pipeline.terminal import show
 
 TEMPLATES = Path(__file__).parent / "templates"
-UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # controls and lone surrogates, which no HTML page may hold
+LAYOUT = re.compile(r"([\t\n])")  # mere space on a page
 
 
 def build_page(inputs: ReportInputs, config: ReportConfig) -> str:
@@ -56,10 +57,10 @@ def load_templates() -> Environment:
 
 
 def clean_value(value: object) -> object:
-    """Prepare a template's value for escaping: None is nothing, unprintable characters become a visible sign."""
+    """Prepare a template's value for escaping: None is nothing, hidden characters (controls, bidi overrides) are written out."""
     if isinstance(value, Markup):  # what a macro has written, value by value
         return value
-    return "" if value is None else UNPRINTABLE.sub("\ufffd", str(value))
+    return "" if value is None else "".join(part if LAYOUT.fullmatch(part) else show(part) for part in LAYOUT.split(str(value)))
 
 
 def build_view(inputs: ReportInputs, config: ReportConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipeline.endings import run_command
 from pipeline.report.inputs import list_items
 from pipeline.schemas import CASES, RETRIEVED
 from pipeline.table_images import ImageColumn
+from pipeline.terminal import say
 
 TARGET = Path("docs/gallery.png")
 METHODS = ("sd", "keywords", "ti", "pmg", "retrieved", "ragar")
@@ -82,7 +83,7 @@ def main() -> None:
     """Draw the picture from `data/`."""
     TARGET.parent.mkdir(exist_ok=True)
     draw_picture(Path("data")).save(TARGET, optimize=True)
-    print(f"wrote {TARGET}")
+    say(f"wrote {TARGET}")
 
 
 if __name__ == "__main__":

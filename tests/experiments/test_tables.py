@@ -11,11 +11,12 @@ import pytest
 from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, get_experiment
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, compare, read_result
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
-from pipeline.artifacts import write_csv, write_table
+from pipeline.artifacts import write_table
 from pipeline.cost import keep_cost
 from pipeline.files import write_bytes
 from pipeline.json_files import write_json
 from pipeline.schemas import SCORES
+from pipeline.spreadsheets import write_csv
 from tests.experiments.made import SMALL, good, make_evidence, make_result, make_small
 
 DRAWN, MAPPED, CALIBRATED = "data/generation/ragar/generated.parquet", "data/mapper/mapper.safetensors", "data/reflection/calibrator.safetensors"

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from pipeline import artifacts
-from pipeline.artifacts import build_table, get_matrix, read_provenance, read_table, read_tensors, write_csv, write_table, write_tensors
+from pipeline.artifacts import build_table, get_matrix, read_provenance, read_table, read_tensors, write_table, write_tensors
 from pipeline.columns import pack_matrix, take_rows
 from pipeline.json_files import write_json
 from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS, SCORES
+from pipeline.spreadsheets import write_csv
 from tests.broken_items import build_item
 
 ROWS = [{"item_id": "b", "caption": "a cat"}, {"item_id": "a", "caption": "a <b>dog</b>"}]

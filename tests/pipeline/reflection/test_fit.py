@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import write_csv
 from pipeline.conditioning.conditioner import save_conditioner
 from pipeline.reflection import fit
 from pipeline.reflection.run import choose_indices, list_batches, summarise_fit
+from pipeline.spreadsheets import write_csv
 
 
 def run(world, *, name: str = "a", checkpoint_every: int = 2, **more):

@@ -55,7 +55,7 @@ def test_the_browser_is_told_to_refuse_scripts_and_network():
 
 def test_a_hostile_string_stays_inside_of_its_attribute():
     """Every attribute that can hold data holds the whole string, quotes and all."""
-    shown = STORED.replace("\x00", "\ufffd")
+    shown = STORED.replace("\x00", r"\x00")
     tags = Reader(build_page(make_inputs(STORED), CONFIG)).tags
     found = {name for _, attributes in tags for name, value in attributes.items() if shown in (value or "")}
     assert found == {"title", "alt", "aria-label"}
@@ -81,7 +81,17 @@ def test_every_kind_of_value_is_escaped(value):
     text = load_templates().from_string('<p title="{{ value }}">{{ value }}</p>').render(value=value)
     (tag, attributes), *others = Reader(text).tags
     assert (tag, others) == ("p", [])
-    assert attributes["title"] == Reader(text).text == ("" if value is None else re.sub("[\x00\ud800]", "\ufffd", str(value)))
+    assert attributes["title"] == Reader(text).text == ("" if value is None else str(value).replace("\x00", r"\x00").replace("\ud800", r"\ud800"))
+
+
+def test_what_would_change_how_a_page_reads_is_written_out():
+    hostile = "mug\u202egnp.exe \u200b\x1b[2J\x85"
+    page = build_page(make_inputs(hostile), CONFIG)
+    assert Reader(page).text.count(r"mug\u202egnp.exe \u200b\x1b[2J\x85") > 20
+    assert not set(page) & set("\u202e\u200b\x1b\x85")
+    assert "می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines" in build_page(
+        make_inputs("می\u200cخواهم, 👩\u200d🍳,\ttwo\nlines"), CONFIG
+    )  # joiners that belong
 
 
 @pytest.mark.parametrize("broken", [b"", b"not an image", make_png(0)[:100]])
