@@ -1,12 +1,15 @@
 """Every data set in its official raw format through the embedded pipeline. Run: python -m pytest tests/test_data_sets.py
 
-One goes to a report. The others end where the last stage has read what only they have: their texts in the language model, their images in the
-encoders, their histories in the ranker and the preferences. What follows reads tables that are alike for all five: none has labels or truths.
+One's own catalogue, made of all that people feed it at once, goes to a report. The others end where the last stage has read what only they have:
+their texts in the language model, their images in the encoders, their histories in the ranker and the preferences. What follows reads tables that
+are alike for all five: none has labels or truths.
 """
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import read_table
+from pipeline.data.images import decode_drawing
 from pipeline.params import read_section
 from pipeline.schemas import CASES, ITEMS, LABELS, PREFERENCES, REJECTED
 from tests import raw_sets
+from tests.odd_catalogue import FOUND, SIDE, TEXTS, UNUSABLE, make_odd_catalogue
 from tests.small_project import SMALL, SmallProject, list_ran
 
 pytestmark = pytest.mark.slow
@@ -37,13 +42,11 @@ SIZES = {text.partition("=")[0]: text for text in (*SMALL, *FEWER_STEPS)}  # of 
 OF_STYLEMOJI = ("dataset", "dataset.num_concepts")
 SPLITS = "dataset.splits=[0.5,0.25,0.25]"
 MAKERS: dict[str, tuple[Callable[[Path], Path], tuple[str, ...]]] = {
-    "folder": (raw_sets.make_folder, ("dataset.history_length=6", SPLITS)),
     "ml_latest": (raw_sets.make_ml_latest, ("dataset.history_length=6", SPLITS)),
     "pog": (raw_sets.make_pog, ("dataset.history_length=6", "dataset.num_users=12", SPLITS)),
     "ser30k": (raw_sets.make_ser30k, ("dataset.history_length=7", "dataset.stickers_per_theme=4", "dataset.num_users=12", SPLITS)),
     "pigeon": (raw_sets.make_pigeon, ()),
 }
-WHOLE = "folder"
 
 
 def make_project(name: str, root: Path) -> SmallProject:
@@ -71,7 +74,7 @@ def check_tables(data: Path) -> dict[str, Any]:
     return counts
 
 
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != WHOLE])
+@pytest.mark.parametrize("name", MAKERS)
 def test_every_stage_that_reads_what_only_this_data_set_has_can_read_it(name: str, tmp_path: Path) -> None:
     project = make_project(name, tmp_path / "ragar")
     ran = list_ran(project.repro("preference", "ranker"))
@@ -84,14 +87,42 @@ def test_every_stage_that_reads_what_only_this_data_set_has_can_read_it(name: st
     assert json.loads((data / "ranker" / "metrics.json").read_text())
 
 
-def test_the_whole_pipeline_ends_in_a_report(tmp_path: Path) -> None:
-    project = make_project(WHOLE, tmp_path / "ragar")
+def test_a_catalogue_of_all_that_people_feed_it_ends_in_a_report_that_tells_the_truth(tmp_path: Path) -> None:
+    sizes = [text for key, text in SIZES.items() if key not in OF_STYLEMOJI]
+    project = SmallProject(tmp_path / "ragar", ("dataset=folder", *sizes, "dataset.history_length=6", SPLITS))
+    make_odd_catalogue(project.root / "data" / "raw" / "folder", project.root / "data" / "extra")
+    checked = project.run("python", "-m", "stages.dataset", "--check")
+    assert "can be used" in checked
     assert "report" in list_ran(project.repro())
     data = project.root / "data"
-    counts = check_tables(data)
+    items = {row["item_id"]: row for row in read_table(data / "dataset" / "items.parquet", ITEMS).to_pylist()}
+    assert {name: (items[name]["text"], items[name]["category"]) for name in TEXTS} == TEXTS
+    assert set(FOUND) <= items.keys()
+    assert not items.keys() & {"Thumbs.db", "", *UNUSABLE}
+    assert items["extra-hat.png"]["text"] == "Größe M, ein Hut"
+    upright = decode_drawing(items["turned"]["image"]["bytes"])
+    assert [tuple(value > 128 for value in upright.getpixel((SIDE // 2, y))) for y in (SIDE // 4, 3 * SIDE // 4)] == [
+        (True, False, False),
+        (False,) * 3,
+    ]
+    assert decode_drawing(items["noalpha"]["image"]["bytes"]).getpixel((2, 2))[2] > 200
+
+    reasons = {row["row_key"]: row["reason"] for row in read_table(data / "dataset" / "rejected.parquet", REJECTED).to_pylist()}
+    for name, reason in (UNUSABLE | {"extra-white.png": UNUSABLE["blank"]}).items():
+        assert reason in reasons[name]
+    left_out = [key for key in reasons if "interactions.parquet" in key]
+    assert len(left_out) == 2  # without a time, without a user
+    prompts = read_table(data / "preference" / "preferences.parquet", PREFERENCES).to_pylist()
+    assert all(row["keyword_prompt"].count(",") >= 1 for row in prompts)
+
     drawn = json.loads((data / "evaluation" / "summary.json").read_text())["methods"]
     assert {"original", "sd", "keywords", "global", "ragar"} <= drawn.keys()
     page = (data / "report" / "index.html").read_text()
-    assert "is missing: There is no such file." in page
-    assert f"{counts['missing_images']:,} of {counts['items'] + counts['missing_images']:,} (" in page
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    assert not set(page) & {"\x1b", "\u202e"}
+    for reason in UNUSABLE.values():
+        assert reason in text, reason
+    assert text.count("2 items") >= 1  # blank twice: in the catalogue and among the extra items
+    for word in ("1 item", "2 rows"):
+        assert word in text, word
     assert list_ran(project.repro()) == []
