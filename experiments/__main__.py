@@ -64,7 +64,7 @@ def main(
     for experiment in chosen:
         write_experiment(experiment, results, out)
     for stage in take_killed():
-        print(f"    {explain_killed(stage)}", flush=True)
+        say(f"    {explain_killed(stage)}")
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")

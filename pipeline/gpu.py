@@ -8,6 +8,8 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+from pipeline.terminal import say
+
 CHANGES_NO_RESULT = True
 NVIDIA = "0x10de"  # its number as a maker of PCI cards
 DISPLAY_CLASSES = ("0x0300", "0x0302")  # of graphics cards and 3D controllers; an audio chip on the card is neither
@@ -82,4 +84,4 @@ def read_word(path: Path) -> str:
 @cache
 def warn_of_unused_card(reason: str) -> None:
     """Say once a process, on stderr, that the machine's GPU stays idle."""
-    print(f"WARNING: the GPU is not used, everything runs on the CPU: {reason}.", file=sys.stderr, flush=True)
+    say(f"WARNING: the GPU is not used, everything runs on the CPU: {reason}.", file=sys.stderr)

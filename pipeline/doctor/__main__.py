@@ -9,6 +9,7 @@ from pipeline.doctor import disk, installed, machine, repository
 from pipeline.doctor.findings import Check, Finding
 from pipeline.endings import FAILED, explain, fail, run_command
 from pipeline.memory import explain_killed, take_killed
+from pipeline.terminal import say
 
 CHECKS: tuple[Check, ...] = (*machine.CHECKS, *disk.CHECKS, *repository.CHECKS, *installed.CHECKS)
 BEFORE: dict[str, tuple[Check, ...]] = {
@@ -32,9 +33,9 @@ def examine() -> int:
     findings = []
     for check in CHECKS:
         findings.append(run_check(check))
-        print(SHOWN[findings[-1].level], findings[-1].text, flush=True)
+        say(f"{SHOWN[findings[-1].level]} {findings[-1].text}")
     for stage in take_killed():
-        print(SHOWN["note"], explain_killed(stage))
+        say(f"{SHOWN['note']} {explain_killed(stage)}")
     return FAILED if any(finding.level == "wrong" for finding in findings) else 0
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         refuse(BEFORE[arguments[1]])
     elif arguments and arguments[0] == "--after":
         for stage in take_killed():
-            print(f"error: {explain_killed(stage)}", file=sys.stderr)
+            say(f"error: {explain_killed(stage)}", file=sys.stderr)
     elif code := examine():
         sys.exit(code)
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
 from pipeline import artifacts
@@ -84,9 +85,18 @@ def test_tensors_keep_values_and_facts_and_bytes(tmp_path: Path) -> None:
     found, facts = read_tensors(tmp_path / "1")
     assert facts == {"z": [1], "y": "é"}
     assert torch.equal(found["b"], torch.arange(3))
-    (tmp_path / "1").write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="not a readable safetensors"):
-        read_tensors(tmp_path / "1")
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, "{", "9" * 5000, None])
+def test_a_hostile_tensor_file_gets_one_sentence(tmp_path: Path, facts: str | None) -> None:
+    path = tmp_path / "x.safetensors"
+    if facts is None:
+        path.write_bytes((2**40).to_bytes(8, "little") + b"{}")  # the length that it claims for its header
+    else:
+        path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}, metadata={"ragar": facts}))
+    with pytest.raises(ValueError, match=r"x\.safetensors is not a readable safetensors file") as error:
+        read_tensors(path)
+    assert "\n" not in str(error.value)
 
 
 def test_json_refuses_nan_and_csv_has_the_columns_asked_for(tmp_path: Path) -> None:
