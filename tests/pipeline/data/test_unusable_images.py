@@ -15,13 +15,16 @@ from pipeline.artifacts import build_table
 from pipeline.captioning import caption_items
 from pipeline.data.adapters.folder import build_folder
 from pipeline.data.dataset import Dataset, explain_missing
-from pipeline.data.fetch import Wanted, fetch_images, read_wanted
+from pipeline.data.fetch.download import Downloader
+from pipeline.data.fetch.failures import Dead
+from pipeline.data.fetch.run import Wanted, fetch_images, read_wanted
 from pipeline.models.lazy import LazyModel
 from pipeline.schemas import ITEMS
 from stages.dataset import write_missing
 from tests.broken_items import TableImages, build_chunk, build_exif, build_png, draw_halves, draw_noise, save_image
 from tests.configs import CAPTIONING, FOLDER
 from tests.raw_sets import make_folder
+from tests.web import FakeTime, run_web
 
 
 def draw_hidden() -> Image.Image:
@@ -83,12 +86,14 @@ def test_unusable_pictures_are_rejected_with_their_reason_on_every_path(data: Da
 
 
 def test_what_comes_from_a_host_is_judged_alike(tmp_path: Path) -> None:
-    served = {f"https://example.org/{name}": image for name, image in (USABLE | {name: image for name, (image, _) in UNUSABLE.items()}).items()}
-    wanted = [Wanted(url.rpartition("/")[2], tmp_path / url.rpartition("/")[2], url) for url in served]
-    num_new, dead, _ = fetch_images(wanted, download=served.__getitem__)
-    assert num_new == len(USABLE) + 1  # `fine` is blank only at the size that a data set asks for
-    assert set(dead) == set(UNUSABLE) - {"fine"}
-    assert "too small for a picture" in str(dead["pixel"])
+    images = USABLE | {name: image for name, (image, _) in UNUSABLE.items()}
+    with run_web() as web:
+        wanted = [Wanted(name, tmp_path / name, web.serve(f"/{name}", image)) for name, image in images.items()]
+        outcomes = {item.item_id: failure for item, failure in fetch_images(wanted, Downloader(["127.0.0.1"], sleep=FakeTime().sleep))}
+    failures = {name: failure for name, failure in outcomes.items() if failure is not None}
+    assert set(failures) == set(UNUSABLE) - {"fine"}  # `fine` is blank only at the size that a data set asks for
+    assert all(isinstance(failure, Dead) for failure in failures.values())
+    assert "too small for a picture" in str(failures["pixel"])
 
 
 def test_an_unusable_extra_item_does_not_stop_the_downloads(tmp_path: Path, data: Dataset) -> None:
