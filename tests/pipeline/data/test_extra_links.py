@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from pipeline.data.extra import add_extra_items
 from pipeline.data.items import ItemRows
-from tests.broken_items import save_image
+from tests.broken_items import draw_halves, save_image
 
-GOOD = save_image(Image.new("RGB", (32, 32), "red"))
+GOOD = save_image(draw_halves("red"))
+STORED = {"image_size": 16, "image_format": "png"}
 
 
 def test_a_link_to_a_file_elsewhere_is_refused_by_name(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_by_name(tmp_path: Path) -> None:
         (folder / "b.png").write_bytes(GOOD)
         (folder / name).symlink_to(secret)
         with pytest.raises(ValueError, match=rf"extra/{name} is a link that leads outside of .*extra; put the file itself there"):
-            add_extra_items(folder, ItemRows())
+            add_extra_items(folder, ItemRows(), **STORED)
         (folder / name).unlink()
 
 
@@ -33,5 +33,5 @@ def test_a_link_inside_of_the_folder_and_a_linked_folder_are_read(tmp_path: Path
     (tmp_path / "disk" / "loop.png").symlink_to("loop.png")
     (tmp_path / "extra").symlink_to(tmp_path / "disk")
     items = ItemRows()
-    assert add_extra_items(tmp_path / "extra", items) == ["extra-a.png", "extra-b.png"]
+    assert add_extra_items(tmp_path / "extra", items, **STORED) == (["extra-a.png", "extra-b.png"], [])
     assert list(items) == ["extra-a.png", "extra-b.png"]

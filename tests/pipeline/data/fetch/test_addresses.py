@@ -5,15 +5,14 @@ from __future__ import annotations
 import socket
 
 import pytest
-from PIL import Image
 
 from pipeline.data.fetch.addresses import is_public, resolve_host
 from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.failures import Busy, Dead, Later
-from tests.broken_items import save_image
+from tests.broken_items import draw_halves, save_image
 from tests.web import FakeNetwork, make_downloader, ok, status
 
-GOOD = save_image(Image.new("RGB", (8, 8), "red"))
+GOOD = save_image(draw_halves("red"))
 PUBLIC = "93.184.216.34"
 PRIVATE = [
     "127.0.0.1", "127.255.0.9", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "255.255.255.255",

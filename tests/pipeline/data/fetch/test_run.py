@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from pipeline.data.fetch import download, run
@@ -19,10 +18,10 @@ from pipeline.data.fetch.failures import Dead, Failure, Later
 from pipeline.data.fetch.run import Wanted, fetch_images, read_wanted, spread_hosts
 from pipeline.spreadsheets import write_csv
 from stages.dataset import MISSING_COLUMNS
-from tests.broken_items import save_image
+from tests.broken_items import draw_halves, save_image
 from tests.web import Web, run_web
 
-GOOD = save_image(Image.new("RGB", (8, 8), "red"))
+GOOD = save_image(draw_halves("red"))
 REPO = Path(__file__).resolve().parents[4]
 
 
