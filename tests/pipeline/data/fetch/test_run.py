@@ -249,6 +249,6 @@ def test_a_proxy_of_the_environment_is_named_as_not_used(project: Project, monke
 
 def test_make_hands_the_allowed_hosts_to_the_download_and_the_rest_to_the_params() -> None:
     arguments = "ARGS=dataset=folder --allow-host a.b dataset.raw=x --allow-host=c"
-    shown = subprocess.run(["make", "-n", "fetch-images", arguments], cwd=REPO, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "python -m pipeline.compose dataset=folder dataset.raw=x" in shown
-    assert "python -m pipeline.data.fetch data/dataset/missing.csv --allow-host=a.b --allow-host=c" in shown
+    shown = subprocess.run(["make", "-n", "fetch-images", arguments], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    assert "python -m pipeline.compose --args 'dataset=folder dataset.raw=x'" in shown
+    assert "python -m pipeline.data.fetch data/dataset/missing.csv --allow-host=a.b --allow-host=c\n" in shown
