@@ -41,7 +41,7 @@ UNUSABLE = {
     "blank": "The image is blank: practically all of its pixels have one colour.",
     "pixel": "The image has 1 x 1 pixels, too small for a picture: each side must have at least 8.",
     "cut": "The PNG image is damaged or truncated",
-    "gonn": "There is no such file; did you mean gone.png?",
+    "lost": "There is no such file; did you mean gone.png?",
 }
 FOUND = ("turned", "noalpha", "workflow", "shout", "slashed", "café", "animated", "gone")  # pictures that must be found and read
 
@@ -56,7 +56,7 @@ def make_odd_catalogue(raw: Path, extra: Path) -> Path:
         draw_image(n, (SIDE, SIDE)).save(images / f"{name}.png")
     rows = [[name, "", f"Mug No. {n}; blue, 0.3 l", "mugs"] for n, name in enumerate(plain)]
     rows += [[name, "", "a mug", "mugs"] for name in ("noalpha", "workflow", "shout", "animated", "gone", "blank", "pixel", "cut")]
-    rows += [["slashed", "images\\slashed.png", "a mug", "mugs"], ["café", "", "a mug", "mugs"], ["gonn", "gonn.png", "a mug", "mugs"]]
+    rows += [["slashed", "images\\slashed.png", "a mug", "mugs"], ["café", "", "a mug", "mugs"], ["lost", "gone.jpg", "a mug", "mugs"]]
     rows += [["turned", "TURNED.JPG", TEXTS["turned"][0], "mugs"], ["longtitle", "", LONG_TITLE, "mugs"], ["hidden", "", HIDDEN, "mugs"]]
     rows += [["formula", "", FORMULA, "mugs"], ["camera", "", "IMG_0001.JPG", "mugs"], ["missingwords", "", "N/A", "NULL"]]
     rows += [["coded", "", "coded mug", CODE], ["Thumbs.db", "Thumbs.db", "", ""]]
