@@ -62,6 +62,7 @@ def make_odd_catalogue(raw: Path, extra: Path) -> Path:
     rows += [["coded", "", "coded mug", CODE], ["Thumbs.db", "Thumbs.db", "", ""]]
     write_spreadsheet(raw / "items.csv", ["Item ID", "image", "text", "category"], rows)
     write_interactions(raw / "interactions.parquet", [*plain, *FOUND, *(name for name in TEXTS if name not in FOUND)])
+    (raw / "references.csv").write_text("user_id\titem_id\nuser 1\tlongtitle\n", encoding="utf-8-sig")
     write_extra(extra)
     return raw
 

@@ -18,6 +18,7 @@ import pytest
 
 from pipeline.artifacts import read_table
 from pipeline.data.images import decode_drawing
+from pipeline.json_files import read_json
 from pipeline.params import read_section
 from pipeline.schemas import CASES, ITEMS, LABELS, PREFERENCES, REJECTED
 from tests import raw_sets
@@ -113,16 +114,20 @@ def test_a_catalogue_of_all_that_people_feed_it_ends_in_a_report_that_tells_the_
     left_out = [key for key in reasons if "interactions.parquet" in key]
     assert len(left_out) == 2  # without a time, without a user
     prompts = read_table(data / "preference" / "preferences.parquet", PREFERENCES).to_pylist()
-    assert all(row["keyword_prompt"].count(",") >= 1 for row in prompts)
+    (long,) = [row["keyword_prompt"] for row in prompts if row["case_id"] == "case-user 1"]
+    assert re.fullmatch(r"Hand-made ceramic coffee mug[^,]*(, [^,]+){3,}", long)  # the title gives way, the keywords stay
+    counted = read_json(data / "preference" / "metrics.json")["num_cut"]
+    assert min(counted.values()) == max(counted.values()) == 1
 
     drawn = json.loads((data / "evaluation" / "summary.json").read_text())["methods"]
     assert {"original", "sd", "keywords", "global", "ragar"} <= drawn.keys()
     page = (data / "report" / "index.html").read_text()
-    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
     assert not set(page) & {"\x1b", "\u202e"}
     for reason in UNUSABLE.values():
         assert reason in text, reason
-    assert text.count("2 items") >= 1  # blank twice: in the catalogue and among the extra items
-    for word in ("1 item", "2 rows"):
-        assert word in text, word
+    assert f"2 items: {UNUSABLE['blank']}" in text  # in the catalogue and among the extra items
+    assert f"1 item: {UNUSABLE['lost']}" in text
+    assert "1 row: `user_id` is empty" in text
+    assert "Shortened prompts" in text
     assert list_ran(project.repro()) == []

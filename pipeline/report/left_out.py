@@ -81,15 +81,16 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
             found[0].consequences[stage] += 1
             cause_of.setdefault(write_name(row["stage"], key), found)
             continue
-        reason = missing[key]["reason"] if stage == "dataset" and key in missing else row["reason"]
-        reason = clip(reason)
-        general = generalise(reason, [key, *([cases[case].reference_id] if case else [])])
-        cause = causes.setdefault((stage, general), Cause(stage, "item" if stage == "dataset" and key in missing else get_unit(stage), reason))
+        is_missing = stage == "dataset" and key in missing
+        reason = clip(missing[key]["reason"] if is_missing else row["reason"])
+        names = [] if is_missing else [key, *([cases[case].reference_id] if case else [])]  # what is wrong with a picture names no item
+        general = generalise(reason, names)
+        cause = causes.setdefault((stage, general), Cause(stage, "item" if is_missing else get_unit(stage), reason))
         cause.count += 1
         if reason != cause.reason:
             cause.reason = general
         if len(cause.examples) < NUM_EXAMPLES:
-            is_item = stage in ITEM_STAGES or (stage == "dataset" and key in missing)
+            is_item = stage in ITEM_STAGES or is_missing
             cause.examples.append(Example(clip(key), clip(row["reason"]), key if is_item else cases[case].reference_id if case else None))
         cause_of.setdefault(write_name(row["stage"], key), (cause, row["reason"]))
     return sorted(causes.values(), key=lambda cause: (rank_stage(cause.stage), -cause.count))

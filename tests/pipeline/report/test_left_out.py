@@ -75,6 +75,14 @@ def test_reasons_that_differ_in_names_files_and_numbers_alone_are_one_cause() ->
     assert (second.title, second.reason) == ("2 items", "The image has … pixels, more than the allowed ….")
 
 
+def test_an_item_that_is_called_like_a_word_of_the_reason_is_of_the_same_cause() -> None:
+    reason = "The image is blank: practically all of its pixels have one colour."
+    rows = [reject("dataset", name, f"The image images/{name}.png is missing: {reason}") for name in ("blank", "white")]
+    assert [(cause.title, cause.reason) for cause in find(*rows, missing={name: {"reason": reason} for name in ("blank", "white")})] == [
+        ("2 items", reason)
+    ]
+
+
 def test_the_causes_come_in_the_order_of_the_stages_the_most_frequent_of_a_stage_first_with_three_examples_each() -> None:
     rows = [reject("keywords", "i9", "The language model's reply holds no keyword: '…'.")] + [
         reject("keywords", f"i{n}", "The thought was cut off.") for n in range(5)
