@@ -100,7 +100,7 @@ params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand
 	@$(PY) -m pipeline.compose --args $(WORDS)
 
 test: setup  ## run every test that needs no GPU and no model of the published size, in two processes
-	$(PY) -m pytest tests --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(PY) -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-unit: setup  ## run the fast tests only
 	$(PY) -m pytest tests -m "not slow and not gpu and not full_size"

@@ -1,9 +1,11 @@
 """Shared fixtures: every test works in its own folder, so that no ledger or file is shared."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 # Threads cost more than they bring on tensors this small, the test processes share the cores already, and the last bits of a product of
 # matrices depend on the number: one thread in this process and in all that it starts. Read when torch is first imported.
@@ -11,14 +13,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from tests.small_project import SmallProject
 
+LONGEST = ("test_end_to_end.py", "test_data_sets.py", "test_stale.py", "test_scale.py")  # minutes each, in this order
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that no test process waits for another at the end; one process has all that share the small run or a file's fixtures."""
-    items.sort(key=lambda item: ("small_run" not in item.fixturenames, item.get_closest_marker("slow") is None))
-    for item in items:
-        own = item.nodeid if item.get_closest_marker("slow") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group("small_run" if "small_run" in item.fixturenames else own))
+    """Put the longest files first: with several test processes, each of which takes whole files, none then waits for another at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +29,16 @@ def _own_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
-    """A finished run of the whole pipeline in a small setting, shared: who changes something works on a `copy` of it."""
-    project = SmallProject(tmp_path_factory.mktemp("small") / "ragar")
-    project.env["KEY_TRACE"] = str(project.root / ".key-trace.jsonl")
-    project.first_output = project.repro()
-    del project.env["KEY_TRACE"]
+    """A finished run of the whole pipeline in a small setting, shared by all test processes: who changes something works on a `copy` of it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    printed = folder / "small-run.txt"  # written when it is finished
+    with FileLock(folder / "small-run.lock"):
+        if not printed.exists():
+            shutil.rmtree(folder / "small-run", ignore_errors=True)
+            project = SmallProject(folder / "small-run" / "ragar")
+            project.env["KEY_TRACE"] = str(project.root / ".key-trace.jsonl")
+            printed.write_text(project.repro(), encoding="utf-8")
+    project = SmallProject.open(folder / "small-run" / "ragar")
+    project.first_output = printed.read_text(encoding="utf-8")
     return project
