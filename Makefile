@@ -50,6 +50,7 @@ can-experiment: setup
 	@$(PY) -m pipeline.doctor --before experiment
 
 verify: setup params  ## check every file that DVC keeps against its hash, and make what is damaged again
+	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
@@ -84,6 +85,7 @@ experiments: setup  ## all of the experiments, then the claims (hours; what is f
 	@$(PY) -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
+	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m experiments.check_claims
 
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'

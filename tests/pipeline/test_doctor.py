@@ -19,6 +19,7 @@ from pipeline import memory
 from pipeline.doctor import __main__ as doctor
 from pipeline.doctor import disk, installed, machine, repository
 from pipeline.doctor.findings import Finding
+from tests.pipeline.test_endings import mount_small
 from tests.toy_project import REPO
 
 IDENTITY = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -73,7 +74,7 @@ def test_a_project_from_a_zip_file_is_told_how_to_become_a_repository(project: P
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp"])
+@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp", "verify", "claims"])
 def test_make_says_so_before_anything_runs(project: Path, target: str) -> None:
     shutil.rmtree(project / ".git")
     for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
@@ -175,6 +176,16 @@ def test_a_disk_that_cannot_be_written_to_is_named_with_its_cure(project: Path, 
     ):
         monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse(number))
         assert_wrong(disk.check_writable(), f"{project} cannot be written to ({os.strerror(number)}); {cure}")
+
+
+def test_a_full_disk_is_no_disk_that_lacks_a_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mount_small(project / "small", "size=16k") as small:
+        (small / "filler").write_bytes(b"0" * 16 * 1024)
+        monkeypatch.chdir(small)
+        monkeypatch.setenv("DVC_ROOT", str(small))
+        assert_wrong(disk.check_writable(), f"{small} cannot be written to (No space left on device); free some space")
+        assert disk.check_file_system().level == "ok"
+        monkeypatch.chdir(project)
 
 
 def test_little_room_is_measured_by_what_is_still_to_be_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
