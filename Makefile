@@ -50,40 +50,42 @@ can-experiment: setup
 	@$(PY) -m pipeline.doctor --before experiment
 
 verify: setup params  ## check every file that DVC keeps against its hash, and make what is damaged again
+	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	$(PY) -m experiments.launch exp run --args $(WORDS) || { $(PY) -m pipeline.doctor --after; exit 1; }
 
-table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (another setting: make table1 ARGS='--set dataset=... --set models=paper')
+table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (each of these: another setting with ARGS='--set dataset=... --set models=paper')
 	@$(PY) -m experiments $@ --args $(WORDS)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced by each method's
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 ablation: setup  ## experiment: our readings of the paper against the printed ones
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 seeds: setup  ## experiment: three seeds of the whole pipeline
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 reflection-effect: setup  ## experiment: before and after reflection training
-	@$(PY) -m experiments $@
+	@$(PY) -m experiments $@ --args $(WORDS)
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
 	@$(PY) -m experiments
 	@$(PY) -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
+	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m experiments.check_claims
 
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'

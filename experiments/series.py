@@ -24,7 +24,8 @@ from pipeline.endings import Stopped
 from pipeline.terminal import say
 from pipeline.work import work_dir
 
-SHOWN = re.compile(r"(Running stage '|Stage '|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")  # lines of a log that a person wants to see
+# the lines of a log that a person wants to see
+SHOWN = re.compile(r"(Running stage '|Stage '|WARNING: the GPU|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")
 STAGE_VARIABLES = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")  # set by DVC for a stage, wrong for a run
 
 

@@ -11,8 +11,11 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.json_files import read_json
+
 CHANGES_NO_RESULT = True
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt", ".msgpack", ".h5")
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file; its library allows no more
 POINTER = b"version https://git-lfs.github.com/spec/"
 VARIANT = re.compile(r"(?P<stem>.+?)\.(?P<variant>[A-Za-z][A-Za-z0-9_]*?)(?P<shard>-\d{5}-of-\d{5})?\.(safetensors|bin)")
 
@@ -58,12 +61,12 @@ def find_cut(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if length > size - 8:
+        if length > min(size - 8, MAX_HEADER_BYTES):
             return "is cut off or no safetensors file"
         try:
             header = json.loads(file.read(length))
             wanted = 8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # the last: nested too deeply
             return "is no safetensors file"
     return f"is cut off: it has {size:,} of {wanted:,} bytes" if size < wanted else None
 
@@ -71,7 +74,7 @@ def find_cut(path: Path) -> str | None:
 def list_missing_shards(index: Path) -> list[str]:
     """Return the files that an index of sharded weights names and that are not beside it."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
     return sorted(name for name in names if not (index.parent / name).is_file())

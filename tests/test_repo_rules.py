@@ -59,6 +59,26 @@ LAYERS = (
     {"evaluation", "report"},
     {"feasibility"},
 )
+READERS = {  # what reads people's files, and what else calls the same function for other bytes
+    "Image.open": {"pipeline/data/images.py"},
+    "csv.reader": {"pipeline/data/csv_files.py"},
+    "csv.DictReader": {"pipeline/spreadsheets.py"},  # what we wrote ourselves
+    "pl.scan_csv": {"pipeline/data/adapters/ml_latest.py"},  # the 33 million lines of MovieLens' official ratings
+    "pq.ParquetFile": {"pipeline/data/parquet_files.py", *(f"pipeline/{name}.py" for name in ("artifacts", "ledger", "table_images"))},  # our tables
+    "json.loads": {
+        "pipeline/json_files.py",
+        "pipeline/artifacts.py",  # our tables' own metadata
+        "pipeline/integrity/verify.py",  # DVC's list of running commands
+        "pipeline/keywords/parse.py",  # a reply
+        "pipeline/weight_files.py",  # a header of bounded length
+    },
+    "yaml.load": {"pipeline/yaml_files.py", "pipeline/integrity/lock.py", "pipeline/integrity/cache.py"},  # the last two: DVC's own files
+    "np.lib.format.read_array": {"pipeline/data/npy.py"},
+}
+READING = re.compile(
+    r"(Image|csv|pl|polars|pd|pandas|pa_csv|pq|json|yaml|pickle|np|np\.lib\.format)\.(open|reader|DictReader|ParquetFile|read_array|parse_all|"
+    r"(read|scan)_(csv|excel|json|ndjson|parquet|table)|(safe_|full_|unsafe_)?load(s|_all|txt)?|fromfile|genfromtxt)"
+)
 HEAVY = {"transformers", "diffusers", "open_clip", "timm"}
 
 
@@ -83,6 +103,15 @@ def test_a_module_imports_only_lower_layers_and_its_own_room(path: Path) -> None
         other_layer, other_room = find_layer(imported)
         siblings = layer == other_layer and layer in (0, 1)
         assert other_room == room or other_layer < layer or siblings, f"{path.name} ({room}) imports {imported.name} ({other_room})"
+
+
+def test_each_kind_of_file_that_people_make_is_read_in_one_place() -> None:
+    found: dict[str, set[str]] = {}
+    for path in [source for folder in ("pipeline", "stages", "experiments") for source in list_sources(folder)]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and READING.fullmatch(name := ast.unparse(node.func)):
+                found.setdefault(name, set()).add(path.relative_to(REPO).as_posix())
+    assert found == READERS
 
 
 def test_stages_do_not_import_each_other() -> None:

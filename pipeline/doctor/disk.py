@@ -16,6 +16,7 @@ from pipeline.work import work_dir
 
 MIN_FREE, MIN_FREE_INSTALLED = 10 * 2**30, 2 * 2**30  # bytes: with and after the packages
 MIN_INODES = 50_000
+BLOCK_BYTES = 4096
 FOLDERS = (Path(), Path("data"), Path(".dvc"))  # and the folder of finished work
 
 
@@ -24,8 +25,9 @@ def check_writable() -> Finding:
     folders = [folder for folder in (*FOLDERS, work_dir()) if folder.is_dir()]
     for folder in folders:
         try:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-"):
-                pass
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+                file.write(bytes(BLOCK_BYTES))  # on a full disk a file can be made, and nothing written into it
+                file.flush()
         except OSError as error:
             cure = {
                 errno.EROFS: "make that file system writable, or work in a copy of the project elsewhere",
@@ -87,6 +89,8 @@ def check_file_system() -> Finding:
                 try:
                     call(Path(folder))
                 except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        continue  # `check_writable` says so
                     missing.append(f"{name} ({error.strerror})")
     except OSError:
         pass  # `check_writable` says so

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from experiments.plots import draw_experiment, list_panels
 from experiments.store import Stored
 from pipeline.endings import Stopped
 from tests.experiments.made import SAME_AS_DEFAULT, good, make_evidence
+from tests.toy_project import REPO
 
 RESULTS = make_evidence(good, num_users=10).results
 
@@ -114,6 +117,14 @@ def test_another_setting_overrides_every_run_and_is_written_to_a_folder_of_its_o
     assert all(run.overrides[-2:] == ("dataset=pog", "models=paper") for run in planned)
     assert planned[0].overrides[0] == "comparison=table1"
     assert (project.root / "docs" / "results" / "dataset-pog_models-paper" / "table1.md").is_file()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_hands_another_setting_on_to_every_experiment() -> None:
+    names = [experiment.name for experiment in EXPERIMENTS]
+    command = ["make", "--dry-run", *names, "ARGS=--set dataset=folder"]
+    shown = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"-m experiments (.*\S)", shown) == [f"{name} --args '--set dataset=folder'" for name in names]
 
 
 def test_all_experiments_share_one_default_run(project: Project) -> None:

@@ -128,13 +128,15 @@ def test_a_run_gets_this_python_and_nothing_of_a_surrounding_stage() -> None:
     assert not {"DVC_ROOT", "DVC_EXP_NAME"} & environment.keys()
 
 
-def test_all_output_is_kept_and_only_stages_and_errors_are_shown(
+def test_all_output_is_kept_and_only_stages_errors_and_an_idle_gpu_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = "print(\"Running stage 'ranker':\"); print('epoch 1'); print('ranker: 10 rows in, 10 computed, 1.5 s'); print('error: bad'); exit(3)"
+    gpu = "WARNING: the GPU is not used, everything runs on the CPU: the NVIDIA driver is older than CUDA 13.2."
+    lines = ["Running stage 'ranker':", "epoch 1", "WARNING: untracked files", gpu, "ranker: 10 rows in, 10 computed, 1.5 s", "error: bad"]
+    script = f"print(*{lines}, sep='\\n'); exit(3)"
     monkeypatch.setattr(series, "build_command", lambda plan: [sys.executable, "-c", script])
     assert execute_plan(PLANS[1], root=tmp_path) == 3
-    assert capsys.readouterr().out.splitlines() == ["    Running stage 'ranker':", "    ranker: 10 rows in, 10 computed, 1.5 s", "    error: bad"]
+    assert capsys.readouterr().out.splitlines() == [f"    {lines[n]}" for n in (0, 3, 4, 5)]
     assert "epoch 1" in get_log(PLANS[1].experiment).read_text()
     execute_plan(PLANS[1], root=tmp_path)
     assert get_log(PLANS[1].experiment).read_text().count("epoch 1") == 2  # an earlier attempt stays readable

@@ -19,6 +19,7 @@ from pipeline import memory
 from pipeline.doctor import __main__ as doctor
 from pipeline.doctor import disk, installed, machine, repository
 from pipeline.doctor.findings import Finding
+from tests.pipeline.test_endings import mount_small
 from tests.toy_project import REPO
 
 IDENTITY = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -70,6 +71,23 @@ def test_a_project_from_a_zip_file_is_told_how_to_become_a_repository(project: P
     assert repository.check_git() == Finding("ok", "git: a repository")
     shutil.rmtree(project / ".git")
     assert_wrong(repository.check_git(), "there is no repository here (a project from a ZIP file has none); `git init && git add --all && git commit")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp", "verify", "claims"])
+def test_make_says_so_before_anything_runs(project: Path, target: str) -> None:
+    shutil.rmtree(project / ".git")
+    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).touch()
+    (project / "conf" / "config.yaml").write_text("seed: 0\n")
+    command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", target]
+    ended = subprocess.run(command, cwd=project, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    said, *others = ended.stderr.splitlines()
+    assert said.startswith("error: git: there is no repository here (a project from a ZIP file has none); `git init && git add --all && git commit")
+    assert all(line.startswith("make: ***") for line in others)
+    assert "dvc" not in ended.stdout
 
 
 def test_a_folder_inside_of_another_repository_is_none_of_its_own(project: Path) -> None:
@@ -158,6 +176,16 @@ def test_a_disk_that_cannot_be_written_to_is_named_with_its_cure(project: Path, 
     ):
         monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse(number))
         assert_wrong(disk.check_writable(), f"{project} cannot be written to ({os.strerror(number)}); {cure}")
+
+
+def test_a_full_disk_is_no_disk_that_lacks_a_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mount_small(project / "small", "size=16k") as small:
+        (small / "filler").write_bytes(b"0" * 16 * 1024)
+        monkeypatch.chdir(small)
+        monkeypatch.setenv("DVC_ROOT", str(small))
+        assert_wrong(disk.check_writable(), f"{small} cannot be written to (No space left on device); free some space")
+        assert disk.check_file_system().level == "ok"
+        monkeypatch.chdir(project)
 
 
 def test_little_room_is_measured_by_what_is_still_to_be_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

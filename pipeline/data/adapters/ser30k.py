@@ -13,7 +13,6 @@ The reference is nothing that the user has looked at, so its rank is large and t
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +27,11 @@ from pipeline.data.picture_folder import PictureFolder, PictureNameError, Place
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
+from pipeline.json_files import read_json
 from pipeline.params import load_params
 
 ANNOTATION_SPLITS = ("train", "val", "test")
 NUM_EMOTIONS = 7
-MAX_JSON_BYTES = 256 * 1024 * 1024
 KEYS = {"topic": str, "file_name": str, "anno": int, "text": str}
 
 
@@ -107,18 +106,11 @@ def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> lis
 
 def read_annotations(path: Path) -> list[Any]:
     """Read one file's list of annotations; DataError if the file is anything else."""
-    if require_file(path).stat().st_size > MAX_JSON_BYTES:
-        raise DataError(f"{path}: the file is larger than the allowed {MAX_JSON_BYTES:,} bytes.")
+    require_file(path)
     try:
-        document = json.loads(path.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start + 1:,} is not UTF-8; the file is damaged or in another encoding.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno:,}: the file is no valid JSON ({error.msg}); it may be cut off.") from error
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(f"{path}: the file is no list of annotations ({error}).") from error
-    except RecursionError as error:
-        raise DataError(f"{path}: the file is nested too deeply to be a list of annotations.") from error
+        document = read_json(path)
+    except ValueError as error:
+        raise DataError(str(error)) from error
     if not isinstance(document, dict) or not isinstance(document.get("annotations"), list):
         raise DataError(f"{path}: the file holds no object with a list under `annotations`.")
     return document["annotations"]

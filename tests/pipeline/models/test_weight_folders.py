@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.models.backbone import load_backbone
 from pipeline.models.diffusion import load_diffusion
-from pipeline.models.encoders import load_visual
+from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.judge import load_judge
 from pipeline.models.llm import load_language_model
 from pipeline.models.references import explain_load_error, split_revision
 from pipeline.weight_files import find_problem, find_variant
-from tests.tiny_encoders import save_tiny_vit
+from tests.tiny_encoders import save_tiny_clip, save_tiny_vit
 from tests.tiny_models import save_tiny_qwen2, save_tiny_stable_diffusion
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -68,6 +68,13 @@ def test_a_vit_with_a_variant_alone_loads(tmp_path: Path) -> None:
     assert load_visual(str(folder)).dim
 
 
+def test_a_clip_with_a_variant_alone_loads_with_the_same_weights(tmp_path: Path) -> None:
+    folder = save_tiny_clip(tmp_path / "clip@v2")
+    plain = load_clip(str(folder)).encode_texts(["dog"])
+    rename_weights(folder, "fp16")
+    assert torch.equal(load_clip(str(folder)).encode_texts(["dog"]), plain)
+
+
 def test_a_variant_beside_the_plain_files_is_not_needed(tmp_path: Path) -> None:
     for name in (
         "unet/model.fp16.safetensors",
@@ -103,6 +110,12 @@ def cut_header(folder: Path) -> str:
     return f"{folder}/model.safetensors is cut off or no safetensors file; download it again"
 
 
+def nest_header(folder: Path) -> str:
+    header = b'{"a":' * 100_000
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return f"{folder}/model.safetensors is no safetensors file; download it again"
+
+
 def empty(folder: Path) -> str:
     (folder / "model.safetensors").write_bytes(b"")
     return f"{folder}/model.safetensors is empty; download it again"
@@ -134,7 +147,7 @@ def lose_a_shard(folder: Path) -> str:
     return f"1 of the parts that model.safetensors.index.json lists are missing, the first is {lost}; download them too"
 
 
-DAMAGES = [replace_by_pointer, leave_half_a_download, cut, cut_header, empty, remove_weights, dangle, lose_a_shard]
+DAMAGES = [replace_by_pointer, leave_half_a_download, cut, cut_header, nest_header, empty, remove_weights, dangle, lose_a_shard]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
