@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
+from pipeline.data.known_ids import KnownIds, explain_rounded
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
@@ -65,7 +66,7 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     raw = require_folder(Path(config.raw))
     problems = Problems()
     raw_items = read_items(raw, problems)
-    known = {item.item_id for item in raw_items}
+    known = KnownIds(item.item_id for item in raw_items)
     interactions = read_interactions(raw, known, problems)
     references = read_references(raw, known, problems)
     problems.check_left_out(config.max_rejected_fraction)
@@ -89,6 +90,8 @@ def read_items(raw: Path, problems: Problems) -> list[RawItem]:
         item_id, name = row["item_id"], row.get("image", "")
         if not item_id:
             problems.leave_out(path, line, "`item_id` is empty, so the row names no item; it is left out.")
+        elif rounded := explain_rounded("item_id", item_id):
+            problems.add(path, line, rounded)
         elif item_id in first:
             problems.add(path, line, f"the item_id {quote(item_id)} is in line {first[item_id]:,} already; every item has one row.")
         elif not is_companion_path(name or item_id):
@@ -103,7 +106,7 @@ def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     return items
 
 
-def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:
+def read_interactions(raw: Path, known: KnownIds, problems: Problems) -> dict[str, list[Interaction]]:
     """Read every user's interactions in the order of rows."""
     path = require_table(raw, "interactions")
     users: list[str] = []
@@ -124,7 +127,7 @@ def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[st
     return by_user
 
 
-def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str, str]:
+def read_references(raw: Path, known: KnownIds, problems: Problems) -> dict[str, str]:
     """Read the reference of every user that has one of their own; empty without such a table."""
     path = find_table(raw, "references")
     references: dict[str, str] = {}
@@ -137,13 +140,17 @@ def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str,
     return references
 
 
-def check_pair(path: Path, line: int, user_id: str, item_id: str, known: set[str], problems: Problems) -> bool:
+def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownIds, problems: Problems) -> bool:
     """Say whether a row names a user and a known item; if not, note the problem."""
     if not user_id or not item_id:
         problems.leave_out(path, line, f"`{'item_id' if user_id else 'user_id'}` is empty, so the row is no interaction; it is left out.")
+    elif rounded := explain_rounded("user_id", user_id) or explain_rounded("item_id", item_id):
+        problems.add(path, line, rounded)
     elif item_id not in known:
-        problems.add(path, line, f"the item_id {quote(item_id)} is not in the table of items.")
-    return bool(user_id and item_id) and item_id in known
+        problems.add(path, line, known.explain_absence(item_id))
+    else:
+        return True
+    return False
 
 
 def build_sequences(

@@ -171,3 +171,50 @@ def test_tables_are_found_in_any_case_and_other_formats_are_answered(tmp_path: P
     (tmp_path / "items.parquet").touch()
     with pytest.raises(DataError, match=r"holds both Items\.CSV and items\.parquet"):
         find_table(tmp_path, "items")
+
+
+FOREIGN = '#NV #N/D #¡REF! #ЗНАЧ! k.a. н/д 无 なし 없음 (vacío) [null] pd.NA Unknown \u200b \ufeffN/A "="""""'.split(" ")
+
+
+@pytest.mark.parametrize("word", [*FOREIGN, "k. A.", "keine Angabe"])
+def test_words_for_missing_are_known_in_other_languages(word: str, tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id,text\n1,{word}\n") == [{"item_id": "1", "text": ""}]
+
+
+@pytest.mark.parametrize("written", ["\u200b007\ufeff", "\u200e007", '="007"', '"=""007"""', "\u3000007\u00a0"])
+def test_what_is_around_an_id_and_cannot_be_seen_is_no_part_of_it(written: str, tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id\n{written}\n") == [{"item_id": "007"}]
+
+
+def test_a_cell_of_a_column_that_nobody_asked_for_may_be_long(tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id,html,text\n1,{'x' * 1_000_000},a\n2,,b\n") == [
+        {"item_id": "1", "text": "a"},
+        {"item_id": "2", "text": "b"},
+    ]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_that_is_there_again_is_no_row(mark: str, tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", f"item_id,text\n1,a\n{mark}item_id,text\n2,b\n")
+    assert rows == [(2, {"item_id": "1", "text": "a"}), (4, {"item_id": "2", "text": "b"})]
+    assert problems.found == []
+    assert problems.notes == [f"{tmp_path}/items.csv: the header is there again in line 3, as where files were put together; it is passed over."]
+
+
+@pytest.mark.parametrize("above", ["# exported 2024-03-01\n", "My shop,,\n\n,,\n", 'sep=,\n"a title\nin two lines",,\n', "Items; all, of them\n"])
+def test_lines_above_the_header_are_passed_over_and_noted(above: str, tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", f"{above}item_id,text,category\n1,a,b\n2,c,d\n")
+    header = above.count("\n") + 1
+    assert rows == [
+        (header + 1, {"item_id": "1", "text": "a", "category": "b"}),
+        (header + 2, {"item_id": "2", "text": "c", "category": "d"}),
+    ]
+    assert problems.notes == [f"{tmp_path}/items.csv: the header is in line {header}; what stands above it is passed over."]
+
+
+def test_a_column_with_another_usual_name_is_not_guessed_but_noted(tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", "item_id,Title,label,text\n1,a,b,c\n", optional=("image", "text", "category"))
+    assert rows == [(2, {"item_id": "1", "text": "c"})]
+    assert problems.notes == [f"{tmp_path}/items.csv: the column 'label' is not read; if it is the `category`, call it so."]
+    with pytest.raises(DataError, match=r"the column `item_id` is missing; .* did you mean 'SKU'\?"):
+        read(tmp_path / "items.csv", "SKU,text\n1,x\n")
