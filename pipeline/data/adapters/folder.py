@@ -15,6 +15,7 @@ Thumbs.db) is no item.
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -26,9 +27,9 @@ from pipeline.data.known_ids import KnownIds, explain_rounded
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import require_folder
+from pipeline.data.raw_files import find_folder, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
-from pipeline.data.tables import find_table, read_rows
+from pipeline.data.tables import SUFFIXES, find_table, read_rows
 from pipeline.data.times import TimeColumn
 from pipeline.data.wording import read_file_name
 from pipeline.params import load_params
@@ -83,7 +84,7 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     """Read the items in file order; the second row of an id is a problem."""
-    path, pictures = require_table(raw, "items"), PictureFolder(require_folder(raw / "images"))
+    path, pictures = require_table(raw, "items"), PictureFolder(find_folder(raw, "images"))
     items: list[RawItem] = []
     first: dict[str, int] = {}
     for line, row in read_rows(path, ("item_id",), ITEM_COLUMNS, problems):
@@ -172,5 +173,7 @@ def require_table(raw: Path, stem: str) -> Path:
     """Return the path of a table that must be there."""
     path = find_table(raw, stem)
     if path is None:
-        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet; one of them must be there.")
+        near = difflib.get_close_matches(f"{stem}.csv", [path.name for path in raw.iterdir() if path.suffix.lower() in SUFFIXES], n=1, cutoff=0.7)
+        guess = f" (did you mean {quote(near[0])}?)" if near else ""
+        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet{guess}; one of them must be there.")
     return path

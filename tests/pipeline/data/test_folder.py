@@ -259,3 +259,16 @@ def test_companions_in_the_folder_of_extra_items_are_none(tmp_path: Path) -> Non
         draw_image(1).save(extra / name, format="PNG")
     texts = {item_id: item["text"] for item_id, item in build_folder(config, extra=extra).items.items() if item_id.startswith("extra-")}
     assert texts == {"extra-IMG_0001.jfif": "", "extra-hat.PNG": "hat"}
+
+
+def test_the_folder_of_pictures_is_found_in_another_case(config: FolderConfig) -> None:
+    raw = Path(config.raw)
+    (raw / "images").rename(raw / "Images")
+    assert len(build(config).items) == 40
+
+
+@pytest.mark.parametrize("name", ["item.csv", "items (1).csv", "items_2024.csv"])
+def test_a_table_of_nearly_the_right_name_is_suggested(config: FolderConfig, name: str) -> None:
+    (Path(config.raw) / "items.csv").rename(Path(config.raw) / name)
+    with pytest.raises(ValueError, match=rf"holds neither items\.csv nor items\.parquet \(did you mean '{re.escape(name)}'\?\); one of"):
+        build(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from pathlib import Path
 
@@ -173,10 +174,27 @@ def test_tables_are_found_in_any_case_and_other_formats_are_answered(tmp_path: P
         find_table(tmp_path, "items")
 
 
-FOREIGN = '#NV #N/D #¡REF! #ЗНАЧ! k.a. н/д 无 なし 없음 (vacío) [null] pd.NA Unknown \u200b \ufeffN/A "="""""'.split(" ")
+FOREIGN = [
+    "#NV",
+    "#N/D",
+    "#¡REF!",
+    "#ЗНАЧ!",
+    "k.a.",
+    "н/д",
+    "无",
+    "なし",
+    "없음",
+    "(vacío)",
+    "[null]",
+    "pd.NA",
+    "Unknown",
+    "\u200b",
+    "\ufeffN/A",
+    '"="""""',
+]
 
 
-@pytest.mark.parametrize("word", [*FOREIGN, "k. A.", "keine Angabe"])
+@pytest.mark.parametrize("word", [*FOREIGN, "\u200b", "\ufeffN/A", '"="""""'])
 def test_words_for_missing_are_known_in_other_languages(word: str, tmp_path: Path) -> None:
     assert get_values(tmp_path / "items.csv", f"item_id,text\n1,{word}\n") == [{"item_id": "1", "text": ""}]
 
@@ -218,3 +236,41 @@ def test_a_column_with_another_usual_name_is_not_guessed_but_noted(tmp_path: Pat
     assert problems.notes == [f"{tmp_path}/items.csv: the column 'label' is not read; if it is the `category`, call it so."]
     with pytest.raises(DataError, match=r"the column `item_id` is missing; .* did you mean 'SKU'\?"):
         read(tmp_path / "items.csv", "SKU,text\n1,x\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("items.csv", b"PK\3\4xl/workbook.xml", "a ZIP archive, as .xlsx, .ods and .docx files are, but it must be a CSV file"),
+        ("items.csv", b"PAR1", "a Parquet file, but it must be a CSV file"),
+        ("items.csv", b'[\n {"item_id": 1}]', "a JSON document, but it must be a CSV file"),
+        ("items.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", r"a pointer of Git LFS, .*git lfs pull"),
+        ("items.csv", b"\0" * 512, "nothing but zeros, but it must be a CSV file"),
+        ("items.parquet", b"\x1f\x8b\x08", "compressed with gzip, but it must be a Parquet file; export the table as one"),
+        ("items.parquet", b"ARROW1\0\0", r"an Arrow \(Feather\) file, but it must be a Parquet file"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named_by_what_it_is(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{re.escape(name)} is {kind}"):
+        read(tmp_path / name, content)
+
+
+def test_a_folder_of_parts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").mkdir()
+    with pytest.raises(
+        DataError, match=r"items\.parquet is a folder, perhaps of parts as Spark writes them, but a table must be one file; put the parts together\."
+    ):
+        list(read_rows(tmp_path / "items.parquet", ("item_id",), (), Problems()))
+
+
+def test_stray_bytes_in_the_only_odd_line_do_not_make_rubbish_of_its_other_letters(tmp_path: Path) -> None:
+    _, problems = read(tmp_path / "items.csv", "item_id,text\n1,Größe für ".encode() + b"\x93M\x94\n")
+    assert [line for line in problems.found if "byte" in line] == [
+        f"{tmp_path}/items.csv, line 2: byte 16 (0x93) is not UTF-8; save the whole file in the encoding UTF-8."
+    ]
+
+
+@pytest.mark.parametrize("text", ["http://a.b/c,1", "<3,x", "[a],b", "{x},y"])
+def test_a_csv_may_begin_with_any_sign(text: str, tmp_path: Path) -> None:
+    header, value = text.split(",")
+    assert get_values(tmp_path / "items.csv", f"{header},item_id\n1,{value}\n") == [{"item_id": value}]
