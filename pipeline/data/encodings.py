@@ -50,7 +50,7 @@ def find_encoding(path: Path, problems: Problems) -> str:
         except UnicodeDecodeError:
             file.seek(0)
             sample, is_damaged = sample_lines(file)
-    if is_damaged:  # most characters are UTF-8: the reader names the others
+    if is_damaged:  # most of it is UTF-8: the reader names the others
         return "utf-8"
     encoding = guess_encoding(sample, path)
     example = quote(find_odd_word(sample.decode(encoding, errors="replace")))
@@ -113,14 +113,15 @@ def is_encoding(data: bytes, encoding: str) -> bool:
 
 
 def sample_lines(file: BinaryIO) -> tuple[bytes, bool]:
-    """Return the first lines that are not UTF-8, and whether most characters beyond ASCII are."""
-    sample, num_valid, num_invalid = b"", 0, 0
+    """Return the first lines that are not UTF-8, and whether most lines, or most characters, beyond ASCII are."""
+    sample, lines, characters = b"", 0, 0  # how many more are UTF-8 than not
     while line := file.readline(BLOCK_BYTES):
         if not line.isascii():
-            valid, invalid = count_characters(line)
-            num_valid, num_invalid = num_valid + valid, num_invalid + invalid
-            sample += line[: max(0, SAMPLE_BYTES - len(sample))] if invalid else b""
-    return sample, num_valid > num_invalid
+            num_valid, num_invalid = count_characters(line)
+            characters += num_valid - num_invalid
+            lines += -1 if num_invalid else 1
+            sample += line[: max(0, SAMPLE_BYTES - len(sample))] if num_invalid else b""
+    return sample, lines > 0 or characters > 0
 
 
 def guess_encoding(data: bytes, path: Path) -> str:

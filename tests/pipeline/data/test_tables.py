@@ -274,3 +274,9 @@ def test_stray_bytes_in_the_only_odd_line_do_not_make_rubbish_of_its_other_lette
 def test_a_csv_may_begin_with_any_sign(text: str, tmp_path: Path) -> None:
     header, value = text.split(",")
     assert get_values(tmp_path / "items.csv", f"{header},item_id\n1,{value}\n") == [{"item_id": value}]
+
+
+def test_one_line_of_an_old_encoding_among_others_is_named_though_it_has_as_many_odd_bytes(tmp_path: Path) -> None:
+    _, problems = read(tmp_path / "items.csv", "item_id,text\n1,Größe\n2,Müll\n".encode() + b"3,\x93Caf\xe9\x94\n")
+    assert problems.notes == []
+    assert problems.found[0].startswith(f"{tmp_path}/items.csv, line 4: byte 3 (0x93) is not UTF-8")
