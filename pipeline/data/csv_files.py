@@ -10,11 +10,14 @@ from pathlib import Path
 
 from pipeline.data.problems import DataError, Problems
 from pipeline.data.raw_files import MAX_LINE_BYTES, check_length, decode_text, read_lines
-from pipeline.data.values import clean_value, find_columns
+from pipeline.data.table_headers import find_columns, list_likely_columns
+from pipeline.data.values import clean_value, normalise_name
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 ESCAPED = re.compile(r'\\(["\\])')
 Row = tuple[int, dict[str, str]]
+
+csv.field_size_limit(MAX_LINE_BYTES)  # a picture or a page of HTML in a column that nobody asked for; `check_length` bounds the others
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def read_form(path: Path, form: CsvForm, lines: Iterator[str], required: Sequenc
     try:
         header = next((row for row in reader if not is_empty(row)), [])
         columns = find_columns(header, required, optional, path, separator=SEPARATORS.get(form.separator, repr(form.separator)))
+        for sentence in list_likely_columns(header, columns, optional):
+            problems.note(path, sentence)
         while True:
             started = reader.line_num + form.skipped_lines + 1
             row = next(reader, None)
@@ -93,6 +98,9 @@ def read_form(path: Path, form: CsvForm, lines: Iterator[str], required: Sequenc
                 continue
             values = {name: row[place] for name, place in columns.items()}
             if is_empty(values.values()) and is_empty(row):
+                continue
+            if is_header(row, header):
+                problems.note(path, f"the header is there again in line {started:,}, as where files were put together; it is passed over.")
                 continue
             yield started, check_length(values, path, started, problems)
     except csv.Error as error:
@@ -119,6 +127,11 @@ def fits(row: list[str], header: list[str], path: Path, line: int, form: CsvForm
         f"must be in quotation marks, and every row needs the separators of its empty fields.",
     )
     return False
+
+
+def is_header(row: Sequence[str], header: Sequence[str]) -> bool:
+    """Say whether a row is the header once more, perhaps behind another byte order mark."""
+    return len(row) == len(header) and row[-1] == header[-1] and list(map(normalise_name, row)) == list(map(normalise_name, header))
 
 
 def is_empty(row: Iterable[str]) -> bool:

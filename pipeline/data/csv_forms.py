@@ -1,5 +1,6 @@
 """Find how a CSV file is written: as spreadsheets save it in any country, as databases export it, or by hand.
 
+The header is the first row of the first SKIPPED_ROWS that names all columns that are needed: a title or a comment may stand above it.
 The separator is the one that splits the header into the columns that are needed (or into most columns), or what a first line `sep=;` says.
 Quotation marks are the ones with which most of the first rows have as many fields as the header.
 """
@@ -22,6 +23,7 @@ from pipeline.data.values import normalise_name, simplify
 
 SAMPLE_CHARS = 256 * 1024
 SAMPLE_ROWS = 1_000
+SKIPPED_ROWS = 20
 QUOTES = (  # quotation mark, whether a backslash escapes it, what must be there to try it; the usual one first
     ('"', False, ""),
     ("'", False, r"(^|[,;\t|])'[^'\r\n]*'([,;\t|\r]|$)"),
@@ -40,15 +42,34 @@ def find_form(path: Path, required: Sequence[str], problems: Problems) -> CsvFor
         separators, form = [sample[len("sep=")]], replace(form, skipped_lines=1)
     quotes = [(mark, escapes) for mark, escapes, evidence in QUOTES if re.search(evidence, sample, re.MULTILINE)]
     forms = [replace(form, separator=sign, quotechar=mark, escapes=escapes) for mark, escapes in quotes for sign in separators]
-    return max(forms, key=lambda form: rate_form(form, sample, required))  # of equals the first
+    best = max(forms, key=lambda form: rate_form(form, sample, required))  # of equals the first
+    _, line = read_sample(best, sample, required)
+    if line > best.skipped_lines:
+        problems.note(path, f"the header is in line {line + 1:,}; what stands above it is passed over.")
+    return replace(best, skipped_lines=line)
+
+
+def read_sample(form: CsvForm, sample: str, required: Sequence[str]) -> tuple[list[list[str]], int]:
+    """Return the first rows from the header on, and how many lines stand before it."""
+    reader = form.parse(itertools.islice(io.StringIO(sample, newline=""), form.skipped_lines, None))
+    rows: list[list[str]] = []
+    starts: list[int] = []
+    start = form.skipped_lines
+    with contextlib.suppress(csv.Error):  # the rows before it count
+        for row in itertools.islice(reader, SAMPLE_ROWS):
+            if row:
+                rows.append(row)
+                starts.append(start)
+            start = form.skipped_lines + reader.line_num
+    wanted = {simplify(name) for name in required}
+    names = [{simplify(normalise_name(name)) for name in row} for row in rows[:SKIPPED_ROWS]]
+    header = next((place for place, found in enumerate(names) if wanted <= found), 0)
+    return (rows[header:], starts[header]) if header else (rows, form.skipped_lines)
 
 
 def rate_form(form: CsvForm, sample: str, required: Sequence[str]) -> tuple[int, int, bool, int]:
     """Return how well a form fits: needed columns, rows as long as the header, no row with a field in quotation marks, columns."""
-    lines = itertools.islice(io.StringIO(sample, newline=""), form.skipped_lines, None)
-    rows: list[list[str]] = []
-    with contextlib.suppress(csv.Error):  # the rows before it count
-        rows.extend(itertools.islice(filter(None, form.parse(lines)), SAMPLE_ROWS))
+    rows, _ = read_sample(form, sample, required)
     header = rows[0] if rows else []
     names = {simplify(normalise_name(name)) for name in header}
     full = [row for row in rows[1:] if len(row) == len(header) and not is_empty(row)]

@@ -16,7 +16,9 @@ NUMBERS = re.compile(  # 2024/3/1, 3/1/2024 or 1.3.2024, and perhaps a time and 
     re.IGNORECASE | re.ASCII,
 )
 CHINESE = str.maketrans({"年": "/", "月": "/", "日": " "})
-NOON = 12
+OFFSET = re.compile(r"\b(?:UTC|GMT) ?([+-])(\d{1,2}):?(\d{2})?(?!\d)", re.IGNORECASE | re.ASCII)  # GMT+0100, UTC+1: an offset, not the sign of POSIX
+ZONE_NAME = re.compile(r"(Z|[+-]\d{2}:?\d{2}) ?(?:\([^()]*\)|\[[^\[\]]*\])")  # (Central European Time), [Europe/Berlin]: the offset says it already
+NOON, HOUR, MINUTE = 12, 3_600, 60
 
 
 class Order(enum.IntEnum):
@@ -39,6 +41,7 @@ class Date:
 
 def read_date(text: str) -> Date | None:
     """Return the date that a text is, or None; a year has four digits, and a zone is UTC or an offset."""
+    text = ZONE_NAME.sub(r"\1", OFFSET.sub(lambda match: f"{match[1]}{match[2]:0>2}:{match[3] or '00'}", " ".join(text.split())))
     try:
         return Date(count_seconds(datetime.fromisoformat(text)))
     except ValueError:
@@ -73,18 +76,18 @@ def read_numbers(match: re.Match[str]) -> Date | None:
 
 
 def build_seconds(match: re.Match[str], year: int, month: int, day: int) -> float:
-    """Return the seconds of a day at the match's time and offset."""
+    """Return the seconds of a day at the match's time and offset; 24:00 is the next day's midnight, a leap second that of the next minute."""
     hour, minute, second, fraction, half, offset_hours, offset_minutes = match.groups()[4:]
-    hours = int(hour or 0)
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
     if half:
         if not 1 <= hours <= NOON:
             raise ValueError("no hour of half a day")
         hours = hours % NOON + (NOON if half in "Pp" else 0)
+    if minutes > 59 or seconds > 60 or (hours, minutes, seconds) > (2 * NOON, 0, 0):
+        raise ValueError("no time of a day")
+    offset = int(offset_hours or 0) * HOUR + int(f"{(offset_hours or '+')[0]}{offset_minutes or 0}") * MINUTE
     micros = int(f"{fraction or 0:0<6}"[:6])
-    moment = datetime(year, month, day, hours, int(minute or 0), int(second or 0), micros, tzinfo=UTC)
-    if offset_hours:
-        moment -= timedelta(hours=int(offset_hours), minutes=int(f"{offset_hours[0]}{offset_minutes}"))
-    return count_seconds(moment)
+    return count_seconds(datetime(year, month, day)) + hours * HOUR + minutes * MINUTE + seconds + micros / 10**6 - offset
 
 
 @lru_cache(maxsize=10_000)

@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.data.file_kinds import name_kind
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.values import clean_value
 
@@ -23,6 +24,8 @@ BYTE_ORDER_MARKS = {  # UTF-32's begins as UTF-16's does
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+STRAY = "stray"  # how bytes that are no UTF-8 are decoded in a text that is
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 CANDIDATES = ["cp1252", "cp1250", "cp1251", "cp1253", "koi8_r", "gb18030", "big5", "cp932", "euc_jp", "cp949"]
 LATIN = ("cp1252", "cp1250")  # in this order
 SAMPLE_BYTES = 64 * 1024
@@ -47,7 +50,7 @@ def find_encoding(path: Path, problems: Problems) -> str:
         except UnicodeDecodeError:
             file.seek(0)
             sample, is_damaged = sample_lines(file)
-    if is_damaged:  # most lines are UTF-8: the reader names the others
+    if is_damaged:  # most of it is UTF-8: the reader names the others
         return "utf-8"
     encoding = guess_encoding(sample, path)
     example = quote(find_odd_word(sample.decode(encoding, errors="replace")))
@@ -56,12 +59,37 @@ def find_encoding(path: Path, problems: Problems) -> str:
 
 
 def read_short_text(path: Path, *, max_bytes: int) -> str:
-    """Return the start of a small text file, without space around it; empty if it says no more than a word for "missing"."""
+    """Return the start of a small text file, without space around it; empty if it says no more than a word for "missing".
+
+    Control characters, NUL and Ctrl-Z among them, are no part of it.
+    """
     with path.open("rb") as file:
         data = file.read(max_bytes)
-    encoding = find_marked(data) or ("utf-8" if is_encoding(data, "utf-8") else guess_encoding(data, path))
-    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(data)  # which drops a character that was cut at the end
-    return clean_value(text.replace("\r\n", "\n").replace("\r", "\n"))
+    if kind := name_kind(data):
+        raise DataError(f"{path} is {kind}, but it must be a plain text; save it as one, in the encoding UTF-8.")
+    is_valid = is_encoding(data, "utf-8")
+    num_valid, num_invalid = count_characters(data)
+    encoding = find_marked(data) or ("utf-8" if is_valid or num_valid > num_invalid else guess_encoding(data, path))
+    errors = "replace" if is_valid else STRAY
+    text = codecs.getincrementaldecoder(encoding)(errors=errors).decode(data)  # which drops a character that was cut at the end
+    return clean_value(CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n")))
+
+
+def decode_stray(error: UnicodeError) -> tuple[str, int]:
+    """Take bytes that are no UTF-8 among others that are as cp1252: quotation marks that were pasted from an old text."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("cp1252", errors="replace"), error.end
+
+
+codecs.register_error(STRAY, decode_stray)
+
+
+def count_characters(data: bytes) -> tuple[int, int]:
+    """Return how many characters beyond ASCII are UTF-8, and how many bytes are not."""
+    others = [char for char in data.decode("utf-8", errors="surrogateescape") if not char.isascii()]
+    num_invalid = sum("\udc80" <= char <= "\udcff" for char in others)
+    return len(others) - num_invalid, num_invalid
 
 
 def find_marked(start: bytes) -> str | None:
@@ -85,16 +113,15 @@ def is_encoding(data: bytes, encoding: str) -> bool:
 
 
 def sample_lines(file: BinaryIO) -> tuple[bytes, bool]:
-    """Return the first lines that are not UTF-8, and whether most lines with other than ASCII characters are."""
-    sample, num_valid, num_invalid = b"", 0, 0
+    """Return the first lines that are not UTF-8, and whether most lines, or most characters, beyond ASCII are."""
+    sample, lines, characters = b"", 0, 0  # how many more are UTF-8 than not
     while line := file.readline(BLOCK_BYTES):
         if not line.isascii():
-            if is_encoding(line, "utf-8"):
-                num_valid += 1
-            else:
-                num_invalid += 1
-                sample += line[: max(0, SAMPLE_BYTES - len(sample))]
-    return sample, num_valid > num_invalid
+            num_valid, num_invalid = count_characters(line)
+            characters += num_valid - num_invalid
+            lines += -1 if num_invalid else 1
+            sample += line[: max(0, SAMPLE_BYTES - len(sample))] if num_invalid else b""
+    return sample, lines > 0 or characters > 0
 
 
 def guess_encoding(data: bytes, path: Path) -> str:

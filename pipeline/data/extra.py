@@ -1,4 +1,4 @@
-"""Items of your own: image files in `data/extra/`, each with an optional `<name>.txt` that says what it shows.
+"""Items of your own: image files in `data/extra/`, each with an optional `<name>.txt` (in any case) that says what it shows.
 
 They are stored like the data set's own images; a file that breaks the image policy is missing, with the reason. Each item
 takes one place in one user's history, so that it goes through the whole chain.
@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.data.dataset import MissingImage
 from pipeline.data.encodings import read_short_text
 from pipeline.data.items import ItemRows
-from pipeline.data.picture_names import READABLE, is_companion
+from pipeline.data.picture_names import SUFFIXES, fold_name, is_companion
 from pipeline.data.problems import DataError
 from pipeline.data.stored_images import ImageFormat, store_images
 from pipeline.data.values import normalise_name
@@ -28,9 +28,9 @@ def add_extra_items(folder: Path, items: ItemRows, *, image_size: int, image_for
     """Add the items of `folder` in file-name order; return their ids, and the files that are no usable images."""
     if not folder.is_dir():
         return [], []
-    pictures = (path for path in folder.iterdir() if path.suffix.lower() in READABLE and not is_companion(path.name))
-    paths = sorted(path for path in pictures if path.is_file())
-    refuse_links_outside(folder, [*paths, *(path.with_suffix(".txt") for path in paths)])
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not is_companion(path.name))
+    paths = [path for path in files if path.suffix.lower() in SUFFIXES]
+    refuse_links_outside(folder, [*paths, *filter(None, map(find_text, paths))])
     added, missing = [], []
     for path, outcome in zip(paths, store_images(paths, image_size=image_size, image_format=image_format), strict=True):
         item_id, text = name_item(path), read_text(path)
@@ -60,10 +60,17 @@ def name_item(path: Path) -> str:
     return f"extra-{normalise_name(path.name).encode('utf-8', errors='backslashreplace').decode()}"
 
 
+def find_text(path: Path) -> Path | None:
+    """Return the text file beside an image, also where its name is in another case or of decomposed letters."""
+    wanted = path.with_suffix(".txt")
+    if wanted.is_file():
+        return wanted
+    return next((other for other in sorted(path.parent.iterdir()) if fold_name(other.name) == fold_name(wanted.name) and other.is_file()), None)
+
+
 def read_text(path: Path) -> str:
     """Return what the text file beside an image says (nothing, if it is empty or says "none"), or else what its name says, if anything."""
-    text_path = path.with_suffix(".txt")
-    if text_path.is_file():
+    if text_path := find_text(path):
         return read_short_text(text_path, max_bytes=MAX_TEXT_BYTES)
     return read_file_name(name_item(path).removeprefix("extra-").removesuffix(path.suffix))
 

@@ -20,6 +20,11 @@ WEBP_PIXELS = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"}
 WEBP_METADATA = 0x20 | 0x08 | 0x04  # flags in VP8X: a colour profile, EXIF, XMP
 SHORTEST = {0xE0: 16, 0xEE: 14}  # JPEG segments that may decide the colours, and the bytes that they must have: JFIF, Adobe
 
+END_OF_JPEG = b"\xff\xd9"
+FILLER = b"\xa5\x5a\xc3\x3c" * 256  # behind a scan that is whole, no decoder looks at it
+GREY, COLOUR, PALETTE = 0, 2, 3  # colour types of PNG
+KEY_BYTES = {GREY: 2, COLOUR: 6}  # of a transparent colour
+
 ORIENTATION, SHORT = 0x0112, 3  # EXIF's tag and the type that it must have
 
 
@@ -31,6 +36,12 @@ class ImageFile:
     orientation: int = 1
     frames: bytes | None = None
     first_frame: tuple[int, int, int, int] | None = None  # box of it in the canvas, where the header says so (WebP)
+    scan_end: int | None = None  # where the pixels end (JPEG)
+    has_end: bool = True  # whether it says so itself (JPEG)
+
+    def disturb_end(self) -> bytes:
+        """Return the file with other bytes behind its pixels: if a decoder shows another picture, it missed some."""
+        return self.data[: self.scan_end] + FILLER + self.data[self.scan_end :]
 
 
 def strip_metadata(data: bytes) -> ImageFile:
@@ -47,8 +58,11 @@ def strip_metadata(data: bytes) -> ImageFile:
 def strip_png(data: bytes) -> ImageFile:
     """Keep the chunks that a PNG decoder must know. A chunk of frames with a wrong checksum makes a still image of an animation."""
     still, moving, exif = [PNG], [PNG], b""
-    animated = False
+    animated, seen, colour = False, set(), data[25] if len(data) > 25 else GREY
     for name, body, chunk, is_sound in iterate_png_chunks(data):
+        if name == b"tRNS" and (b"IDAT" in seen or len(body) != KEY_BYTES.get(colour, len(body)) or not body):
+            continue  # as browsers do
+        seen.add(name)
         if not name[0] & 0x20 or name in PNG_PIXELS:  # a capital letter: no decoder may skip it
             if not is_sound:
                 raise ImageError(f"The PNG image is damaged or truncated (the checksum of its chunk {name.decode('ascii')} is wrong).")
@@ -59,6 +73,8 @@ def strip_png(data: bytes) -> ImageFile:
             moving.append(chunk)
         elif name == b"eXIf" and is_sound:
             exif = exif or body
+    if colour == PALETTE and b"PLTE" not in seen:
+        raise ImageError("The PNG image is damaged (its palette is missing).")
     end = build_png_chunk(b"IEND", b"")
     return ImageFile(b"".join([*still, end]), read_orientation(exif), b"".join([*moving, end]) if animated else None)
 
@@ -106,7 +122,12 @@ def strip_jpeg(data: bytes) -> ImageFile:
         if not is_metadata or len(segment) >= SHORTEST.get(marker, len(data)):
             kept.append(segment)
         position = max(end, position + 4)
-    return ImageFile(b"".join([*kept, data[position:]]), read_orientation(exif))
+    head, scans = b"".join(kept), data[position:]
+    length = scans.find(END_OF_JPEG)
+    if length < 0:  # half of it may be there, or a disk's zeros instead
+        scans = scans[: len(scans.rstrip(b"\0")) + 2].removesuffix(b"\xff")
+        return ImageFile(head + scans + END_OF_JPEG, read_orientation(exif), scan_end=len(head) + len(scans), has_end=False)
+    return ImageFile(head + scans, read_orientation(exif), scan_end=len(head) + length)
 
 
 def strip_webp(data: bytes) -> ImageFile:

@@ -2,7 +2,8 @@
 
 - Format: PNG, JPEG, GIF, WebP or BMP, by the file's bytes and not by its name. Pillow's other decoders are many, old and rarely needed.
 - Metadata: taken out before a decoder sees the file (`image_files.py`), broken or not: the pixels do not depend on them.
-- Damage: pixel data with a wrong checksum, a missing part or a broken stream are refused; what stands behind the pixels is not looked at.
+- Damage: pixel data with a wrong checksum, a missing part or a broken stream are refused, and a JPEG whose last rows a
+  decoder had to make up; what stands behind the pixels is not looked at, and a JPEG may lack its end mark.
 - Orientation: applied as browsers do, from EXIF's tag alone, whatever the other tags are like; a value outside of 1 to 8 counts as none.
 - Colours: 8 bits a channel; 16 bits are scaled, CMYK is inverted as Adobe writes it, colour profiles are ignored.
 - Transparency: laid on white. Where that shows nothing (alpha 0 everywhere), alpha was not meant: the colours count as if they were opaque.

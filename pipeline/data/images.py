@@ -6,17 +6,20 @@ where a blank picture is a result like any other. Both give the same pixels.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL import ImageFile as PillowFile
 
+from pipeline.data.file_kinds import name_kind
 from pipeline.data.image_files import ImageFile, strip_metadata
 from pipeline.data.image_pixels import clear_outside, convert_to_rgb, scale_colour_key, turn
 from pipeline.data.image_policy import (
@@ -36,6 +39,7 @@ from pipeline.data.image_policy import (
 )
 
 MAX_DECODE_THREADS = 8
+UNWRITTEN = (128, 128, 128)  # what a JPEG decoder leaves where there are no data
 PNG_DEPTH = 24  # place of the bits a channel in a PNG
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's limit is higher than ours
@@ -65,6 +69,7 @@ def decode_drawing(data: bytes) -> Image.Image:
     file = strip_metadata(data)
     for look in _iterate_looks(file):
         if not is_blank(look):
+            _check_end(file, look)
             return turn(look, file.orientation)
         del look  # the next one needs its memory
     return turn(next(_iterate_looks(file)), file.orientation)
@@ -96,7 +101,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 def _iterate_looks(file: ImageFile) -> Iterator[Image.Image]:
     """Yield what a file may show, the likeliest first: its first frame, its later frames, its colours without their transparency."""
-    with _open_image(file.data) as image:
+    with _open_image(file.data) as image, _blame_file(image):
         box = _load(image, file.first_frame)
         is_transparent = image.has_transparency_data
         rgb = clear_outside(convert_to_rgb(image), box)
@@ -106,9 +111,10 @@ def _iterate_looks(file: ImageFile) -> Iterator[Image.Image]:
     if file.frames:
         yield from _iterate_later_frames(file.frames)
     if is_transparent:
-        with _open_image(file.data) as image:
+        with _open_image(file.data) as image, _blame_file(image):
             box = _load(image, file.first_frame)
-            yield clear_outside(convert_to_rgb(image, keep_alpha=False), box)
+            rgb = clear_outside(convert_to_rgb(image, keep_alpha=False), box)
+        yield rgb
 
 
 def _load(image: Image.Image, first_frame: tuple[int, int, int, int] | None) -> tuple[int, int, int, int]:
@@ -116,13 +122,33 @@ def _load(image: Image.Image, first_frame: tuple[int, int, int, int] | None) -> 
     check_size(*image.size)
     check_memory(image)
     box = first_frame or (image.tile[0].extents if image.format == "GIF" and image.tile else (0, 0, *image.size))
+    image.load()  # raises on truncated data, for which Pillow must not be told to look the other way
+    return box
+
+
+@contextmanager
+def _blame_file(image: Image.Image) -> Iterator[None]:
+    """Make an ImageError of whatever a decoder raises."""
     try:
-        image.load()  # raises on truncated data, for which Pillow must not be told to look the other way
-    except MemoryError:  # the machine's fault, not the file's
+        yield
+    except (ImageError, MemoryError):  # which is the machine's fault, not the file's
         raise
     except Exception as error:  # decoders raise many kinds on hostile data
         raise ImageError(f"The {image.format} image is damaged or truncated ({_first_line(error)}).") from error
-    return box
+
+
+def _check_end(file: ImageFile, look: Image.Image) -> None:
+    """Refuse a JPEG that was cut off: its decoder makes the missing part grey, or of whatever follows, and says nothing."""
+    is_suspect = file.scan_end is not None and (not file.has_end or look.getpixel((look.width - 1, look.height - 1)) == UNWRITTEN)
+    if is_suspect and _hash_pixels(file.data) != _hash_pixels(file.disturb_end()):
+        raise ImageError("The JPEG image is damaged or truncated (its last rows are missing).")
+
+
+def _hash_pixels(data: bytes) -> bytes:
+    """Return a hash of the decoded pixels."""
+    with _open_image(data) as image, _blame_file(image):
+        image.load()
+        return hashlib.sha256(np.asarray(image).data).digest()
 
 
 def _iterate_later_frames(data: bytes) -> Iterator[Image.Image]:
@@ -154,6 +180,8 @@ def _open_image(data: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"The image has far more than the allowed {MAX_PIXELS:,} pixels.") from error
     except UnidentifiedImageError as error:
+        if kind := name_kind(data):
+            raise ImageError(f"The file is {kind}, but it must be an image of a known format ({', '.join(FORMATS)}).") from error
         raise ImageError(f"The file is not an image of a known format ({', '.join(FORMATS)}), or its header is damaged.") from error
     except MemoryError:
         raise

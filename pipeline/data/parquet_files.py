@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import check_length
-from pipeline.data.values import clean_value, find_columns
+from pipeline.data.table_headers import find_columns, list_likely_columns
+from pipeline.data.values import clean_value
 
 BATCH_ROWS = 8_192
 TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_SECOND, LAST_SECOND = (int((datetime(year, 1, 1, tzinfo=UTC) - EPOCH).total_seconds()) for year in (1, 9999))
+FIRST_SECOND, LAST_SECOND = (int((moment.replace(tzinfo=UTC) - EPOCH).total_seconds()) for moment in (datetime.min, datetime.max))
 EXACT = 2**53  # of a larger float the last digits are lost
 TIME_COLUMN = "timestamp"
 types = pa.types
@@ -35,12 +36,14 @@ class BadValue(ValueError):
 def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (row number from 1, cleaned values); a bad cell is a problem with its row, a bad file or column a DataError."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True, coerce_int96_timestamp_unit="us") as file:
             schema = file.schema_arrow
             columns = find_columns(schema.names, required, optional, path)
+            for sentence in list_likely_columns(schema.names, columns, optional):
+                problems.note(path, sentence)
             for name, place in columns.items():
                 check_type(path, name, schema.field(place).type, is_needed=name in required)
-            yield from read_batches(path, file, columns, problems)
+            yield from read_batches(path, file, columns, len(required), problems)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).replace(str(path), "").split())
         raise DataError(
@@ -48,15 +51,19 @@ def read_parquet(path: Path, required: Sequence[str], optional: Sequence[str], p
         ) from error
 
 
-def read_batches(path: Path, file: pq.ParquetFile, columns: dict[str, int], problems: Problems) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows of all row groups; memory holds BATCH_ROWS of them."""
+def read_batches(
+    path: Path, file: pq.ParquetFile, columns: dict[str, int], num_needed: int, problems: Problems
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of all row groups but those with a problem in the first `num_needed` columns; memory holds BATCH_ROWS of them."""
     number = 0
     names = [file.schema_arrow.names[place] for place in columns.values()]
     for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(dict.fromkeys(names))):
         texts = [read_column(path, name, batch.column(source), number, problems) for name, source in zip(columns, names, strict=True)]
         for values in zip(*texts, strict=True):
             number += 1
-            yield number, check_length(dict(zip(columns, values, strict=True)), path, number, problems)
+            if None not in values[:num_needed]:
+                texts_of_row = {name: value or "" for name, value in zip(columns, values, strict=True)}
+                yield number, check_length(texts_of_row, path, number, problems)
 
 
 def check_type(path: Path, name: str, dtype: pa.DataType, *, is_needed: bool) -> None:
@@ -85,8 +92,8 @@ def is_scalar(dtype: pa.DataType) -> bool:
     return any(check(dtype) for check in (*texts, *others)) or isinstance(dtype, pa.BaseExtensionType)
 
 
-def read_column(path: Path, name: str, column: pa.Array, before: int, problems: Problems) -> list[str]:
-    """Return the cleaned texts of a batch's column; `before` rows came before it."""
+def read_column(path: Path, name: str, column: pa.Array, before: int, problems: Problems) -> list[str | None]:
+    """Return the cleaned texts of a batch's column, None where a cell is a problem; `before` rows came before it."""
     texts = []
     for number, value in enumerate(list_values(column), start=before + 1):
         try:
@@ -95,8 +102,8 @@ def read_column(path: Path, name: str, column: pa.Array, before: int, problems: 
                 raise BadValue("holds NUL characters")
         except BadValue as error:
             problems.add(path, number, f"`{name}` {error}.")
-            text = ""
-        texts.append(clean_value(text))
+            text = None
+        texts.append(text if text is None else clean_value(text))
     return texts
 
 
@@ -145,8 +152,8 @@ def decode(value: bytes) -> str:
 
 def format_time(value: int, unit: str) -> str:
     """Return an ISO date of ticks since 1970; digits finer than a microsecond are dropped."""
-    if not FIRST_SECOND <= value // TICKS[unit] < LAST_SECOND:
-        raise BadValue(f"is {value:,} {unit} since 1970, which is no year from 1 to 9998; the column's unit {unit} does not fit its values")
+    if not FIRST_SECOND <= value // TICKS[unit] <= LAST_SECOND:
+        raise BadValue(f"is {value:,} {unit} since 1970, which is no year from 1 to 9999; the column's unit {unit} does not fit its values")
     return (EPOCH + timedelta(microseconds=value * 10**6 // TICKS[unit])).isoformat()
 
 
@@ -155,7 +162,8 @@ def format_number(value: float | Decimal, *, is_time: bool) -> str:
     if math.isnan(value):
         return ""
     if is_time:
-        return format(value, "f") if isinstance(value, Decimal) else repr(value)
+        is_long = isinstance(value, float) and value.is_integer()  # nanoseconds in floats, which repr() writes as 1.7e+18
+        return str(int(value)) if is_long else format(value, "f") if isinstance(value, Decimal) else repr(value)
     if math.isinf(value) or value != int(value):
         raise BadValue(f"is {value}, but it must be a text or a whole number")
     if isinstance(value, float) and abs(value) > EXACT:

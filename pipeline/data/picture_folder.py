@@ -8,6 +8,7 @@ A picture must lie in the raw folder, links followed: DVC watches no folder behi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,6 +19,7 @@ from pipeline.data.problems import DataError, quote
 from pipeline.data.raw_files import resolve_inside
 
 MAX_EXAMPLES = 3
+FIRST_OF_LIST = re.compile(r"""[\[({"' ]*([^|;,"'\])}]+)""")  # a.jpg of a.jpg|b.jpg and of ['a.jpg']
 
 
 class PictureNameError(ValueError):
@@ -43,10 +45,11 @@ class PictureFolder:
         found = self.find_name(name) if name else self.find_stem(item_id) or self.find_name(item_id)
         if found is not None:
             return Place(found)
-        belongs = resolve_inside(self.folder, name or f"{item_id}.jpg")
+        belongs, near = resolve_inside(self.folder, name or f"{item_id}.jpg"), self._find_near(name or item_id)
         if belongs is None:
-            raise PictureNameError(f"the image {quote(name or item_id)} is no file name inside of {self.folder}.")
-        return Place(belongs, self._near.get(loosen_name(name or item_id), ""))
+            guess = f"; did you mean {near}?" if near else "."
+            raise PictureNameError(f"the image {quote(name or item_id)} is no file name inside of {self.folder}{guess}")
+        return Place(belongs, near)
 
     def find_name(self, name: str) -> Path | None:
         """Return the file of a name, or None."""
@@ -64,6 +67,10 @@ class PictureFolder:
         same = [name for name in found if name[: name.rfind(".")] == stem] or found
         readable = [name for name in same if name.lower().endswith(READABLE)] or same
         return self._choose(readable, stem) if readable else None
+
+    def _find_near(self, name: str) -> str:
+        first = FIRST_OF_LIST.match(name)
+        return self._near.get(loosen_name(name), "") or (self._near.get(loosen_name(first[1]), "") if first else "")
 
     def _choose(self, names: Sequence[str], asked: str) -> Path:
         if len(names) > 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from html import unescape
 from pathlib import PurePosixPath
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 READABLE = (".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib")
 OTHER = (".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".jxl", ".jp2", ".ico")  # found, so that the sentence is about their format
@@ -28,9 +29,10 @@ def fold_name(name: str) -> str:
 
 
 def list_readings(name: str, folder: str) -> list[str]:
-    """List what a written name may mean inside of `folder`, folded: slashes of either kind, percent signs decoded, the folder's own name left out."""
+    """List what a written name may mean inside of `folder`, folded: slashes of either kind, %20 and &amp; decoded, the folder's own name left out."""
     readings = []
-    for written in (name, unquote(name)):
+    name = drop_host(name)
+    for written in (name, unquote(name), unescape(name)):
         parts = [fold_name(part.strip()) for part in written.replace("\\", "/").split("/")]
         own = fold_name(folder)
         if own in parts[:-1]:
@@ -41,8 +43,16 @@ def list_readings(name: str, folder: str) -> list[str]:
     return readings
 
 
+def drop_host(name: str) -> str:
+    """Return the path of a URL, without what follows a ? or #; other names as they are."""
+    try:
+        return urlsplit(name).path if "://" in name else name
+    except ValueError:  # no URL after all
+        return name
+
+
 def loosen_name(name: str) -> str:
     """Return what is left of a file's name when it is remembered badly: letters and digits of its stem, without leading zeros."""
-    stem = PurePosixPath(fold_name(unquote(name)).replace("\\", "/")).name.strip()
+    stem = PurePosixPath(fold_name(unquote(drop_host(name))).replace("\\", "/")).name.strip()
     stem = stem.removesuffix(next((suffix for suffix in SUFFIXES if stem.endswith(suffix)), ""))
     return "".join(char for char in stem if char.isalnum()).lstrip("0")

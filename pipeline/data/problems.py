@@ -76,8 +76,7 @@ class Findings:
             if len(self._kinds) == MAX_KEPT:
                 self._others += times
                 return
-            unit = unit or ("row" if path.suffix.lower() == ".parquet" else "line")
-            kind = self._kinds[key] = Kind(show(str(path)), line, unit, show(sentence))
+            kind = self._kinds[key] = Kind(show(str(path)), line, unit or name_unit(path), show(sentence))
         kind.add(line, show(sentence), times)
 
     def list_kinds(self) -> list[tuple[str, str]]:
@@ -155,6 +154,11 @@ class Problems:
         """Raise DataError if there was a problem."""
         if self.count:
             raise DataError(*self.found, count=self.count)
+
+
+def name_unit(path: Path) -> str:
+    """Return what the numbers of a file count: rows of Parquet files, lines of others."""
+    return "row" if path.suffix.lower() == ".parquet" else "line"
 
 
 def quote(value: object) -> str:

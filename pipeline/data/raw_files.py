@@ -34,6 +34,13 @@ def require_folder(path: Path) -> Path:
     return path
 
 
+def find_folder(parent: Path, name: str) -> Path:
+    """Return the folder of a name, or the only one of that name in another case; DataError if there is none."""
+    exact = parent / name
+    others = [path for path in parent.iterdir() if path.name.casefold() == name.casefold() and path.is_dir()]
+    return require_folder(exact if exact.exists() or len(others) != 1 else others[0])
+
+
 def read_lines(path: Path, problems: Problems, *, whole: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield (line number from 1, line without its end); lines with NUL bytes are problems and left out. Memory is bounded by MAX_LINE_BYTES.
 

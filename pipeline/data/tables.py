@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.data.csv_files import Row, read_any_csv
 from pipeline.data.csv_forms import find_form
+from pipeline.data.file_kinds import PARQUET, read_kind
 from pipeline.data.parquet_files import read_parquet
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import require_file
@@ -33,7 +34,9 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], prob
     A value is a text without space around it, its letters composed (NFC), and empty where it is a word that means "missing".
     Numbers are their digits, times of Parquet are ISO dates.
     """
-    if require_file(path).suffix.lower() == ".parquet":
+    is_parquet = path.suffix.lower() == ".parquet"
+    check_kind(path, PARQUET if is_parquet else None)
+    if is_parquet:
         rows = read_parquet(path, required, optional, problems)
     else:
         rows = read_any_csv(path, find_form(path, required, problems), required, optional, problems)
@@ -41,3 +44,12 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], prob
     for number, row in enumerate(rows, start=1):  # noqa: B007
         yield row
     problems.count_rows(path, number)
+
+
+def check_kind(path: Path, wanted: str | None) -> None:
+    """Raise DataError for a folder of parts and for a file that is something else than its name says."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, perhaps of parts as Spark writes them, but a table must be one file; put the parts together.")
+    kind = read_kind(require_file(path))
+    if kind and kind != wanted:
+        raise DataError(f"{path} is {kind}, but it must be {wanted or 'a CSV file'}; export the table as one.")

@@ -1,7 +1,8 @@
 """The times of one column, whichever way people write them: what they mean is decided once, for the whole column.
 
 A column has one clock: a counter (below 10^8; only its order counts), seconds, milliseconds, microseconds or nanoseconds since 1970, days
-in digits (20240301, 20240301100000), or dates as `dates.py` reads them. A 0 or -1 beside another clock is a time that is missing.
+in digits (20240301, 20240301100000), or dates as `dates.py` reads them. A 0 or -1 beside another clock is a time that is missing, and so is
+a date that databases write for none (0001-01-01, 1970-01-01, 9999-12-31), unless the other dates come near it.
 In `3/1/2024` the order of day and month is the one that a number over 12 elsewhere in the column shows.
 
 Two clocks in a column, and an order of day and month that nothing shows, refuse the data set: a guess would change who is a reference.
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.dates import Order, read_date
-from pipeline.data.problems import NUM_EXAMPLES, Problems, quote
+from pipeline.data.dates import Order, count_seconds, read_date
+from pipeline.data.problems import NUM_EXAMPLES, Problems, name_unit, quote
 
 LIMITS = {  # a number below it is of this clock, unless an earlier one has it
     "a counter": 1e8,
@@ -34,6 +35,9 @@ ROUNDED = re.compile(r"\d(?:[.,]\d{1,7})?[eE]\+?(?:9|1\d)")
 CLOCKS, BOUNDS = list(LIMITS), list(LIMITS.values())
 COUNTER, ZERO, DAYS, DATE = "a counter", "zero", "a day in digits", "a date"
 FIRST_DAY, LAST_DAY = 19000101, 21001231
+NO_DATES = frozenset(count_seconds(datetime(year, month, day)) for year, month, day in ((1, 1, 1), (1899, 12, 30), (1900, 1, 1), (1970, 1, 1)))
+LAST_DATE = count_seconds(datetime(9999, 12, 31))
+YEAR = 366 * 86_400  # seconds
 EXAMPLES = "2026-01-31, 2026-01-31T12:00:00Z or 31 Jan 2026 12:00"
 
 
@@ -59,7 +63,7 @@ class TimeColumn:
         self._times = array("d")
         self._clocks: defaultdict[str, Seen] = defaultdict(Seen)
         self._orders: defaultdict[Order, Seen] = defaultdict(Seen)
-        self._missing, self._zeros = array("q"), array("q")  # lines; places and lines in turn
+        self._missing, self._zeros, self._no_dates = array("q"), array("q"), array("q")  # lines; places and lines in turn
         self._swapped: dict[int, float] = {}  # by place: the time if the month comes first
         self._has_other_numbers = False  # numbers of eight digits that are no days
 
@@ -82,6 +86,8 @@ class TimeColumn:
             self._times[place] = date.seconds
             if date.order is Order.UNKNOWN:
                 self._swapped[place] = date.swapped
+            if date.seconds in NO_DATES or date.seconds >= LAST_DATE:
+                self._no_dates.extend((place, line))
             self._clocks[DATE].add(line, text)
             self._orders[date.order].add(line, text)
         else:
@@ -90,6 +96,7 @@ class TimeColumn:
     def decide(self) -> np.ndarray:
         """Return the time of every row in the unit of the column's clock, dates in seconds; NaN where there is none, and that row is left out."""
         times = np.array(self._times)
+        self._drop_no_dates(times)
         if len(self._missing) == len(times) > 0:
             self._problems.note(self._path, f"the column `{self._name}` holds no time, so the order of rows is taken.")
             return np.arange(len(times), dtype=float)
@@ -107,6 +114,14 @@ class TimeColumn:
             times[np.array(list(self._swapped), dtype=int)] = list(self._swapped.values())
         return times
 
+    def _drop_no_dates(self, times: np.ndarray) -> None:
+        places, lines = np.array(self._no_dates, dtype=int).reshape(-1, 2).T
+        others = np.delete(times, places)
+        alone = [moment for moment in np.unique(times[places]) if not (np.abs(others - moment) < YEAR).any()]
+        dropped = np.isin(times[places], alone)
+        self._missing.extend(lines[dropped].tolist())
+        times[places[dropped]] = math.nan
+
     def _check_clocks(self, clocks: dict[str, Seen]) -> None:
         first, *others = sorted((seen.examples[0], seen.count, clock) for clock, seen in clocks.items() if clock != ZERO) or [None]
         for (line, text), number, clock in others:
@@ -114,8 +129,8 @@ class TimeColumn:
             self._problems.add(
                 self._path,
                 line,
-                f"the column `{self._name}` has two clocks: {quote(text)} is {clock} ({number:,} times), but {quote(known_text)} in line "
-                f"{known_line:,} is {known_clock} ({known_number:,} times); write all of them in one way.",
+                f"the column `{self._name}` has two clocks: {quote(text)} is {clock} ({number:,} times), but {quote(known_text)} in "
+                f"{name_unit(self._path)} {known_line:,} is {known_clock} ({known_number:,} times); write all of them in one way.",
             )
 
     def _check_order(self) -> Order:
@@ -123,7 +138,8 @@ class TimeColumn:
         unknown = self._orders.get(Order.UNKNOWN)
         if len(shown) > 1:
             ((other_line, other_text), _), ((line, text), _) = shown
-            sentence = f"in the {self._name} {quote(text)} day and month are in another order than in {quote(other_text)} in line {other_line:,}."
+            unit = name_unit(self._path)
+            sentence = f"in the {self._name} {quote(text)} day and month are in another order than in {quote(other_text)} in {unit} {other_line:,}."
             self._problems.add(self._path, line, sentence)
         elif unknown and not shown:
             for line, text in unknown.examples:

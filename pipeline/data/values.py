@@ -1,66 +1,42 @@
-"""What people write into the cells and headers of tables: words that mean "missing", letters in two forms, column names in other spellings."""
+"""What people write into the cells of tables: words that mean "missing", letters in two forms, numbers that a spreadsheet has rounded."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
-from pathlib import Path
 
-from pipeline.data.problems import DataError, join_names, quote
-
-# what spreadsheets, databases and pandas write for a value that is not there, in lower case
+# what spreadsheets, databases, pandas and people write for a value that is not there, in lower case; words that may be a title are not among them
 SPELLINGS = """
-na n/a n.a. #n/a #na <na> nan -nan nat nil none null (null) <null> undefined (blank) \\n - -- --- – — ? . 1.#qnan -1.#ind
-#value! #ref! #name? #div/0! #null! #num! 0000-00-00 -9223372036854775808
+na n/a n.a. n.a #n/a #na <na> pd.na nan -nan nat nil none null (null) <null> [null] <none> undefined unknown tbd \\n 1.#qnan -1.#ind
+(blank) (empty) (leer) (vide) (vacío) (vuoto) (пусто) (空白) (空) [] {} "" '' - -- --- ---- – — − ? . ... … 0000-00-00 -9223372036854775808
+#value! #ref! #name? #div/0! #null! #num! #calc! #spill! #field! #nv #n/d #н/д #wert! #bezug! #zahl! #valeur! #nom? #nombre! #¡valor! #¡ref! #¡num!
+#¿nombre? #valor! #nome? #arvo! #знач! #ссылка! #имя? #число!
+k.a. n/d n.d. s/d s.d. н/д нет 无 無 暂无 未知 なし 不明 없음
 """
-MISSING_WORDS = frozenset([*SPELLINGS.split(), "0000-00-00 00:00:00"])
+PHRASES = ("0000-00-00 00:00:00", "not available", "not applicable", "no data", "keine angabe", "k. a.", "sin datos", "нет данных", "#n/a n/a")
+MISSING_WORDS = frozenset([*SPELLINGS.split(), *PHRASES])
 LONGEST_WORD = max(map(len, MISSING_WORDS))
-INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # byte order mark, zero-width space, (non-)joiners: they stick to names that were copied
+INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u200e\u200f"  # byte order mark, zero-width space, (non-)joiners, directions: copied along with words
+EDGES = INVISIBLE + "".join(char for char in map(chr, range(0x3001)) if char.isspace())
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d{2,3}")
 
 
 def normalise_name(text: str) -> str:
-    """Return the text with composed letters (NFC) and without space around it: é is one character, whichever system wrote it."""
-    text = text.strip()
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Return the text with composed letters (NFC) and nothing invisible around it: é is one character, whichever system wrote it."""
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text.strip(EDGES))
 
 
 def clean_value(text: str) -> str:
-    """Return a cell's text, normalised; empty where it is a word that means "missing"."""
-    text = text.strip()
-    if len(text) <= LONGEST_WORD and text.casefold() in MISSING_WORDS:
-        return ""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    """Return a cell's text, normalised; empty where it is a word that means "missing". `="007"` is how spreadsheets are told that 007 is a text."""
+    text = normalise_name(text)
+    if text.startswith('="') and text.endswith('"') and len(text) >= len('=""'):
+        text = text[len('="') : -1].replace('""', '"')
+    return "" if len(text) <= LONGEST_WORD and text.casefold() in MISSING_WORDS else text
 
 
-def find_columns(header: Sequence[str], required: Sequence[str], optional: Sequence[str], path: Path, *, separator: str = "") -> dict[str, int]:
-    """Return the place of every wanted column that is there; DataError if a needed one is missing, or a wanted one is there twice.
-
-    `User ID`, `userId` and `USER-ID` are the column `user_id`, unless one has exactly this name. Other columns do not matter.
-    """
-    names = [normalise_name(name.strip(INVISIBLE + " \t")) for name in header]
-    places = {}
-    for wanted in (*required, *optional):
-        found = [place for place, name in enumerate(names) if name == wanted]
-        found = found or [place for place, name in enumerate(names) if simplify(name) == simplify(wanted)]
-        if len(found) > 1:
-            how = "is there twice" if names[found[0]] == names[found[1]] else f"may be {quote(names[found[0]])} or {quote(names[found[1]])}"
-            raise DataError(f"{path}, line 1: the column {quote(wanted)} {how}; keep one of them.")
-        if found:
-            places[wanted] = found[0]
-        elif wanted in required:
-            raise DataError(explain_missing_column(path, wanted, names, required, separator))
-    return places
-
-
-def explain_missing_column(path: Path, wanted: str, names: Sequence[str], required: Sequence[str], separator: str) -> str:
-    """Return the sentence about a column that is not there: what is needed, what is there, and which name is close."""
-    found = f"the header is {quote(', '.join(names))}" if any(names) else "the header is empty"
-    close = difflib.get_close_matches(simplify(wanted), [simplify(name) for name in names], n=1)
-    guess = next((f"; did you mean {quote(name)}?" for name in names if close and simplify(name) == close[0]), ".")
-    split = f", separated by {separator}s" if separator else ""
-    return f"{path}, line 1: the column `{wanted}` is missing; needed are {join_names(required)}{split}, but {found}{guess}"
+def is_rounded(text: str) -> bool:
+    """Say whether a text is what spreadsheets make of a long number, 1.23E+11: it may stand for many."""
+    return ROUNDED.fullmatch(text) is not None
 
 
 def simplify(name: str) -> str:

@@ -15,20 +15,23 @@ from pipeline.data.picture_names import SUFFIXES
 
 NAMELESS = """
     img imgs image images pic pics photo photos foto fotos bild imagen imagem immagine untitled unnamed unknown download downloads screenshot
-    screenshots dsc dscn dscf dcim pict cimg imgp imag kimg mvi mvimg pxl gopr tmp temp null none nan 图片 照片 截图
+    screenshots dsc dscn dscf dcim pict cimg imgp imag kimg mg mvi mvimg pxl gopr tmp temp null none nan 图片 照片 截图 画像 写真 사진 фото
+    изображение unbenannt sans titre sin título senza titolo без названия имени 無題 无标题 未命名 名称未設定 제목 없음
 """  # say nothing of a picture, with a number or without
 COUNTED = """
     picture pictures scan scans frame file thumb thumbnail sam vid mov gopro dji wa copy kopie copie edited edit final original crop cropped
     resized small large new test sku asin ean upc isbn gtin ref item items product products prod article artikel asset category categories cate
-    cid pid uid uuid guid md5 sha id ids no nr num number code class cluster label group type abc xyz na at am pm jpg jpeg png gif webp bmp
-    商品 类目
+    cid pid uid uuid guid md5 sha id ids no nr num number code class cls cluster label group type abc xyz na at am pm jpg jpeg png gif webp bmp
+    of von de di copia copie копия 副本 コピー main front side hero pexels unsplash giphy tumblr
+    kategorie categoría catégorie categoria категория gruppe produkt produit producto товар 商品 类目 類別 カテゴリ アイテム 상품
 """  # say nothing beside a number; alone they may be the thing that is shown
 NAMELESS_WORDS = frozenset(NAMELESS.split())
 COUNTED_WORDS = NAMELESS_WORDS | frozenset(COUNTED.split())
 DATED = re.compile(  # names that say nothing, whatever follows the date or the number: an app's name, a person
     r"\s*(screen[ _-]?shots?|screen[ _-]?cap(ture)?|bildschirmfoto|captura (de|da) (pantalla|tela)|capture d.?[ée]cran|schermata|schermafbeelding|"
     r"снимок экрана|スクリーンショット|スクショ|屏幕截图|屏幕快照|截屏|微信图片|mmexport|whatsapp|signal|telegram|"
-    r"fb_img|received|snapchat)\D{0,15}\d{2}",
+    r"fb_img|received|snapchat|zrzut ekranu|skärmavbild|schermafdruk|camscanner|adobe[ _-]?scan|.{1,20} whatsapp|telegram-cloud|messenger_creation|"
+    r"pxl_|comfyui|chatgpt image.{0,10}|gemini_generated|videocapture|adobestock|shutterstock|istockphoto|ezgif)\D{0,15}\d{2}",
     re.IGNORECASE,
 )
 UUID = re.compile(r"\{?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\}?", re.IGNORECASE)

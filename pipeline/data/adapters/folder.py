@@ -15,6 +15,7 @@ Thumbs.db) is no item.
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from dataclasses import dataclass, replace
@@ -22,12 +23,13 @@ from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
+from pipeline.data.known_ids import KnownIds, explain_rounded
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
-from pipeline.data.raw_files import require_folder
+from pipeline.data.raw_files import find_folder, require_folder
 from pipeline.data.source import RawItem, SplitConfig, UserSequence, build_tables, load_catalogue
-from pipeline.data.tables import find_table, read_rows
+from pipeline.data.tables import SUFFIXES, find_table, read_rows
 from pipeline.data.times import TimeColumn
 from pipeline.data.wording import read_file_name
 from pipeline.params import load_params
@@ -65,7 +67,7 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     raw = require_folder(Path(config.raw))
     problems = Problems()
     raw_items = read_items(raw, problems)
-    known = {item.item_id for item in raw_items}
+    known = KnownIds(item.item_id for item in raw_items)
     interactions = read_interactions(raw, known, problems)
     references = read_references(raw, known, problems)
     problems.check_left_out(config.max_rejected_fraction)
@@ -82,13 +84,15 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     """Read the items in file order; the second row of an id is a problem."""
-    path, pictures = require_table(raw, "items"), PictureFolder(require_folder(raw / "images"))
+    path, pictures = require_table(raw, "items"), PictureFolder(find_folder(raw, "images"))
     items: list[RawItem] = []
     first: dict[str, int] = {}
     for line, row in read_rows(path, ("item_id",), ITEM_COLUMNS, problems):
         item_id, name = row["item_id"], row.get("image", "")
         if not item_id:
             problems.leave_out(path, line, "`item_id` is empty, so the row names no item; it is left out.")
+        elif rounded := explain_rounded("item_id", item_id):
+            problems.add(path, line, rounded)
         elif item_id in first:
             problems.add(path, line, f"the item_id {quote(item_id)} is in line {first[item_id]:,} already; every item has one row.")
         elif not is_companion_path(name or item_id):
@@ -103,7 +107,7 @@ def read_items(raw: Path, problems: Problems) -> list[RawItem]:
     return items
 
 
-def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[str, list[Interaction]]:
+def read_interactions(raw: Path, known: KnownIds, problems: Problems) -> dict[str, list[Interaction]]:
     """Read every user's interactions in the order of rows."""
     path = require_table(raw, "interactions")
     users: list[str] = []
@@ -124,7 +128,7 @@ def read_interactions(raw: Path, known: set[str], problems: Problems) -> dict[st
     return by_user
 
 
-def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str, str]:
+def read_references(raw: Path, known: KnownIds, problems: Problems) -> dict[str, str]:
     """Read the reference of every user that has one of their own; empty without such a table."""
     path = find_table(raw, "references")
     references: dict[str, str] = {}
@@ -137,13 +141,17 @@ def read_references(raw: Path, known: set[str], problems: Problems) -> dict[str,
     return references
 
 
-def check_pair(path: Path, line: int, user_id: str, item_id: str, known: set[str], problems: Problems) -> bool:
+def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownIds, problems: Problems) -> bool:
     """Say whether a row names a user and a known item; if not, note the problem."""
     if not user_id or not item_id:
         problems.leave_out(path, line, f"`{'item_id' if user_id else 'user_id'}` is empty, so the row is no interaction; it is left out.")
+    elif rounded := explain_rounded("user_id", user_id) or explain_rounded("item_id", item_id):
+        problems.add(path, line, rounded)
     elif item_id not in known:
-        problems.add(path, line, f"the item_id {quote(item_id)} is not in the table of items.")
-    return bool(user_id and item_id) and item_id in known
+        problems.add(path, line, known.explain_absence(item_id))
+    else:
+        return True
+    return False
 
 
 def build_sequences(
@@ -165,5 +173,7 @@ def require_table(raw: Path, stem: str) -> Path:
     """Return the path of a table that must be there."""
     path = find_table(raw, stem)
     if path is None:
-        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet; one of them must be there.")
+        near = difflib.get_close_matches(f"{stem}.csv", [path.name for path in raw.iterdir() if path.suffix.lower() in SUFFIXES], n=1, cutoff=0.7)
+        guess = f" (did you mean {quote(near[0])}?)" if near else ""
+        raise DataError(f"{raw} holds neither {stem}.csv nor {stem}.parquet{guess}; one of them must be there.")
     return path

@@ -63,3 +63,41 @@ def test_decomposed_letters_in_names_and_texts_are_composed(tmp_path: Path) -> N
 
 def test_a_name_that_is_no_text_has_an_id_that_can_be_written(tmp_path: Path) -> None:
     assert name_item(Path("caf\udce9.png")) == "extra-caf\\udce9.png"
+
+
+@pytest.mark.parametrize("name", ["hat.TXT", "HAT.txt", "Hat.Txt"])
+def test_a_text_is_found_in_any_case(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("a blue hat")
+    assert read_text(tmp_path / "hat.png") == "a blue hat"
+
+
+def test_a_text_is_found_with_composed_and_decomposed_letters(tmp_path: Path) -> None:
+    (tmp_path / f"{unicodedata.normalize('NFD', 'café')}.txt").write_text("a hat")
+    assert read_text(tmp_path / "café.png") == "a hat"
+
+
+def test_bytes_of_an_old_encoding_in_a_utf8_text_are_read_as_they_were_meant(tmp_path: Path) -> None:
+    (tmp_path / "hat.txt").write_bytes("Größe M, Müll ".encode() + b"\x93quoted\x94")
+    assert read_text(tmp_path / "hat.png") == "Größe M, Müll “quoted”"
+
+
+def test_control_characters_are_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "hat.txt").write_bytes(b"a \x1b[31mhat\0\0\x1a")
+    assert read_text(tmp_path / "hat.png") == "a [31mhat"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(rb"{\rtf1\ansi a hat}", "an RTF document"), (b"PK\3\4" + b"\0" * 40, "a ZIP archive"), (b"<html>a hat", "a page of HTML")]
+)
+def test_what_is_no_plain_text_is_refused_with_its_kind(content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "hat.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"hat\.txt is {kind}.*, but it must be a plain text; save it as one, in the encoding UTF-8\."):
+        read_text(tmp_path / "hat.png")
+
+
+def test_a_picture_of_another_format_is_missing_with_its_kind_and_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "hat.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+    _, missing = add_extra_items(tmp_path, ItemRows(), image_size=32, image_format="png")
+    assert [(row.item_id, row.reason) for row in missing] == [
+        ("extra-hat.heic", "The file is a HEIC image, but it must be an image of a known format (PNG, JPEG, GIF, WEBP, BMP).")
+    ]

@@ -117,6 +117,15 @@ def test_an_item_without_image_column_and_text_is_found_by_its_id(tmp_path: Path
         ("items", ["x", "/etc/passwd", "t", "c"], r"line 43: the image '/etc/passwd'"),
         ("items", ["x", "x.jpg", "t" * 100_000, "c"], r"line 43: `text` has 100,000 characters, more than the allowed 10,000"),
         ("interactions", ["u", "nowhere", "1"], r"interactions\.csv, line 112: the item_id 'nowhere' is not in the table of items"),
+        ("interactions", ["u", "1", "1"], r"line 112: the item_id '1' is not in the table of items; did you mean '001'\?"),
+        ("interactions", ["u", "1.0", "1"], r"the item_id '1\.0' is not in the table of items; did you mean '001'\?"),
+        ("interactions", ["u", "'00-1", "1"], r"""the item_id "'00-1" is not in the table of items; did you mean '001'\?"""),
+        (
+            "interactions",
+            ["1.23457E+11", "001", "1"],
+            r"the user_id '1\.23457E\+11' is rounded, as spreadsheets do with long numbers; make the column a text",
+        ),
+        ("items", ["1E+05", "x.jpg", "t", "c"], r"items\.csv, line 43: the item_id '1E\+05' is rounded"),
         ("interactions", ["u", "001", "monday"], r"the timestamp 'monday' is neither a number nor a date"),
         ("interactions", ["u", "001", "inf"], r"the timestamp 'inf' is neither"),
         ("interactions", ["u", "001"], r"the row has 2 comma-separated fields, but the header has 3"),
@@ -250,3 +259,16 @@ def test_companions_in_the_folder_of_extra_items_are_none(tmp_path: Path) -> Non
         draw_image(1).save(extra / name, format="PNG")
     texts = {item_id: item["text"] for item_id, item in build_folder(config, extra=extra).items.items() if item_id.startswith("extra-")}
     assert texts == {"extra-IMG_0001.jfif": "", "extra-hat.PNG": "hat"}
+
+
+def test_the_folder_of_pictures_is_found_in_another_case(config: FolderConfig) -> None:
+    raw = Path(config.raw)
+    (raw / "images").rename(raw / "Images")
+    assert len(build(config).items) == 40
+
+
+@pytest.mark.parametrize("name", ["item.csv", "items (1).csv", "items_2024.csv"])
+def test_a_table_of_nearly_the_right_name_is_suggested(config: FolderConfig, name: str) -> None:
+    (Path(config.raw) / "items.csv").rename(Path(config.raw) / name)
+    with pytest.raises(ValueError, match=rf"holds neither items\.csv nor items\.parquet \(did you mean '{re.escape(name)}'\?\); one of"):
+        build(config)

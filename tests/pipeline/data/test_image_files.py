@@ -147,3 +147,68 @@ def test_a_webp_with_alpha_and_metadata_keeps_both_chunks_that_matter() -> None:
     plain = save_image(image, "WEBP", quality=80)
     described = save_image(image, "WEBP", quality=80, xmp=b"<x>", icc_profile=b"no profile", exif=build_exif([]))
     assert decode_image(described).tobytes() == decode_image(plain).tobytes()
+
+
+# JPEG: where the pixels end
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_without_its_end_mark_is_whole_and_a_cut_one_is_not(options: dict[str, object]) -> None:
+    data = save_image(draw_noise(0, 48), "JPEG", quality=90, **options)
+    pixels = decode_image(data).tobytes()
+    for end in (data[:-2], data[:-1], data[:-2] + b"\0" * 5000):
+        assert decode_image(end).tobytes() == pixels
+    for end in (data[:-400], data[:-400] + b"\0" * 5000, data[:-10]):
+        with pytest.raises(ImageError, match=r"^The JPEG image is damaged or truncated \(its last rows are missing\)\.$"):
+            decode_image(end)
+
+
+def test_a_cut_jpeg_that_got_an_end_mark_is_refused_and_a_grey_corner_is_none() -> None:
+    grey = Image.new("RGB", (48, 48), (128, 128, 128))
+    grey.paste(draw_noise(0, 24), (0, 0))
+    data = save_image(grey, "JPEG", quality=90)
+    assert decode_image(data).getpixel((47, 47)) == (128, 128, 128)
+    noise = save_image(draw_noise(0, 48), "JPEG", quality=90)
+    with pytest.raises(ImageError, match="its last rows are missing"):
+        decode_image(noise[: len(noise) // 2] + b"\xff\xd9")
+
+
+# PNG: palettes and transparent colours
+
+ROW = b"\0" + b"\3" * 8 + b"\x55" * 8
+
+
+@pytest.mark.parametrize(
+    ("color", "row", "key", "left"),
+    [(0, ROW, b"\3", 3), (0, ROW, b"\0\3\0\0", 3), (0, ROW, b"\0\3", 255), (2, b"\0" + b"\3\3\3" * 8 + b"\x55" * 24, b"\3\0", 3)],
+)
+def test_a_transparent_colour_of_a_wrong_length_does_not_matter(color: int, row: bytes, key: bytes, left: int) -> None:
+    image = decode_image(build_png(16, 16, color=color, before=build_chunk(b"tRNS", key), pixels=row * 16))
+    assert (image.getpixel((0, 0)), image.getpixel((15, 0))) == ((left,) * 3, (0x55,) * 3)
+
+
+def test_a_palette_s_alpha_behind_the_pixels_does_not_matter_and_a_palette_is_needed() -> None:
+    palette, alpha = build_chunk(b"PLTE", bytes([255, 0, 0, 0, 0, 0])), build_chunk(b"tRNS", b"\0\xff")
+    pixels = (b"\0" + b"\0" * 8 + b"\1" * 8) * 16
+    assert decode_image(build_png(16, 16, color=3, before=palette, after=alpha, pixels=pixels)).getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(ImageError, match=r"^The PNG image is damaged \(its palette is missing\)\.$"):
+        decode_image(build_png(16, 16, color=3, pixels=pixels))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0", "a HEIC image"),
+        (b"\0\0\0\x1cftypavif\0\0", "an AVIF image"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<svg>', "an SVG drawing"),
+        (save_image(NOISE, "TIFF"), "a TIFF image"),
+        (b"8BPS\0\1", "a Photoshop image"),
+        (b"<!DOCTYPE html><p>404", "a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (PNG.replace(b"\r\n", b"\n"), "a PNG image whose line ends were changed"),
+        (b"\0" * 4096, "nothing but zeros"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_by_what_it_is(data: bytes, kind: str) -> None:
+    with pytest.raises(ImageError, match=rf"^The file is {kind}.*, but it must be an image of a known format \(PNG, JPEG, GIF, WEBP, BMP\)\.$"):
+        decode_image(data)

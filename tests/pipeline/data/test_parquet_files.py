@@ -86,6 +86,8 @@ NOON_ISO = "2024-03-01T12:00:00+00:00"
         (pa.array([decimal.Decimal("1709294400.500")], pa.decimal128(20, 3)), "1709294400.500"),
         (pa.array([1709294400.5]), "1709294400.5"),
         (pa.array([1709294400]), "1709294400"),
+        (pa.array([1.7092944e18]), "1709294400000000000"),
+        (pa.array([dt.datetime(9999, 12, 31, 23, 59, 59)], pa.timestamp("us")), "9999-12-31T23:59:59+00:00"),
         (pa.array(["2024-03-01 12:00 UTC"]), "2024-03-01 12:00 UTC"),
         (pa.array([None], pa.timestamp("ns")), ""),
     ],
@@ -102,7 +104,7 @@ def test_times_of_any_type_are_dates_or_digits(column: pa.Array, text: str, tmp_
         (
             "timestamp",
             pa.array([0, 1709294400000], pa.timestamp("s")),
-            "row 2: `timestamp` is 1,709,294,400,000,000 ms since 1970, which is no year from 1 to 9998",
+            "row 2: `timestamp` is 1,709,294,400,000,000 ms since 1970, which is no year from 1 to 9999",
         ),
         ("timestamp", pa.array([0, 2**62], pa.timestamp("us", "tzutc()")), "row 2: `timestamp` is 4,611,686,018,427,387,904 us since 1970"),
         ("item_id", pa.array([1.0, 1.5]), "row 2: `item_id` is 1.5, but it must be a text or a whole number"),
@@ -117,6 +119,22 @@ def test_a_bad_cell_is_named_with_file_column_row_and_value(name: str, column: p
     _, problems = read(path, pa.table({"item_id": ["a", "b"]} | {name: column}))
     assert len(problems.found) == 1
     assert re.match(rf"{re.escape(str(path))}, {sentence}", problems.found[0]), problems.found[0]
+
+
+@pytest.mark.parametrize("moment", [dt.datetime(1, 1, 1), dt.datetime(1600, 1, 1), dt.datetime(9999, 12, 31)])
+def test_old_96_bit_times_of_any_year_are_kept(moment: dt.datetime, tmp_path: Path) -> None:
+    table = pa.table({"item_id": ["a"], "timestamp": pa.array([moment], pa.timestamp("us"))})
+    rows, _ = read(tmp_path / "items.parquet", table, use_deprecated_int96_timestamps=True)
+    assert rows == [{"item_id": "a", "timestamp": f"{moment.isoformat()}+00:00"}]
+
+
+def test_a_row_whose_id_is_a_problem_is_named_once_and_not_as_one_without_an_id(tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    pq.write_table(pa.table({"item_id": pa.array([b"a", b"\xff", b"c"]), "text": ["x", "y", "z\0"]}), path)
+    problems = Problems()
+    rows = list(read_rows(path, ("item_id",), ("text",), problems))
+    assert rows == [(1, {"item_id": "a", "text": "x"}), (3, {"item_id": "c", "text": ""})]
+    assert problems.count == 2
 
 
 def test_a_text_that_is_no_utf8_is_named_with_its_row(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def test_a_picture_is_found_by_the_items_id_whatever_the_case_of_its_ending(tmp_
         r"images\001.png", "./images/001.png", "./001.png", "IMAGES/001.PNG", "001.PNG", " 001.png ", "images/001.png ",
         "images%2F001.png", "%30%301.png", r"C:\pics\images\001.png", "/data/shop/images/001.png",
         "../images/001.png", "data/raw/folder/images/001.png",
+        "https://shop.example/images/001.png?w=200#top", "file:///data/images/001.png", "&#48;&#48;1.png",
     ],
 )  # fmt: skip
 def test_a_picture_is_found_by_a_name_with_its_folder_or_in_another_case(tmp_path: Path, name: str) -> None:
@@ -58,7 +60,17 @@ def test_a_file_of_exactly_that_name_goes_before_any_reading_of_it(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("001.jpg", "001.png"), ("1.png", "001.png"), ("red-wool hat.png", "red_wool_hat.png"), ("b.png", "sub/b.png"), ("gone.png", "")],
+    [
+        ("001.jpg", "001.png"),
+        ("1.png", "001.png"),
+        ("red-wool hat.png", "red_wool_hat.png"),
+        ("b.png", "sub/b.png"),
+        ("gone.png", ""),
+        ("https://shop.example/img/001.png?w=2", "001.png"),
+        ("001.png|002.png", "001.png"),
+        ('["001.png"]', "001.png"),
+        ("['1.png', 'b.png']", "001.png"),
+    ],
 )
 def test_a_name_that_comes_near_is_suggested(tmp_path: Path, name: str, near: str) -> None:
     pictures = make_pictures(tmp_path / "images", "001.png", "red_wool_hat.png", "sub/b.png")
@@ -83,10 +95,13 @@ def test_companions_of_other_systems_are_no_pictures(tmp_path: Path, name: str) 
     assert pictures.locate("x", "1.png") == Place(tmp_path / "images" / "1.png", "001.jpg")
 
 
-@pytest.mark.parametrize("name", ["../c.jpg", "/etc/passwd", "x" * 300, "a\0"])
-def test_a_name_never_leads_outside_of_the_folder(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [("../c.jpg", "."), ("/etc/passwd", "."), ("x" * 300, "."), ("a\0", "; did you mean a.JPG?"), ("/home/me/pics/a.jpg", "; did you mean a.JPG?")],
+)
+def test_a_name_never_leads_outside_of_the_folder(tmp_path: Path, name: str, guess: str) -> None:
     (tmp_path / "c.jpg").touch()
-    with pytest.raises(PictureNameError, match=r"is no file name inside of .*images\.$"):
+    with pytest.raises(PictureNameError, match=rf"is no file name inside of .*images{re.escape(guess)}$"):
         make_pictures(tmp_path / "images", "a.JPG").locate("x", name)
 
 

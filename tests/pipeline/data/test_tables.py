@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from pathlib import Path
 
@@ -171,3 +172,111 @@ def test_tables_are_found_in_any_case_and_other_formats_are_answered(tmp_path: P
     (tmp_path / "items.parquet").touch()
     with pytest.raises(DataError, match=r"holds both Items\.CSV and items\.parquet"):
         find_table(tmp_path, "items")
+
+
+FOREIGN = [
+    "#NV",
+    "#N/D",
+    "#¡REF!",
+    "#ЗНАЧ!",
+    "k.a.",
+    "н/д",
+    "无",
+    "なし",
+    "없음",
+    "(vacío)",
+    "[null]",
+    "pd.NA",
+    "Unknown",
+    "\u200b",
+    "\ufeffN/A",
+    '"="""""',
+]
+
+
+@pytest.mark.parametrize("word", [*FOREIGN, "\u200b", "\ufeffN/A", '"="""""'])
+def test_words_for_missing_are_known_in_other_languages(word: str, tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id,text\n1,{word}\n") == [{"item_id": "1", "text": ""}]
+
+
+@pytest.mark.parametrize("written", ["\u200b007\ufeff", "\u200e007", '="007"', '"=""007"""', "\u3000007\u00a0"])
+def test_what_is_around_an_id_and_cannot_be_seen_is_no_part_of_it(written: str, tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id\n{written}\n") == [{"item_id": "007"}]
+
+
+def test_a_cell_of_a_column_that_nobody_asked_for_may_be_long(tmp_path: Path) -> None:
+    assert get_values(tmp_path / "items.csv", f"item_id,html,text\n1,{'x' * 1_000_000},a\n2,,b\n") == [
+        {"item_id": "1", "text": "a"},
+        {"item_id": "2", "text": "b"},
+    ]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_that_is_there_again_is_no_row(mark: str, tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", f"item_id,text\n1,a\n{mark}item_id,text\n2,b\n")
+    assert rows == [(2, {"item_id": "1", "text": "a"}), (4, {"item_id": "2", "text": "b"})]
+    assert problems.found == []
+    assert problems.notes == [f"{tmp_path}/items.csv: the header is there again in line 3, as where files were put together; it is passed over."]
+
+
+@pytest.mark.parametrize("above", ["# exported 2024-03-01\n", "My shop,,\n\n,,\n", 'sep=,\n"a title\nin two lines",,\n', "Items; all, of them\n"])
+def test_lines_above_the_header_are_passed_over_and_noted(above: str, tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", f"{above}item_id,text,category\n1,a,b\n2,c,d\n")
+    header = above.count("\n") + 1
+    assert rows == [
+        (header + 1, {"item_id": "1", "text": "a", "category": "b"}),
+        (header + 2, {"item_id": "2", "text": "c", "category": "d"}),
+    ]
+    assert problems.notes == [f"{tmp_path}/items.csv: the header is in line {header}; what stands above it is passed over."]
+
+
+def test_a_column_with_another_usual_name_is_not_guessed_but_noted(tmp_path: Path) -> None:
+    rows, problems = read(tmp_path / "items.csv", "item_id,Title,label,text\n1,a,b,c\n", optional=("image", "text", "category"))
+    assert rows == [(2, {"item_id": "1", "text": "c"})]
+    assert problems.notes == [f"{tmp_path}/items.csv: the column 'label' is not read; if it is the `category`, call it so."]
+    with pytest.raises(DataError, match=r"the column `item_id` is missing; .* did you mean 'SKU'\?"):
+        read(tmp_path / "items.csv", "SKU,text\n1,x\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("items.csv", b"PK\3\4xl/workbook.xml", "a ZIP archive, as .xlsx, .ods and .docx files are, but it must be a CSV file"),
+        ("items.csv", b"PAR1", "a Parquet file, but it must be a CSV file"),
+        ("items.csv", b'[\n {"item_id": 1}]', "a JSON document, but it must be a CSV file"),
+        ("items.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", r"a pointer of Git LFS, .*git lfs pull"),
+        ("items.csv", b"\0" * 512, "nothing but zeros, but it must be a CSV file"),
+        ("items.parquet", b"\x1f\x8b\x08", "compressed with gzip, but it must be a Parquet file; export the table as one"),
+        ("items.parquet", b"ARROW1\0\0", r"an Arrow \(Feather\) file, but it must be a Parquet file"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named_by_what_it_is(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{re.escape(name)} is {kind}"):
+        read(tmp_path / name, content)
+
+
+def test_a_folder_of_parts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").mkdir()
+    with pytest.raises(
+        DataError, match=r"items\.parquet is a folder, perhaps of parts as Spark writes them, but a table must be one file; put the parts together\."
+    ):
+        list(read_rows(tmp_path / "items.parquet", ("item_id",), (), Problems()))
+
+
+def test_stray_bytes_in_the_only_odd_line_do_not_make_rubbish_of_its_other_letters(tmp_path: Path) -> None:
+    _, problems = read(tmp_path / "items.csv", "item_id,text\n1,Größe für ".encode() + b"\x93M\x94\n")
+    assert [line for line in problems.found if "byte" in line] == [
+        f"{tmp_path}/items.csv, line 2: byte 16 (0x93) is not UTF-8; save the whole file in the encoding UTF-8."
+    ]
+
+
+@pytest.mark.parametrize("text", ["http://a.b/c,1", "<3,x", "[a],b", "{x},y"])
+def test_a_csv_may_begin_with_any_sign(text: str, tmp_path: Path) -> None:
+    header, value = text.split(",")
+    assert get_values(tmp_path / "items.csv", f"{header},item_id\n1,{value}\n") == [{"item_id": value}]
+
+
+def test_one_line_of_an_old_encoding_among_others_is_named_though_it_has_as_many_odd_bytes(tmp_path: Path) -> None:
+    _, problems = read(tmp_path / "items.csv", "item_id,text\n1,Größe\n2,Müll\n".encode() + b"3,\x93Caf\xe9\x94\n")
+    assert problems.notes == []
+    assert problems.found[0].startswith(f"{tmp_path}/items.csv, line 4: byte 3 (0x93) is not UTF-8")

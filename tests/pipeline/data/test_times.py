@@ -48,6 +48,17 @@ def decide(*texts: str) -> tuple[list[float], Problems]:
         ("Fri Mar 01 11:00:00 +0100 2024", MOMENT),
         ("Mar 1, 2024 10:00 AM", MOMENT),
         ("1 March 2024 10:00", MOMENT),
+        ("Fri Mar 01 2024 10:00:00 GMT+0100 (Central European Standard Time)", MOMENT - HOUR),
+        ("Fri Mar 01 10:00:00 UTC-05:00 2024", MOMENT + 5 * HOUR),
+        ("2024-03-01 10:00:00 GMT+1", MOMENT - HOUR),
+        ("2024-03-01T10:00:00+01:00[Europe/Berlin]", MOMENT - HOUR),
+        ("3/13/2024, 10:00:00\u202fAM", MOMENT + 12 * DAY),
+        ("2024-03-01 10:00:00+00", MOMENT),
+        ("2024-02-29T24:00:00", MOMENT - 10 * HOUR),
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC).timestamp()),
+        ("0001-01-02 00:00:00 +0300", datetime(1, 1, 1, 21, tzinfo=UTC).timestamp()),
+        ("0002/1/1 00:00 -0100", datetime(2, 1, 1, 1, tzinfo=UTC).timestamp()),
+        ("0001/1/1 00:00 +0100", datetime(1, 1, 1, tzinfo=UTC).timestamp() - HOUR),
     ],
 )
 def test_dates_are_read_as_people_write_them(text: str, seconds: float) -> None:
@@ -56,7 +67,22 @@ def test_dates_are_read_as_people_write_them(text: str, seconds: float) -> None:
     assert problems.found == []
 
 
-@pytest.mark.parametrize("text", ["monday", "March 2024", "1/2/24", "31/31/2024", "2024-02-30", "Mar 1, 2024 10:00 EST", "inf", "13/3/2024 25:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "monday",
+        "March 2024",
+        "1/2/24",
+        "31/31/2024",
+        "2024-02-30",
+        "Mar 1, 2024 10:00 EST",
+        "inf",
+        "13/3/2024 25:00",
+        "2024-03-01T24:00:01",
+        "2024/3/1 10:60",
+        "2024/3/1 10:00:61",
+    ],
+)
 def test_what_is_no_date_is_a_problem_and_never_filled_up_from_today(text: str) -> None:
     assert read_date(text) is None
     _, problems = decide("2024-03-01", text)
@@ -146,3 +172,20 @@ def test_a_column_without_any_time_is_as_good_as_none_and_noted() -> None:
     assert times == [0, 1, 2]
     assert re.search("holds no time, so the order of rows is taken", problems.notes[0])
     assert problems.left_out == {}
+
+
+@pytest.mark.parametrize("none", ["0001-01-01", "0001-01-01T00:00:00Z", "1970-01-01 00:00:00", "1900-01-01", "9999-12-31", "9999-12-31 23:59:59"])
+def test_a_date_that_stands_for_none_never_makes_its_row_the_first_or_the_last(none: str) -> None:
+    times, problems = decide("2024-03-01 10:00", none, "2024-03-01 11:00")
+    assert [time for time in times if not math.isnan(time)] == [MOMENT, MOMENT + HOUR]
+    assert problems.found == []
+    assert list(problems.left_out) == ["interactions.csv, line 3"]
+
+
+def test_a_date_that_may_stand_for_none_is_a_date_among_those_of_its_year() -> None:
+    times, problems = decide("1970-01-01", "1970-01-02", "1970-01-03")
+    assert times == [0, DAY, 2 * DAY]
+    assert problems.left_out == {}
+    times, problems = decide("1970-01-01", "0001-01-01")
+    assert times == [0, 1]
+    assert re.search("holds no time, so the order of rows is taken", problems.notes[0])

@@ -15,6 +15,9 @@ SILENT = (
     "mmexport1612345678", "WhatsApp Image 2024-01-31 at 12.00.00", "photo_2024-01-31_12-00-00", "Screenshot 2024-01-31 at 10.00.00",
     "Screenshot_20240101-123456_Chrome", "Bildschirmfoto 2024-01-31 um 10.00.00", "Capture d’écran 2024-01-31", "Снимок экрана 2024-01-31",
     "微信图片_20240131", "图片1", "image", "image(12)", "Image 7", "Foto 3", "Untitled-1", "unnamed (1)", "download (3)",
+    "Unbenannt-1", "Sans titre", "Без названия", "無題", "未命名", "제목 없음", "画像1", "写真 12", "Изображение 5", "Категория 5", "Kategorie 7",
+    "Copy of IMG_1234", "Kopie von IMG_1234", "_MG_1234", "PXL_20240301_101112345.PORTRAIT", "Imagen de WhatsApp 2024-01-31 a las 10.00",
+    "Zrzut ekranu 2024-01-01", "CamScanner 01-03-2024", "ComfyUI_00001_", "ChatGPT Image Mar 1, 2024", "shutterstock_123456", "product_1234_main",
     "001", "0001-0002", "12.5", "#1234",
     "d41d8cd98f00b204e9800998ecf8427e", "da39a3ee5e6b4b0d3255bfef95601890afd80709", "0a1b2c3d", "550e8400-e29b-41d4-a716-446655440000",
     "deadbeef-cafe-babe-face-feedfacedead", "B07XJ8C8F5", "dQw4w9WgXcQ", "xkjqzwpl", "SKU-10023", "item_12", "C 1004",
@@ -35,6 +38,10 @@ TELLING = {
     "été": "été",
     unicodedata.normalize("NFD", "café_cats"): "café cats",
     "picture": "picture",  # of a picture
+    "юбка без рукавов 2": "юбка без рукавов 2",
+    "back to the future 2": "back to the future 2",
+    "hero": "hero",
+    "写真集": "写真集",
     "screenshot_of_a_game": "screenshot of a game",
 }
 
