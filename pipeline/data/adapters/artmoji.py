@@ -2,8 +2,8 @@
 
 A (thing, artist family) pair is an item. Its text is the thing's name and its category Unicode's group; no text names a family, and
 neither does an item's id: only the picture and the labels tell. A user likes one family in each cell of a partition of the things
-(`pipeline/data/cells.py`). A history shows some things of the reference's cell (relevant), others of the same category but another
-cell (decoys), others still, all by the family that the user likes there, and noise: things by families that the user does not like there.
+(`pipeline/data/cells.py`). A history shows things of the reference's cell (relevant), of another cell of the same category (decoys) and of
+cells elsewhere, each by the family that this user likes there, and noise: anything by a family that the user does not like there.
 
 The reference is drawn by one family for everybody, which nobody likes; the truth is the same thing by the family that this user likes in its cell.
 A tenth of the pairs is held out: no history holds them, and the truths of the validation and test cases come from them. Another family is held out
@@ -37,7 +37,7 @@ from pipeline.metrics.matched_pairs import find_matched_pairs
 from pipeline.params import load_params
 from pipeline.runtime import progress
 
-Taste = dict[str, str]  # cell -> the family that a user likes there
+Taste = dict[str, str]  # cell -> the family that a user likes there, for the cells that the history shows
 
 
 @config_dataclass
@@ -56,8 +56,9 @@ class ArtMojiConfig:
     cells: CellRule
     cell_size: Count
     num_merged: Count
-    relevant: tuple[Count, Count]
-    noise: tuple[Share, Share]
+    cells_per_user: Count
+    relevant: tuple[Count, ...]
+    noise: tuple[Share, ...]
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -66,9 +67,9 @@ class ArtMojiConfig:
             raise ValueError(f"held_out_family is {self.held_out_family!r}, but it must be null or one of the families: {', '.join(self.families)}.")
         if self.held_out_family == self.reference_family:
             raise ValueError(f"held_out_family is {self.held_out_family!r}, but that is the reference_family, which every user sees.")
-        for field, (low, high) in (("relevant", self.relevant), ("noise", self.noise)):
-            if low > high:
-                raise ValueError(f"{field} is [{low}, {high}], but the first must be at most the second.")
+        for field, bounds in (("relevant", self.relevant), ("noise", self.noise)):
+            if len(bounds) != 2 or bounds[0] > bounds[1]:
+                raise ValueError(f"{field} is {list(bounds)}, but it must be two numbers, the least and the most.")
         if self.relevant[1] + round(self.noise[1] * self.history_length) > self.history_length:
             raise ValueError(
                 f"relevant ({self.relevant[1]}) and noise ({self.noise[1]} of history_length) may be more items than "
@@ -183,9 +184,10 @@ def draw_cases(catalogue: Catalogue, numbers: Sequence[int], split: str, *, seed
         if len(wanted) < len(numbers):
             continue
         families = [str(family) for family in rng.permutation(wanted)[: len(numbers)]]
-        tastes = [draw_taste(catalogue, split, rng) | {catalogue.cell_of[thing]: family} for family in families]
+        cells = draw_cells(catalogue, thing, rng)
+        tastes = [draw_taste(cells, family, catalogue.list_liked(split), rng) for family in families]
         things = draw_things(catalogue, thing, tastes, num_relevant=num_relevant, num_noise=num_noise, rng=rng)
-        histories = draw_histories(catalogue, things, tastes, split, num_noise=num_noise, rng=rng)
+        histories = draw_histories(catalogue, things, tastes, split, num_noise=num_noise, rng=rng) if things else None
         if histories:
             names = [f"{numbers[0]:05d}{letter}" for letter in "ab"] if len(numbers) > 1 else [f"{numbers[0]:05d}"]
             reference_id = build_item_id(thing, config.reference_family)
@@ -195,34 +197,44 @@ def draw_cases(catalogue: Catalogue, numbers: Sequence[int], split: str, *, seed
             ]
     raise ValueError(
         f"ArtMoji cannot draw user {numbers[0]}: no cell has a {'shown' if split == 'train' else 'held-out'} truth and {num_relevant} relevant items "
-        f"beside the others of a history; raise dataset.num_things ({config.num_things}) or dataset.cell_size ({config.cell_size}), or lower "
-        f"dataset.relevant ({list(config.relevant)}) or dataset.history_length ({config.history_length})."
+        f"beside the others of a history; raise dataset.num_things ({config.num_things}) or dataset.cell_size ({config.cell_size}), name more of "
+        f"dataset.families, or lower dataset.relevant ({list(config.relevant)}) or dataset.history_length ({config.history_length})."
     )
 
 
-def draw_taste(catalogue: Catalogue, split: str, rng: np.random.Generator) -> Taste:
-    """Draw the family that a user likes in each cell."""
-    liked = catalogue.list_liked(split)
-    return {cell: liked[int(rng.integers(len(liked)))] for cell in dict.fromkeys(catalogue.cell_of.values())}
+def draw_cells(catalogue: Catalogue, truth: Thing, rng: np.random.Generator) -> list[str]:
+    """Draw the cells that a history shows: the truth's, one with other things of its category, if there is one, and others."""
+    own = catalogue.cell_of[truth]
+    others = [str(cell) for cell in rng.permutation(list(dict.fromkeys(catalogue.cell_of.values()))) if cell != own]
+    near = {cell for thing, cell in catalogue.cell_of.items() if thing.category == truth.category}
+    decoy = next((cell for cell in others if cell in near), None)
+    others.sort(key=lambda cell: (cell != decoy, cell in near))  # stable: what is left stays in random order
+    return [own, *others][: catalogue.config.cells_per_user]
+
+
+def draw_taste(cells: Sequence[str], family: str, likeable: Sequence[str], rng: np.random.Generator) -> Taste:
+    """Give the first cell the family, and the others different ones, as long as there are enough."""
+    order = [family, *(str(other) for other in rng.permutation(likeable) if other != family)]
+    return {cell: order[place % len(order)] for place, cell in enumerate(cells)}
 
 
 def draw_things(
     catalogue: Catalogue, truth: Thing, tastes: Sequence[Taste], *, num_relevant: int, num_noise: int, rng: np.random.Generator
-) -> list[Thing]:
-    """Draw what a history shows, the noise first: relevant things, and of the rest one half of the truth's category if there are as many.
-
-    Fewer than asked for are returned where there are no more. With one cell there are no others: all but the noise is relevant.
-    """
-    cell_of, rest = catalogue.cell_of, catalogue.config.history_length - num_noise - num_relevant
-    order = [catalogue.things[int(place)] for place in rng.permutation(len(catalogue.things)) if catalogue.things[int(place)] != truth]
-    noise, left = order[:num_noise], order[num_noise:]
-    likeable = [thing for thing in left if all(taste[cell_of[thing]] in catalogue.shown[thing] for taste in tastes)]
-    cell = [thing for thing in likeable if cell_of[thing] == cell_of[truth]]
-    decoys = [thing for thing in likeable if cell_of[thing] != cell_of[truth] and thing.category == truth.category]
-    others = [thing for thing in likeable if cell_of[thing] != cell_of[truth] and thing.category != truth.category]
-    half = (rest + 1) // 2
-    beside = [*decoys[:half], *others, *decoys[half:]] if decoys or others else cell[num_relevant:]
-    return [*noise, *cell[:num_relevant], *beside[:rest]]
+) -> list[Thing] | None:
+    """Draw what a history shows, the noise first, then each cell's things; None if there are too few. Of one cell all but the noise is relevant."""
+    length, cells = catalogue.config.history_length, list(tastes[0])
+    order = [catalogue.things[place] for place in rng.permutation(len(catalogue.things)) if catalogue.things[place] != truth]
+    rest = length - num_noise - num_relevant
+    num_others = len(cells) - 1
+    sizes = [num_relevant, *((rest + place) // num_others for place in reversed(range(num_others)))] if num_others else [length - num_noise]
+    things = order[:num_noise]
+    for cell, size in zip(cells, sizes, strict=True):
+        families = {taste[cell] for taste in tastes}
+        pool = [thing for thing in order[num_noise:] if catalogue.cell_of[thing] == cell and families <= catalogue.shown[thing]]
+        if len(pool) < size:
+            return None
+        things += pool[:size]
+    return things
 
 
 def draw_histories(
@@ -230,16 +242,14 @@ def draw_histories(
 ) -> list[list[str]] | None:
     """Draw each user's history of the same things in the same order, the first `num_noise` by families that the user does not like there.
 
-    None if there are too few things, or too few families for the noise.
+    None if there is no such family.
     """
-    if len(things) < catalogue.config.history_length:
-        return None
     places = rng.permutation(len(things))
     histories = []
     for taste in tastes:
         item_ids = []
         for number, thing in enumerate(things):
-            liked = taste[catalogue.cell_of[thing]]
+            liked = taste.get(catalogue.cell_of[thing])
             unliked = [family for family in catalogue.list_families(split) if family in catalogue.shown[thing] and family != liked]
             if number < num_noise and not unliked:
                 return None
