@@ -221,13 +221,6 @@ def test_an_odd_last_test_user_is_alone() -> None:
     assert tests[-1][-1].isdigit()
 
 
-def test_the_same_seed_gives_the_same_data_and_another_seed_other_users(small: Dataset) -> None:
-    again, other = (build_artmoji(CONFIG, extra=NO_EXTRA, seed=seed) for seed in (0, 1))
-    assert again.cases == small.cases
-    assert again.items == small.items == other.items
-    assert other.cases != small.cases
-
-
 def test_extra_images_go_to_users_without_a_partner(tmp_path: Path) -> None:
     for number in range(12):
         draw_halves("red").save(tmp_path / f"hat_{number}.png")
