@@ -10,7 +10,7 @@ A tenth of the pairs is held out: no history holds them, and the truths of the v
 altogether: training and validation users neither like nor see it, test users may.
 
 The test users come in matched pairs (`case-00012a`, `case-00012b`): the same texts in the same order, the same reference, and other artists
-throughout. An odd last test user is alone.
+(noise may coincide). An odd last test user is alone.
 """
 
 from __future__ import annotations
