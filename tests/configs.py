@@ -13,6 +13,7 @@ from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import TextualInversionConfig
 from pipeline.captioning import CaptioningConfig
 from pipeline.conditioning.config import CalibratorConfig, MapperConfig
+from pipeline.data.adapters.artmoji import ArtMojiConfig
 from pipeline.data.adapters.folder import FolderConfig
 from pipeline.data.adapters.ml_latest import MlLatestConfig
 from pipeline.data.adapters.pigeon import PigeonConfig
@@ -40,10 +41,14 @@ def read_default(section: str, config_class: type[T], **changes: Any) -> T:
     return replace(build_config(PARAMS[section], config_class, where=section), **changes)
 
 
+def read_block(name: str) -> dict[str, Any]:
+    """Return what a data set's file in conf/ says."""
+    return yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def read_data_set(name: str, config_class: type[T], **changes: Any) -> T:
     """Return the config of a data set with some changes; its folder is the test's to name."""
-    block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return replace(build_config(block, config_class, where=name), raw="", image_size=32, image_format="png", **changes)
+    return replace(build_config(read_block(name), config_class, where=name), raw="", image_size=32, image_format="png", **changes)
 
 
 RUNTIME = read_default("runtime", RuntimeConfig, device="cpu", num_threads=1, checkpoint_every=2)
@@ -159,6 +164,10 @@ STYLEMOJI = read_default(
     noise=0.25,
     splits=(0.4, 0.2, 0.4),
 )
+ARTMOJI_BLOCK = read_block("artmoji") | {"raw": str(REPO / "data" / "raw" / "artmoji")}
+ARTMOJI_SMALL = {name: value for name, value in read_block("artmoji_small").items() if name != "defaults"}
+ARTMOJI = build_config(ARTMOJI_BLOCK | ARTMOJI_SMALL | {"image_size": 16}, ArtMojiConfig, where="artmoji_small")
+ARTMOJI_FULL = build_config(ARTMOJI_BLOCK, ArtMojiConfig, where="artmoji")
 SPLITS = {"splits": (0.5, 0.25, 0.25)}
 COUNTS = {"paper_users": 10, "paper_items": 50}
 FOLDER = read_data_set("folder", FolderConfig, history_length=6, **SPLITS)

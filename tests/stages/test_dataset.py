@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from pipeline.artifacts import read_table
+from pipeline.compose import compose_params
 from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
@@ -372,3 +373,28 @@ def test_a_picture_that_is_a_link_to_a_file_elsewhere_is_not_read_in_any_data_se
     assert f"pictures are links to files outside of {project.raw}, which are not read; put the files themselves there." in error
     assert str(picture.parent) in error
     assert not list(project.out.glob("*"))
+
+
+@pytest.mark.parametrize("name", ["artmoji_small", "stylemoji_small"])
+def test_a_data_set_with_simulated_users_has_labels_and_truths_and_the_same_bytes_each_time(name: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(entry, "setup_logging", lambda: None)
+    monkeypatch.chdir(REPO)  # where the raw files of both lie
+
+    def run(out: str, *overrides: str) -> Path:
+        compose_params([f"dataset={name}", *overrides], conf=REPO / "conf", out=tmp_path / "params.yaml")
+        monkeypatch.setattr("sys.argv", ["dataset", "--params", str(tmp_path / "params.yaml"), "--out", str(tmp_path / out)])
+        with pytest.raises(SystemExit) as ended:
+            entry.run_stage(dataset.app)
+        assert ended.value.code == 0
+        return tmp_path / out
+
+    first, again, other = run("first"), run("again"), run("other", "seed=1")
+    files = sorted(path.name for path in first.iterdir())
+    assert {f"{table}.parquet" for table in TABLES} < set(files)
+    assert all((first / file).read_bytes() == (again / file).read_bytes() for file in files)
+    cases, others = (read_table(out / "cases.parquet", CASES) for out in (first, other))
+    assert cases != others
+    assert read_table(first / "items.parquet", ITEMS) == read_table(other / "items.parquet", ITEMS)
+    labels = set(read_table(first / "labels.parquet", LABELS)["item_id"].to_pylist())
+    assert labels == set(read_table(first / "items.parquet", ITEMS)["item_id"].to_pylist())
+    assert labels >= set(cases["truth_id"].to_pylist())

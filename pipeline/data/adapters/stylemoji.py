@@ -12,7 +12,6 @@ the reference comes from another theme; there is no known truth then.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +27,9 @@ from pipeline.data.extra import add_extra_items, place_in_histories
 from pipeline.data.images import encode_png
 from pipeline.data.items import ItemRows
 from pipeline.data.openmoji import STYLES, Concept, is_held_out, read_concepts, render_sticker
+from pipeline.data.simulated_users import MAX_TRIES, build_case_row, check_looks, make_user_rng
 from pipeline.params import load_params
 from pipeline.runtime import progress
-
-MAX_TRIES = 200  # draws of a user's groups and styles before the sizes are called impossible
 
 
 @config_dataclass
@@ -52,13 +50,7 @@ class StyleMojiConfig:
     splits: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        unknown = [style for style in self.styles if style not in STYLES]
-        if unknown:
-            raise ValueError(f"styles has {unknown[0]!r}, but it may hold only: {', '.join(STYLES)}.")
-        if len(set(self.styles)) != len(self.styles) or len(self.styles) < 2:
-            raise ValueError(f"styles is {list(self.styles)}, but it must name at least 2 different styles.")
-        if self.reference_style not in self.styles:
-            raise ValueError(f"reference_style is {self.reference_style!r}, but it must be one of the styles: {', '.join(self.styles)}.")
+        check_looks(self.styles, STYLES, field="styles", reference=self.reference_style, reference_field="reference_style")
         check_shares(self.splits)
 
 
@@ -126,16 +118,10 @@ def build_items(catalogue: ConceptGroups) -> tuple[ItemRows, list[dict[str, Any]
     return items, labels
 
 
-def make_user_rng(seed: int, user_index: int) -> np.random.Generator:
-    """Make the generator of one user, so that a user does not depend on how many others there are."""
-    digest = hashlib.sha256(f"stylemoji:{seed}:{user_index}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
 def build_preference_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Draw a user's groups and liked styles, a history that shows them with noise, and a reference whose truth is held out (train: shown)."""
     config = catalogue.config
-    rng = make_user_rng(seed, user_index)
+    rng = make_user_rng("stylemoji", seed, user_index)
     likeable = [style for style in config.styles if style != config.reference_style]
     for _ in range(MAX_TRIES):
         groups = [str(name) for name in rng.permutation(list(catalogue.groups))[: config.groups_per_user]]
@@ -149,7 +135,7 @@ def build_preference_case(catalogue: ConceptGroups, user_index: int, split: str,
             history = draw_history(catalogue, liked, exclude=truth, rng=rng)
             if history is not None:
                 reference_id, truth_id = build_item_id(truth, config.reference_style), build_item_id(truth, liked[target_group])
-                return build_case_row(user_index, split, history, reference_id, truth_id)
+                return build_case_row(f"{user_index:05d}", split, history, reference_id, truth_id)
     raise ValueError(
         f"StyleMoji cannot draw user {user_index}: no group has a {'held-out' if split != 'train' else 'shown'} truth and enough items; "
         f"raise dataset.num_concepts ({config.num_concepts}) or lower dataset.history_length ({config.history_length})."
@@ -182,7 +168,7 @@ def draw_history(catalogue: ConceptGroups, liked: dict[str, str], *, exclude: Co
 def build_themes_case(catalogue: ConceptGroups, user_index: int, split: str, *, seed: int) -> dict[str, Any]:
     """Merge two random themes (group and style) into a history and take the reference from another theme (the paper's protocol)."""
     config = catalogue.config
-    rng = make_user_rng(seed, user_index)
+    rng = make_user_rng("stylemoji", seed, user_index)
     half = (config.history_length + 1) // 2
     themes = [(group, style) for group in catalogue.groups for style in config.styles]
     large = [theme for theme in themes if len(catalogue.list_shown(*theme)) >= half]
@@ -199,16 +185,4 @@ def build_themes_case(catalogue: ConceptGroups, user_index: int, split: str, *, 
     others = [theme for theme in themes if theme not in (first, second) and catalogue.list_shown(*theme)]
     references = catalogue.list_shown(*others[int(rng.integers(len(others)))])
     reference_id = references[int(rng.integers(len(references)))]
-    return build_case_row(user_index, split, [str(x) for x in rng.permutation(history)], reference_id, None)
-
-
-def build_case_row(user_index: int, split: str, history: list[str], reference_id: str, truth_id: str | None) -> dict[str, Any]:
-    """Build one row of the cases table; a user has one case."""
-    return {
-        "case_id": f"case-{user_index:05d}",
-        "user_id": f"user-{user_index:05d}",
-        "split": split,
-        "history": history,
-        "reference_id": reference_id,
-        "truth_id": truth_id,
-    }
+    return build_case_row(f"{user_index:05d}", split, [str(x) for x in rng.permutation(history)], reference_id, None)
