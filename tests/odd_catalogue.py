@@ -23,6 +23,7 @@ SIDE = 48
 LONG_TITLE = "Hand-made ceramic coffee mug with a wide handle and a matte glaze, dishwasher safe, gift for colleagues and friends " * 3
 HIDDEN = "mug\x1b[31m red\u202egnp.exe"
 FORMULA = "=HYPERLINK(0) mug"
+MARKUP = '<script>alert(1)</script><b>"bold" mug'
 CODE = "d41d8cd98f00b204e9800998ecf8427e"
 NUM_PLAIN, NUM_USERS, PER_USER = 40, 12, 9
 
@@ -32,6 +33,7 @@ TEXTS = {
     "longtitle": (" ".join(LONG_TITLE.split()), "mugs"),
     "hidden": (HIDDEN, "mugs"),
     "formula": (FORMULA, "mugs"),
+    "markup": (MARKUP, "mugs"),
     "camera": ("", "mugs"),  # the text was IMG_0001.JPG
     "missingwords": ("missingwords", ""),  # N/A and NULL: what the file is called says something
     "coded": ("coded mug", CODE),  # kept, but never embedded
@@ -58,11 +60,16 @@ def make_odd_catalogue(raw: Path, extra: Path) -> Path:
     rows += [[name, "", "a mug", "mugs"] for name in ("noalpha", "workflow", "shout", "animated", "gone", "blank", "pixel", "cut")]
     rows += [["slashed", "images\\slashed.png", "a mug", "mugs"], ["café", "", "a mug", "mugs"], ["lost", "gone.jpg", "a mug", "mugs"]]
     rows += [["turned", "TURNED.JPG", TEXTS["turned"][0], "mugs"], ["longtitle", "", LONG_TITLE, "mugs"], ["hidden", "", HIDDEN, "mugs"]]
-    rows += [["formula", "", FORMULA, "mugs"], ["camera", "", "IMG_0001.JPG", "mugs"], ["missingwords", "", "N/A", "NULL"]]
+    rows += [
+        ["formula", "", FORMULA, "mugs"],
+        ["markup", "", MARKUP, "mugs"],
+        ["camera", "", "IMG_0001.JPG", "mugs"],
+        ["missingwords", "", "N/A", "NULL"],
+    ]
     rows += [["coded", "", "coded mug", CODE], ["Thumbs.db", "Thumbs.db", "", ""]]
     write_spreadsheet(raw / "items.csv", ["Item ID", "image", "text", "category"], rows)
     write_interactions(raw / "interactions.parquet", [*plain, *FOUND, *(name for name in TEXTS if name not in FOUND)])
-    (raw / "references.csv").write_text("user_id\titem_id\nuser 1\tlongtitle\n", encoding="utf-8-sig")
+    (raw / "references.csv").write_text("user_id\titem_id\nuser 1\tlongtitle\nuser 2\tmarkup\n", encoding="utf-8-sig")
     write_extra(extra)
     return raw
 

@@ -124,6 +124,8 @@ def test_a_catalogue_of_all_that_people_feed_it_ends_in_a_report_that_tells_the_
     page = (data / "report" / "index.html").read_text()
     text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
     assert not set(page) & {"\x1b", "\u202e"}
+    assert "<script" not in page
+    assert "http://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page).replace("http://www.w3.org", "")
     for reason in UNUSABLE.values():
         assert reason in text, reason
     assert f"2 items: {UNUSABLE['blank']}" in text  # in the catalogue and among the extra items

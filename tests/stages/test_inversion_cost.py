@@ -88,8 +88,8 @@ def run(root: Path, name: str, users_per_batch: int) -> tuple[float, float, floa
 def test_eight_users_together_cost_at_most_a_quarter_of_eight_runs_of_one(tmp_path: Path) -> None:
     write_world(tmp_path)
     run(tmp_path, USERS[0], NUM_USERS)  # puts the model's folder together, once
-    together = min(run(tmp_path, "all", NUM_USERS) for _ in range(2))  # what else the machine does only adds seconds
+    together = run(tmp_path, "all", NUM_USERS)
     alone = [NUM_USERS / NUM_ALONE * sum(column) for column in zip(*(run(tmp_path, user, 1) for user in USERS[:NUM_ALONE]), strict=True)]
     for name, seconds in (("together", together), ("alone", alone)):
         print("{}: {:.1f} s, {:.1f} s of them training; {:.1f} s of the processor".format(name, *seconds))
-    assert together[0] <= alone[0] / 4
+    assert together[2] <= alone[2] / 4  # of the processor: the clock also counts what else the machine does
