@@ -43,7 +43,7 @@ def read_default(section: str, config_class: type[T], **changes: Any) -> T:
 def read_data_set(name: str, config_class: type[T], **changes: Any) -> T:
     """Return the config of a data set with some changes; its folder is the test's to name."""
     block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-    return replace(build_config(block, config_class, where=name), raw="", image_size=32, image_format="png", **changes)
+    return replace(build_config(block, config_class, where=name), raw="nowhere", image_size=32, image_format="png", **changes)
 
 
 RUNTIME = read_default("runtime", RuntimeConfig, device="cpu", num_threads=1, checkpoint_every=2)
