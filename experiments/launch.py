@@ -17,11 +17,11 @@ import sys
 from collections.abc import Sequence
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 from configobj import ConfigObj
 
-from experiments.catalogue import Run
-from experiments.plan import compose_run, read_inputs
+from experiments.plan import compose_overrides, read_inputs
 from pipeline.endings import run_command
 from pipeline.overrides import HOW, clean_override, split_words
 
@@ -43,14 +43,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def complete(arguments: list[str], root: Path) -> list[str]:
-    """Return the arguments with readable overrides, and the copies that a run outside of the workspace needs; other commands as they are."""
+    """Return the arguments with readable overrides, and the copies that a run outside of the workspace needs; other commands as they are.
+
+    ValueError on params that some stage would refuse, before the first one runs.
+    """
     if arguments[:2] not in (["exp", "run"], ["experiments", "run"]):
         return arguments
     arguments = clean_arguments(arguments)
-    if not ELSEWHERE & set(arguments) or "--run-all" in arguments:
+    if "--run-all" in arguments:
+        return arguments
+    composed = [compose_overrides(overrides, root) for overrides in list_sweeps(list_overrides(arguments))]
+    if not ELSEWHERE & set(arguments):
         return arguments
     given = {value for option, value in itertools.pairwise(arguments) if option in ("-C", "--copy-paths")}
-    copies = [path for path in list_needed(list_overrides(arguments), root) if path not in given]
+    copies = [path for path in list_needed(composed, root) if path not in given]
     return [*arguments[:2], *(word for path in copies for word in ("--copy-paths", path)), *arguments[2:]]
 
 
@@ -80,16 +86,19 @@ def list_overrides(arguments: Sequence[str]) -> list[str]:
     return [value for option, value in itertools.pairwise(arguments) if option == SET[1]]
 
 
-def list_needed(overrides: list[str], root: Path) -> list[str]:
-    """Return what git does not hold of the inputs of a run, or of each run that a sweep stands for."""
+def list_sweeps(overrides: list[str]) -> list[list[str]]:
+    """Return the overrides of every run that a sweep stands for, of one run without a sweep."""
     from dvc.utils.cli_parse import to_path_overrides
     from dvc.utils.hydra import get_hydra_sweeps
 
-    params = "params.yaml"
     sweeps = get_hydra_sweeps(to_path_overrides(overrides)) if overrides else [{}]
+    return [list(sweep.get("params.yaml", ())) for sweep in sweeps]
+
+
+def list_needed(composed: Sequence[dict[str, Any]], root: Path) -> list[str]:
+    """Return what git does not hold of the inputs of runs with these params."""
     inputs = read_inputs(root)
-    runs = [Run("queued", tuple(sweep.get(params, ()))) for sweep in sweeps]
-    return list(dict.fromkeys(path for run in runs for path in inputs.add_named(compose_run(run, root), root).copies))
+    return list(dict.fromkeys(path for params in composed for path in inputs.add_named(params, root).copies))
 
 
 def copy_linked(source: str, target: str) -> None:

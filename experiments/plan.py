@@ -88,13 +88,18 @@ def list_unique(plans: Iterable[Plan]) -> list[Plan]:
 
 
 def compose_run(run: Run, root: Path) -> dict[str, Any]:
-    """Compose the run's parameters as `dvc exp run -S ...` would, without touching params.yaml."""
+    """Compose the run's parameters; ValueError also says which run it is."""
+    try:
+        return compose_overrides(run.overrides, root)
+    except ValueError as error:
+        raise ValueError(f"run {run.name} ({' '.join(run.overrides)}): {error}") from error
+
+
+def compose_overrides(overrides: Sequence[str], root: Path) -> dict[str, Any]:
+    """Compose parameters as `dvc exp run -S ...` would, without touching params.yaml."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "params.yaml"
-        try:
-            compose_params(list(run.overrides), conf=root / "conf", out=out)
-        except ValueError as error:
-            raise ValueError(f"run {run.name} ({' '.join(run.overrides)}): {error}") from error
+        compose_params(list(overrides), conf=root / "conf", out=out)
         return read_yaml_mapping(out)
 
 

@@ -1,7 +1,7 @@
 """Compose `conf/` into `params.yaml`, exactly as `dvc exp run` does it, so that both write the same bytes.
 
 `python -m pipeline.compose [dataset=small models=paper method=literal retrieval.k=7 ...]`: Hydra overrides may follow, or all of them in one
-word behind `--args`, as the Makefile hands them on.
+word behind `--args`, as the Makefile hands them on; `--without OPTION` before them leaves out another command's option and its value.
 """
 
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.endings import run_command
-from pipeline.overrides import clean_overrides, split_words
+from pipeline.feasibility.blocks import check_given
+from pipeline.override_errors import explain_override
+from pipeline.overrides import clean_overrides, split_words, take_option
 from pipeline.params import check_blocks, read_document
 from pipeline.yaml_files import read_yaml_mapping
 
@@ -30,11 +32,12 @@ def compose_params(overrides: list[str], *, conf: Path = CONF, out: Path = PARAM
     try:
         compose_and_dump(draft, str(conf.resolve()), None, "config", None, clean_overrides(overrides))
         document = read_document(draft)
-        check_blocks(document, where=str(out))
+        check_blocks(document, where=out.name)
         check_paths(document)
+        check_given(document, where=out.name)
         os.replace(draft, out)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(explain_override(" ".join(str(error).split()), conf)) from error
     except RecursionError as error:
         raise ValueError("an override is nested too deeply to be a parameter.") from error
     finally:
@@ -51,7 +54,9 @@ def check_paths(document: dict[str, Any]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Compose the params of the working folder."""
-    compose_params(split_words(arguments))
+    left_out = arguments[1] if arguments[:1] == ["--without"] else ""
+    words = split_words(arguments[2:] if left_out else arguments)
+    compose_params(take_option(words, left_out)[1] if left_out else words)
 
 
 if __name__ == "__main__":

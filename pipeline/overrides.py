@@ -14,6 +14,7 @@ from pathlib import Path
 
 NAME = re.compile(r"(?P<name>(~|\+{1,2})?[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 REMOVAL = re.compile(r"~[A-Za-z_][\w./@:-]*")
+SETTERS = ("-S", "--set-param", "--set")  # of `make exp` and of the experiments
 HOW = """a value with spaces, brackets or commas needs quotes of its own inside of ARGS='...', as in ARGS='dataset.raw="/data/my pics (1)"'"""
 
 
@@ -22,7 +23,7 @@ def split_arguments(text: str) -> list[str]:
     splitter = shlex.shlex(text, posix=True, punctuation_chars=False)
     splitter.whitespace_split, splitter.commenters, splitter.escape = True, "", ""
     try:
-        return [os.path.expandvars(word) for word in splitter]
+        return [os.path.expandvars(word.replace("$$", "$")) for word in splitter]  # who knows make writes $$HOME
     except ValueError as error:
         raise ValueError(f"ARGS has a quote that is not closed: {text}; {HOW}, and a value with an apostrophe too.") from error
 
@@ -30,6 +31,21 @@ def split_arguments(text: str) -> list[str]:
 def split_words(arguments: Sequence[str]) -> list[str]:
     """Put the words that the Makefile hands on behind `--args`, at the end of a command line, in its place."""
     return [*arguments[:-2], *split_arguments(arguments[-1])] if arguments[-2:-1] == ["--args"] else list(arguments)
+
+
+def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """Return the values that an option has been given, and the words without it; ValueError if one has no value."""
+    values, rest, following = [], [], iter(words)
+    for word in following:
+        if word == option:
+            values.append(next(following, ""))
+        elif word.startswith(f"{option}="):
+            values.append(word.removeprefix(f"{option}="))
+        else:
+            rest.append(word)
+    if not all(values):
+        raise ValueError(f"{option} stands there without its value; write it behind, as in {option} NAME.")
+    return values, rest
 
 
 def clean_overrides(overrides: Sequence[str], *, queued: bool = False) -> list[str]:
@@ -45,6 +61,8 @@ def clean_override(override: str, *, queued: bool = False) -> str:
     if REMOVAL.fullmatch(override):
         return override
     match = NAME.fullmatch(override)
+    if match is None and override in SETTERS:
+        raise ValueError(f"{override} is not written here; params stand alone, as in ARGS='retrieval.k=7 dataset=folder'.")
     if match is None:
         raise ValueError(f"{override!r} is no override: it must be name=value, as in retrieval.k=7; {HOW}.")
     return f"{match['name']}={clean_value(match['value'], queued=queued)}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
+from pydantic_core import ErrorDetails
 
 from pipeline.yaml_files import read_yaml_mapping
 
@@ -19,7 +21,7 @@ BLOCKS = (
     "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
     "mapper", "reflection", "sd", "ti", "pmg", "comparison", "generation", "evaluation", "report", "runtime",
 )  # fmt: skip
-UNKNOWN = "unexpected_keyword_argument"
+UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"
 RULES = {
     "greater_than_equal": ">= {ge:g}",
     "greater_than": "> {gt:g}",
@@ -27,6 +29,7 @@ RULES = {
     "less_than": "< {lt:g}",
     "tuple_type": "a list",
     "too_short": "a list of {min_length} or more",
+    "string_too_short": "a text that is not empty",
 }
 
 
@@ -41,9 +44,13 @@ def load_params(path: Path, section: str, config_class: type[T]) -> T:
 
 def load_seed(path: Path) -> int:
     """Load the top-level `seed`, an integer >= 0."""
-    seed = read_section(path, "seed")
+    return check_seed(read_section(path, "seed"), where=str(path))
+
+
+def check_seed(seed: Any, *, where: str) -> int:
+    """Return the seed if it is one."""
     if type(seed) is not int or seed < 0:
-        raise ValueError(f"{path}: `seed` is {seed!r}, but it must be an integer >= 0.")
+        raise ValueError(f"{where}: `seed` is {seed!r}, but it must be an integer >= 0.")
     return seed
 
 
@@ -86,22 +93,37 @@ def read_section(path: Path, section: str) -> Any:
 
 def build_config(block: Any, config_class: type[T], *, where: str) -> T:
     """Build `config_class` from `block`; ValueError says which key or value is wrong and what is allowed."""
+    try:
+        return validate(block, config_class, where=where)
+    except ValidationError as error:
+        raise ValueError(explain_errors(error.errors(), config_class, where=where)) from error
+
+
+def find_fault(block: Any, config_class: type, *, where: str) -> str | None:
+    """Return one sentence for what is wrong with the values that a block has, whatever it lacks; None if nothing is."""
+    try:
+        validate(block, config_class, where=where)
+    except ValidationError as error:
+        given = [entry for entry in error.errors() if entry["type"] != MISSING]
+        return explain_errors(given, config_class, where=where) if given else None
+    return None
+
+
+def validate(block: Any, config_class: type[T], *, where: str) -> T:
+    """Build `config_class`; ValidationError holds all that is wrong."""
     assert is_pydantic_dataclass(config_class), f"{config_class.__name__} is no config_dataclass"
     try:
         text = json.dumps(block, default=str)  # as JSON, a strict config takes lists for tuples and blocks for nested configs
     except TypeError as error:
         raise ValueError(f"{where}: {error}.") from error
-    try:
-        return TypeAdapter(config_class).validate_json(text)
-    except ValidationError as error:
-        raise ValueError(explain_error(error, config_class, where=where)) from error
+    return TypeAdapter(config_class).validate_json(text)
 
 
-def explain_error(error: ValidationError, config_class: type, *, where: str) -> str:
+def explain_errors(errors: Sequence[ErrorDetails], config_class: type, *, where: str) -> str:
     """Return one sentence for the first thing that is wrong, an unknown key before all others (it is a typo of a missing one)."""
-    first = min(error.errors(), key=lambda entry: entry["type"] != UNKNOWN)
+    first = min(errors, key=lambda entry: entry["type"] != UNKNOWN)
     kind, path, context = first["type"], first["loc"], first.get("ctx", {})
-    if kind in (UNKNOWN, "missing"):
+    if kind in (UNKNOWN, MISSING):
         place, names = name_place(where, path[:-1]), list_fields(config_class, path[:-1])
         says = f"unknown key `{path[-1]}`; allowed are" if kind == UNKNOWN else f"`{path[-1]}` is missing; all of these are needed"
         return f"{place}: {says}: {names}."

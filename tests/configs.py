@@ -48,7 +48,7 @@ def read_block(name: str) -> dict[str, Any]:
 
 def read_data_set(name: str, config_class: type[T], **changes: Any) -> T:
     """Return the config of a data set with some changes; its folder is the test's to name."""
-    return replace(build_config(read_block(name), config_class, where=name), raw="", image_size=32, image_format="png", **changes)
+    return replace(build_config(read_block(name), config_class, where=name), raw="nowhere", image_size=32, image_format="png", **changes)
 
 
 RUNTIME = read_default("runtime", RuntimeConfig, device="cpu", num_threads=1, checkpoint_every=2)

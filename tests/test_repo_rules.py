@@ -22,7 +22,6 @@ LAYERS = (
         "columns",
         "checkpoints",
         "code",
-        "compose",
         "config",
         "cost",
         "doctor",
@@ -35,6 +34,7 @@ LAYERS = (
         "ledger",
         "locks",
         "memory",
+        "override_errors",
         "overrides",
         "params",
         "platforms",
@@ -58,6 +58,7 @@ LAYERS = (
     {"generation"},
     {"evaluation", "report"},
     {"feasibility"},
+    {"compose"},  # checks every block against the config that owns it
 )
 READERS = {  # what reads people's files, and what else calls the same function for other bytes
     "Image.open": {"pipeline/data/images.py"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 
 from pipeline.config import Share, config_dataclass
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, check_shares
@@ -25,7 +25,7 @@ class SourceConfig:
     """Params of every data set that is made of raw files; explained in conf/dataset/*.yaml."""
 
     name: str
-    raw: str
+    raw: Annotated[str, MinLen(1)]  # an empty path would be the whole project
     history_length: Annotated[int, Ge(2)]
     image_size: Annotated[int, Ge(16), Le(1024)]  # px
     image_format: ImageFormat

@@ -10,43 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.baselines.pmg.config import PmgConfig
-from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.baselines.ti.config import TextualInversionConfig
-from pipeline.captioning import CaptioningConfig
-from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data.dataset import Dataset
-from pipeline.embedding import EmbeddingConfig
-from pipeline.evaluation.config import EvaluationConfig
-from pipeline.generation.config import GenerationConfig
-from pipeline.keywords.extract import KeywordsConfig
-from pipeline.keywords.preference import PreferenceConfig
+from pipeline.feasibility.blocks import CONFIGS
 from pipeline.params import build_config, check_blocks, read_document
-from pipeline.ranker.config import CheckConfig, RankerConfig
-from pipeline.reflection.config import ReflectionConfig
-from pipeline.report.config import ReportConfig
-from pipeline.retrieval.config import RetrievalConfig
 
 CHANGES_NO_RESULT = True
 
-CONFIGS = {
-    "captioning": CaptioningConfig,
-    "embedding": EmbeddingConfig,
-    "retrieval": RetrievalConfig,
-    "keywords": KeywordsConfig,
-    "preference": PreferenceConfig,
-    "ranker": RankerConfig,
-    "ranker_check": CheckConfig,
-    "calibrator": CalibratorConfig,
-    "mapper": MapperConfig,
-    "reflection": ReflectionConfig,
-    "sd": StableDiffusionConfig,
-    "ti": TextualInversionConfig,
-    "pmg": PmgConfig,
-    "generation": GenerationConfig,
-    "evaluation": EvaluationConfig,
-    "report": ReportConfig,
-}
 Case = Mapping[str, Any]  # a row of the cases table
 
 

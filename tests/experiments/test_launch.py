@@ -141,3 +141,16 @@ def test_what_needs_quotes_is_a_sentence_with_the_quotes(project: ToyProject, te
     assert said.count("\n") == 1
     assert word in said
     assert """ARGS='dataset.raw="/data/my pics (1)"'""" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("-S retrieval.K=7", "there is no param retrieval.K; did you mean retrieval.k?"),
+        ("-S retrieval.k=seven", "params.yaml: retrieval.k is 'seven', but it must be a valid integer."),
+        ("--queue -S retrieval.k=1,x", "params.yaml: retrieval.k is 'x', but it must be a valid integer."),
+    ],
+)
+def test_params_that_a_stage_would_refuse_are_refused_before_dvc_starts(project: ToyProject, text: str, words: str) -> None:
+    said = launch(project, "exp", "run", "--args", text, code=2)
+    assert said == f"error: {words}\n"

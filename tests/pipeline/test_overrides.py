@@ -95,8 +95,8 @@ def test_what_is_no_override_is_a_sentence_that_shows_the_quotes(conf: Path, typ
 
 def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICS", "/x/y")
-    text = """dataset.raw="/x/a b (1)"  k=7 'a=it is' b=é;&|<>#(1) c=\\n d=$PICS"""
-    assert split_arguments(text) == ["dataset.raw=/x/a b (1)", "k=7", "a=it is", "b=é;&|<>#(1)", "c=\\n", "d=/x/y"]
+    text = """dataset.raw="/x/a b (1)"  k=7 'a=it is' b=é;&|<>#(1) c=\\n d=$PICS e=$$PICS"""
+    assert split_arguments(text) == ["dataset.raw=/x/a b (1)", "k=7", "a=it is", "b=é;&|<>#(1)", "c=\\n", "d=/x/y", "e=/x/y"]
     with pytest.raises(ValueError, match="a quote that is not closed"):
         split_arguments("dataset.raw=/x/it's")
 
@@ -110,6 +110,10 @@ def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPat
         ("dataset.raw=/x/新加卷=é", "/x/新加卷=é"),
         ('dataset.raw="/x/it\'s"', "/x/it's"),
         ("dataset.raw=~/pics", "/home/anna/pics"),
+        ("dataset.raw=$HOME/pics", "/home/anna/pics"),
+        ("dataset.raw=$$HOME/pics", "/home/anna/pics"),
+        ("dataset.raw=${HOME}/pics", "/home/anna/pics"),
+        ("\n  dataset.raw=/x/y\n  retrieval.k=7\n", "/x/y"),
     ],
 )
 def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> None:
@@ -121,3 +125,55 @@ def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> N
     ended = subprocess.run(command, cwd=conf.parent, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert yaml.safe_load((conf.parent / "params.yaml").read_text(encoding="utf-8"))["dataset"]["raw"] == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("retrieval.K=7", "there is no param retrieval.K; did you mean retrieval.k?"),
+        ("retreival.k=7", "there is no param retreival.k; did you mean retrieval.k?"),
+        ("k=7", "there is no param k; did you mean retrieval.k?"),
+        ("image_size=64", "there is no param image_size; did you mean dataset.image_size?"),
+        ("Dataset=pog", "there is no param Dataset; did you mean dataset?"),
+        ("wholly.different=1", "there is no param wholly.different; conf/ has all of them."),
+        ("dataset=POG", "dataset is 'POG', but it must be one of: artmoji, artmoji_small, folder, ml_latest, "),
+        ("dataset=pogg", "stylemoji_themes; did you mean pog?"),
+        (
+            "retrieval.k=7,8",
+            "retrieval.k=7,8 are several values, which only queued experiments take (ARGS='--queue -S ...'); a list is",
+        ),
+        ("-S", "-S is not written here; params stand alone, as in ARGS='retrieval.k=7 dataset=folder'."),
+        ("--set", "--set is not written here; params stand alone"),
+    ],
+)
+def test_an_override_that_fits_no_param_names_the_one_that_was_meant(tmp_path: Path, typed: str, words: str) -> None:
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    assert words in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("retrieval.k=seven", "params.yaml: retrieval.k is 'seven', but it must be a valid integer."),
+        ("retrieval.k=", "params.yaml: retrieval.k is '', but"),
+        ("retrieval.k==7", "params.yaml: retrieval.k is '=7', but"),
+        ("retrieval.k=1e3", "params.yaml: retrieval.k is 1000.0, but it must be a valid integer."),
+        ("+retrieval.z=7", "params.yaml: retrieval: unknown key `z`; allowed are: "),
+        ("retrieval=7", "params.yaml: retrieval is 7, but it must be a block of "),
+        ("evaluation.level=95", "params.yaml: evaluation.level is 95, but it must be < 1."),
+        ("pmg.selection.alpha=2", "params.yaml: pmg.selection.alpha is 2, but it must be <= 1."),
+        ("runtime.device=gpu", "params.yaml: runtime.device is 'gpu', but it must be 'auto', 'cpu' or 'cuda'."),
+        ("seed=-1", "params.yaml: `seed` is -1, but it must be an integer >= 0."),
+        ("seed=007", "params.yaml: `seed` is '007', but it must be an integer >= 0."),
+        ("dataset.noise=3", "params.yaml: dataset.noise is 3, but it must be < 1."),
+        ("dataset.raw=", "params.yaml: dataset.raw is '', but it must be a text that is not empty."),
+        ("dataset.raw=null", "params.yaml: dataset.raw is None, but it must be a valid string."),
+    ],
+)
+def test_a_value_that_a_late_stage_would_refuse_is_refused_before_the_first_one(tmp_path: Path, typed: str, words: str) -> None:
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    assert str(error.value).startswith(words)
+    assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 
 from pipeline.config import Count, Share, config_dataclass
 from pipeline.data.artmoji import FAMILIES, PICTURE_SIZE, Pictures, Thing, is_held_out, read_things
@@ -45,7 +45,7 @@ class ArtMojiConfig:
     """Sizes and protocol of ArtMoji; every field is explained in conf/dataset/artmoji.yaml."""
 
     name: str
-    raw: str
+    raw: Annotated[str, MinLen(1)]
     num_users: Annotated[int, Ge(3)]
     num_things: Annotated[int, Ge(4)]
     families: tuple[str, ...]

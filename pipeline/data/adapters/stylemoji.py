@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Le, Lt, MinLen
 from PIL import Image
 
 from pipeline.config import Count, config_dataclass
@@ -37,7 +37,7 @@ class StyleMojiConfig:
     """Sizes and protocol of StyleMoji; every field is explained in conf/dataset/stylemoji.yaml."""
 
     name: str
-    raw: str
+    raw: Annotated[str, MinLen(1)]
     protocol: Literal["preference", "themes"]
     num_users: Annotated[int, Ge(3)]
     num_concepts: Annotated[int, Ge(4)]

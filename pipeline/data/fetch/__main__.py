@@ -1,9 +1,13 @@
 """The command of `make fetch-images`: `python -m pipeline.data.fetch data/dataset/missing.csv [--allow-host NAME ...]`.
 
+Behind `--args` may stand all that the Makefile was given; what is not about hosts is for the params.
+
 Exit code 0: everything that was asked for is there. 1: some images could not be fetched. 2: the list or the params are bad.
 """
 
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +17,7 @@ from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.run import describe_outcome, fetch_list
 from pipeline.data.fetch.urls import normalise_host
 from pipeline.endings import run_command
+from pipeline.overrides import split_words, take_option
 from pipeline.params import read_section
 from pipeline.terminal import say
 
@@ -38,5 +43,20 @@ def main(missing: Path, params: Path = Path("params.yaml"), allow_host: AllowedH
         raise typer.Exit(1)
 
 
+def keep_hosts(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the allowed hosts alone of what stands behind `--args`."""
+    if "--args" not in arguments:
+        return list(arguments)
+    own = list(arguments[: arguments.index("--args")])
+    hosts, _ = take_option(split_words(arguments[len(own) :]), "--allow-host")
+    return [*own, *(f"--allow-host={name}" for name in hosts)]
+
+
+def run() -> None:
+    """Run the command on the words that concern it."""
+    sys.argv[1:] = keep_hosts(sys.argv[1:])
+    app()
+
+
 if __name__ == "__main__":
-    run_command(app, kept=KEPT)
+    run_command(run, kept=KEPT)

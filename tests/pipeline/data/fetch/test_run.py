@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.data.fetch import download, run
-from pipeline.data.fetch.__main__ import app
+from pipeline.data.fetch.__main__ import app, keep_hosts
 from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.failures import Dead, Failure, Later
 from pipeline.data.fetch.run import Wanted, fetch_images, read_wanted, spread_hosts
@@ -247,8 +247,22 @@ def test_a_proxy_of_the_environment_is_named_as_not_used(project: Project, monke
     assert not any("secret" in line for line in lines)
 
 
-def test_make_hands_the_allowed_hosts_to_the_download_and_the_rest_to_the_params() -> None:
-    arguments = "ARGS=dataset=folder --allow-host a.b dataset.raw=x --allow-host=c"
-    shown = subprocess.run(["make", "-n", "fetch-images", arguments], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    assert "python -m pipeline.compose --args 'dataset=folder dataset.raw=x'" in shown
-    assert "python -m pipeline.data.fetch data/dataset/missing.csv --allow-host=a.b --allow-host=c\n" in shown
+@pytest.mark.parametrize(
+    ("typed", "hosts"),
+    [
+        ("dataset=folder --allow-host a.b dataset.raw=x --allow-host=c", ["--allow-host=a.b", "--allow-host=c"]),
+        ('dataset.raw="/x/my  pics" --allow-host a.b', ["--allow-host=a.b"]),
+        ("dataset=pog", []),
+    ],
+)
+def test_make_hands_the_allowed_hosts_to_the_download_and_the_rest_to_the_params(typed: str, hosts: list[str]) -> None:
+    shown = subprocess.run(["make", "-n", "fetch-images", f"ARGS={typed}"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    assert f"python -m pipeline.compose --without --allow-host --args '{typed}'\n" in shown
+    assert f"python -m pipeline.data.fetch data/dataset/missing.csv --args '{typed}'\n" in shown
+    assert keep_hosts(["missing.csv", "--args", typed]) == ["missing.csv", *hosts]
+    assert keep_hosts(["missing.csv", "--allow-host", "a"]) == ["missing.csv", "--allow-host", "a"]
+
+
+def test_an_allowed_host_without_a_name_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^--allow-host stands there without its value; write it behind, as in --allow-host NAME\.$"):
+        keep_hosts(["missing.csv", "--args", "dataset=folder --allow-host"])

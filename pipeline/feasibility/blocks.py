@@ -1,0 +1,66 @@
+"""Which config owns which block of the params, so that a value that some late stage refuses is refused before the first one runs."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from pydantic.dataclasses import is_pydantic_dataclass
+
+from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.sd.config import StableDiffusionConfig
+from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.captioning import CaptioningConfig
+from pipeline.conditioning.config import CalibratorConfig, MapperConfig
+from pipeline.data import adapters
+from pipeline.embedding import EmbeddingConfig
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.generation.config import GenerationConfig
+from pipeline.keywords.extract import KeywordsConfig
+from pipeline.keywords.preference import PreferenceConfig
+from pipeline.params import check_seed, find_fault
+from pipeline.ranker.config import CheckConfig, RankerConfig
+from pipeline.reflection.config import ReflectionConfig
+from pipeline.report.config import ReportConfig
+from pipeline.retrieval.config import RetrievalConfig
+from pipeline.runtime import RuntimeConfig
+
+CHANGES_NO_RESULT = True
+
+CONFIGS = {
+    "captioning": CaptioningConfig,
+    "embedding": EmbeddingConfig,
+    "retrieval": RetrievalConfig,
+    "keywords": KeywordsConfig,
+    "preference": PreferenceConfig,
+    "ranker": RankerConfig,
+    "ranker_check": CheckConfig,
+    "calibrator": CalibratorConfig,
+    "mapper": MapperConfig,
+    "reflection": ReflectionConfig,
+    "sd": StableDiffusionConfig,
+    "ti": TextualInversionConfig,
+    "pmg": PmgConfig,
+    "generation": GenerationConfig,
+    "evaluation": EvaluationConfig,
+    "report": ReportConfig,
+}
+
+
+def check_given(document: dict[str, Any], *, where: str) -> None:
+    """Raise ValueError on the first value in the params that its stage would refuse; what is missing is left to the stage."""
+    if "seed" in document:
+        check_seed(document["seed"], where=where)
+    for name, config in {**CONFIGS, "runtime": RuntimeConfig, "dataset": find_dataset_config(document.get("dataset"))}.items():
+        if config is not None and name in document and (fault := find_fault(document[name], config, where=f"{where}: {name}")):
+            raise ValueError(fault)
+
+
+def find_dataset_config(block: Any) -> type | None:
+    """Return the config of the adapter that a `dataset` block names; None if there is no such adapter, which the stage says."""
+    name = block.get("name") if isinstance(block, dict) else None
+    if not isinstance(name, str) or not (Path(adapters.__path__[0]) / f"{name}.py").is_file():
+        return None
+    module = importlib.import_module(f"{adapters.__name__}.{name}")
+    return next(value for value in vars(module).values() if is_pydantic_dataclass(value) and value.__module__ == module.__name__)
