@@ -39,17 +39,19 @@ def torture(
     deadline = time.monotonic() + minutes * 60 if minutes else float("inf")
     tally = Tally()
     work_dir().mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="torture-", dir=work_dir()) as folder:
-        base = make_finished(finished or Path(folder))
-        copies = (Path(folder) / f"copy-{number}" for number in range(kills + flips + 2))
-        if kills:
-            once = partial(kill_once, seconds=Victim(base).measure(), draw=random.Random(f"{seed} kills"), tally=tally)
-            repeat(lambda victim, _: once(victim), kills, base, copies, tally, deadline)
-        draw = random.Random(f"{seed} flips")
-        repeat(lambda victim, number: flip_once(victim, number, draw, tally), flips, base, copies, tally, deadline)
-    print(tally.write())
-    for failure in tally.failures:
-        print(f"\nFAILURE {failure}")
+    try:
+        with tempfile.TemporaryDirectory(prefix="torture-", dir=work_dir()) as folder:
+            base = make_finished(finished or Path(folder))
+            copies = (Path(folder) / f"copy-{number}" for number in range(kills + flips + 2))
+            if kills:
+                once = partial(kill_once, seconds=Victim(base).measure(), draw=random.Random(f"{seed} kills"), tally=tally)
+                repeat(lambda victim, _: once(victim), kills, base, copies, tally, deadline)
+            draw = random.Random(f"{seed} flips")
+            repeat(lambda victim, number: flip_once(victim, number, draw, tally), flips, base, copies, tally, deadline)
+    finally:  # an interrupted campaign has judged something too
+        print(tally.write())
+        for failure in tally.failures:
+            print(f"\nFAILURE {failure}")
     sys.exit(bool(tally.failures))
 
 
