@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,15 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 ESCAPED = re.compile(r'\\(["\\])')
 Row = tuple[int, dict[str, str]]
 
-csv.field_size_limit(MAX_LINE_BYTES)  # a picture or a page of HTML in a column that nobody asked for; `check_length` bounds the others
+
+@contextlib.contextmanager
+def allow_long_fields() -> Iterator[None]:
+    """Let fields be long while people's files are read: a page of HTML in a column that nobody asked for; `check_length` bounds the others."""
+    before = csv.field_size_limit(MAX_LINE_BYTES)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,14 @@ def check_characters(line: str, path: Path, number: int, form: CsvForm, problems
 
 def read_form(path: Path, form: CsvForm, lines: Iterator[str], required: Sequence[str], optional: Sequence[str], problems: Problems) -> Iterator[Row]:
     """Yield (number of the row's first line, values of the wanted columns); rows without any value are passed over."""
+    with allow_long_fields():
+        yield from read_long_form(path, form, lines, required, optional, problems)
+
+
+def read_long_form(
+    path: Path, form: CsvForm, lines: Iterator[str], required: Sequence[str], optional: Sequence[str], problems: Problems
+) -> Iterator[Row]:
+    """Do the work of `read_form`."""
     reader = form.parse(lines)
     started = 1
     try:

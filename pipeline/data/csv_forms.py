@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.data.csv_files import SEPARATORS, CsvForm, is_empty
+from pipeline.data.csv_files import SEPARATORS, CsvForm, allow_long_fields, is_empty
 from pipeline.data.encodings import find_encoding
 from pipeline.data.problems import Problems
 from pipeline.data.values import normalise_name, simplify
@@ -55,7 +55,7 @@ def read_sample(form: CsvForm, sample: str, required: Sequence[str]) -> tuple[li
     rows: list[list[str]] = []
     starts: list[int] = []
     start = form.skipped_lines
-    with contextlib.suppress(csv.Error):  # the rows before it count
+    with contextlib.suppress(csv.Error), allow_long_fields():  # the rows before an error count
         for row in itertools.islice(reader, SAMPLE_ROWS):
             if row:
                 rows.append(row)

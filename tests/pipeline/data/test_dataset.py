@@ -38,7 +38,9 @@ def test_the_conf_says_what_the_papers_table_2_says(tmp_path: Path) -> None:
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("dataset: {name: pogs}\n")
-    with pytest.raises(ValueError, match=r"dataset\.name is 'pogs', but it must be one of: folder, ml_latest, pigeon, pog, ser30k, stylemoji"):
+    with pytest.raises(
+        ValueError, match=r"dataset\.name is 'pogs', but it must be one of: artmoji, folder, ml_latest, pigeon, pog, ser30k, stylemoji"
+    ):
         build_dataset(tmp_path / "params.yaml", tmp_path, seed=0)
 
 
