@@ -125,6 +125,6 @@ def test_odd_and_broken_items_of_ones_own_are_computed_or_left_out_with_a_reason
     rejected = pq.read_table(project.root / "data" / "dataset" / "rejected.parquet").to_pylist()
     reasons = {row["row_key"]: row["reason"] for row in rejected}
     assert set(reasons) == {f"extra-{name}" for name in ("truncated.png", "zero.png", "bomb.png", "blank.png", "pixel.gif")}
-    assert all(" is missing: The image " in reason for reason in reasons.values())
+    assert all(" is missing: The " in reason for reason in reasons.values())
     keywords = pq.read_table(project.root / "data" / "keywords" / "keywords.parquet").to_pylist()
     assert "extra-wordless.png" in {row["item_id"] for row in keywords}  # by its caption
