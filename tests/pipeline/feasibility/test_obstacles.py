@@ -194,23 +194,20 @@ class Reached(Exception):
 
 def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run what the stages run before they compute anything; ValueError if one of them cannot."""
-    configs, readable = plan.configs, survey(dataset).digests
+    configs, digests = plan.configs, survey(dataset).digests
     cases, num_cases = build_table(dataset.cases, CASES), len(dataset.cases)
     interactions = build_table(dataset.interactions, INTERACTIONS)
     items = build_table(list(dataset.items.values()), ITEMS)
-    captions = build_table([{"item_id": key, "caption": f"a {digest}"} for key, digest in readable.items()], CAPTIONS)
-    keywords = build_table([{"item_id": key, "keywords": ["neon", digest]} for key, digest in readable.items()], KEYWORDS)
+    captions = build_table([{"item_id": key, "caption": f"a {digest}"} for key, digest in digests.items()], CAPTIONS)
+    keywords = build_table([{"item_id": key, "keywords": ["neon", digest]} for key, digest in digests.items()], KEYWORDS)
     rng = np.random.default_rng(0)
-    vectors = {key: rng.normal(size=4).astype(np.float32) for key in readable}
+    vectors = {key: rng.normal(size=4).astype(np.float32) for key in digests}
     embeddings = build_table([{"item_id": key, **dict.fromkeys(("semantic", "visual", "clip_image"), v)} for key, v in vectors.items()], EMBEDDINGS)
 
     def reject(stage: str, rejected: dict, rows_in: int) -> None:
         limit = configs[stage].max_rejected_fraction
         write_rejected(root / "rejected.parquet", stage, rejected, rows_in=rows_in, max_fraction=limit, provenance={})
 
-    broken = {key: "broken" for key in dataset.items if key not in readable}
-    for stage in ("captioning", "embedding", "keywords"):
-        reject(stage, broken, len(dataset.items))
     rows, rejected = retrieve_histories(cases, embeddings, configs["retrieval"], seed=0)
     reject("retrieval", rejected, num_cases)
     retrieved = build_table(rows, RETRIEVED)
@@ -237,14 +234,14 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
     plan_cases(train, validation, ReflectionTables(captions, embeddings, retrieved), tools, configs["reflection"], seed=0)
 
     drawn = configs["generation"].splits
-    latents = dict.fromkeys(readable, torch.zeros(1))
+    latents = dict.fromkeys(digests, torch.zeros(1))
     if configs["sd"].lora_rank:
         monkeypatch.setattr(sd_run, "compute_latents", lambda *arguments: (latents, {}))
         monkeypatch.setattr(sd_run, "Denoiser", lambda model: None)
         monkeypatch.setattr(sd_run, "fit_lora", lambda *arguments, **options: (_ for _ in ()).throw(Reached))
         with pytest.raises(Reached):
             sd_run.run_lora(
-                cases, root, dict.fromkeys(readable, "x"), configs["sd"], diffusion=LazyModel("", lambda: None), seed=0, checkpoint_every=1
+                cases, root, dict.fromkeys(digests, "x"), configs["sd"], diffusion=LazyModel("", lambda: None), seed=0, checkpoint_every=1
             )
     if "ti" in plan.methods:
         list_histories(cases, drawn)
@@ -253,7 +250,7 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
         build_training_set(parts, {case["case_id"]: ["neon"] for case in dataset.cases}, ItemWords({}, {}, {}), latents)
     for method in plan.methods:
         select_cases(cases, None if method in UNPROMPTED else preferences, drawn)
-    build_tasks(cases, [], retrieved, SimpleNamespace(digests=readable), configs["evaluation"])
+    build_tasks(cases, [], retrieved, SimpleNamespace(digests=digests), configs["evaluation"])
     if configs["evaluation"].split not in drawn:
         raise ValueError("nothing that is drawn is scored")
     if plan.methods - UNPROMPTED:
