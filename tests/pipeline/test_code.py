@@ -112,6 +112,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/config.py",
         "pipeline/cost.py",
         "pipeline/endings.py",
+        "pipeline/feasibility/blocks.py",
         "pipeline/feasibility/material.py",
         "pipeline/feasibility/notes.py",
         "pipeline/feasibility/obstacles.py",
