@@ -27,6 +27,7 @@ CURES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
     errno.EISDIR: "it must be a file: remove the folder",
+    errno.EFBIG: "`ulimit -f unlimited`",
 }
 
 
@@ -37,7 +38,7 @@ def list_folders() -> list[Path]:
 
 
 def check_writable() -> Finding:
-    """The folders that a run writes to, and dvc.lock, which DVC writes in its place."""
+    """The folders that a run writes to, and the two files in the project's own folder that are written again and again."""
     for folder in list_folders():
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
@@ -45,11 +46,13 @@ def check_writable() -> Finding:
                 file.flush()
         except OSError as error:
             return explain_unwritable(folder, error)
-    if (lock := Path("dvc.lock")).exists():
+    for path in (Path("dvc.lock"), Path("params.yaml")):
         try:
-            os.close(os.open(lock, os.O_RDWR))
+            if path.exists():
+                os.close(os.open(path, os.O_RDWR))
         except OSError as error:
-            return explain_unwritable(lock.resolve(), error)
+            if path.name == "dvc.lock" or error.errno != errno.EACCES:  # params.yaml is replaced, for which the folder's rights are enough
+                return explain_unwritable(path.resolve(), error)
     for folder in list_inner_folders():
         if not os.access(folder, os.W_OK | os.X_OK):
             return explain_unwritable(folder.resolve(), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
@@ -69,7 +72,9 @@ def explain_unwritable(path: Path, error: OSError) -> Finding:
     """Return what is wrong with a file or folder that cannot be written to, and what to do about it."""
     owner, me = path.stat().st_uid, os.getuid()
     cure = CURES.get(error.errno or 0, "give this user the right to write there")
-    if error.errno in (errno.EACCES, errno.EPERM) and owner != me:
+    if not path.is_relative_to(Path.cwd()) and not path.is_relative_to(work_dir().resolve()):
+        cure += ", or name another folder: DVC_SITE_CACHE_DIR is the variable for what DVC remembers, `dvc cache dir` the command for its cache"
+    elif error.errno in (errno.EACCES, errno.EPERM) and owner != me:
         cure = f"it belongs to {name_user(owner)} (a run with sudo?); `sudo chown -R {name_user(me)} .` gives the project back"
     return Finding("wrong", f"disk: {path} cannot be written to ({error.strerror}); {cure}")
 

@@ -72,7 +72,10 @@ def test_dvcs_cache_and_what_it_remembers_may_be_elsewhere(project: Path, tmp_pa
         fill(cache, patch)
         assert_wrong(disk.check_writable(), f"{cache} cannot be written to (No space left on device)")
     fill(tmp_path / "site" / "repo", monkeypatch)
-    assert_wrong(disk.check_writable(), f"{tmp_path}/site/repo cannot be written to (No space left on device)")
+    assert_wrong(
+        disk.check_writable(),
+        f"{tmp_path}/site/repo cannot be written to (No space left on device); free some space, or name another folder",
+    )
 
 
 def test_a_folder_inside_that_another_user_has_made_is_found(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +93,19 @@ def test_a_folder_inside_that_another_user_has_made_is_found(project: Path, monk
     assert disk.check_writable().level == "ok"  # nothing is written there
 
 
-def test_dvc_lock_must_be_a_file_that_can_be_written_to(project: Path) -> None:
-    (project / "dvc.lock").mkdir()
-    assert_wrong(disk.check_writable(), f"{project}/dvc.lock cannot be written to (Is a directory); it must be a file: remove the folder")
+@pytest.mark.parametrize("name", ["dvc.lock", "params.yaml"])
+def test_files_that_are_written_again_must_be_files(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (project / name).unlink(missing_ok=True)
+    (project / name).mkdir()
+    assert_wrong(disk.check_writable(), f"{project}/{name} cannot be written to (Is a directory); it must be a file: remove the folder")
+    (project / name).rmdir()
+    (project / name).touch()
+    assert disk.check_writable().level == "ok"
+    real = os.open
+    for number, level in ((errno.EPERM, "wrong"), (errno.EACCES, "ok" if name == "params.yaml" else "wrong")):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", lambda path, *flags, number=number: refuse(number)() if Path(path).name == name else real(path, *flags))
+            assert disk.check_writable().level == level
 
 
 def test_room_is_looked_for_on_every_disk(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
