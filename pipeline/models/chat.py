@@ -6,6 +6,7 @@ without a template gets plain text. Thinking aloud is switched off where the tem
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 # Digits stand for the texts while a template is filled: no template strips, quotes or recases them, so they show where the texts belong.
 SYSTEM, USER = "27182818284590452", "31415926535897932"
-OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # of Qwen3's and Llama 3's templates; others ignore them
+DATE = datetime(2024, 7, 26)  # in the place of today's, for equal prompts have equal replies
+OPTIONS = {  # of Qwen3's, DeepSeek's, Llama 3's and Mistral's templates; others ignore them
+    "enable_thinking": False,
+    "thinking": False,
+    "date_string": DATE.strftime("%d %b %Y"),
+    "strftime_now": DATE.strftime,
+    "sanitize_control_tokens": False,  # there is nothing to sanitise in digits, and functions would become texts
+}
 PLAIN = f"{SYSTEM}\n\n{USER}\nAnswer:"
 
 
@@ -29,14 +37,14 @@ def fill_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """Fill the template with SYSTEM and USER, in the first way that it takes."""
     if not tokenizer.chat_template:
         return PLAIN
-    reason = "it leaves out what it is given"
+    reason = "it leaves out or repeats what it is given"
     for messages in list_messages():
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **OPTIONS)
         except (TemplateError, ValueError, TypeError) as error:  # `raise_exception` of a template, or one that meets a type it does not know
             reason = " ".join(str(error).split())
         else:
-            if SYSTEM in text and USER in text:
+            if SYSTEM in text and text.count(USER) == 1:  # a prompt has one place for the user's words
                 return text
     raise ValueError(f"the chat template of {tokenizer.name_or_path} takes no user's turn ({reason}); set prompt_style to few_shot.")
 
