@@ -49,7 +49,7 @@ def make_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
         (PARTS, "<system>Be brief.<user>", "a dog"),
         (QUOTES, '<system>"Be brief."<user>"', 'a dog"'),
         (DATED, "26 Jul 2024<system>Be brief.<user>", "a dog"),
-        (TODAY, "2024-07-26<system>Be brief.<user>", "a dog"),
+        (TODAY, "26 Jul 2024<system>Be brief.<user>", "a dog"),
         (SWITCH, "<system>Be brief.<user>", "a dog<assistant></think>"),
         (None, "Be brief.\n\n", "a dog\nAnswer:"),
     ],
@@ -70,3 +70,20 @@ def test_a_template_that_takes_no_question_is_named_with_the_way_out() -> None:
         split_chat(make_tokenizer("hello"), "Be brief.", "a dog")
     with pytest.raises(ValueError, match="it leaves out or repeats what it is given"):
         split_chat(make_tokenizer(REPEATS), "Be brief.", "a dog")
+
+
+def test_of_several_templates_the_default_is_taken_and_none_is_a_sentence() -> None:
+    tokenizer = make_tokenizer(None)
+    tokenizer.chat_template = {"default": DATED, "rag": "x"}
+    assert split_chat(tokenizer, "Be brief.", "a dog") == ("26 Jul 2024<system>Be brief.<user>", "a dog")
+    tokenizer.chat_template = {"tool_use": DATED, "rag": DATED}
+    with pytest.raises(ValueError, match="multiple chat templates with no default .*; set prompt_style to few_shot"):
+        split_chat(tokenizer, "Be brief.", "a dog")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ 1 / 0 }}", "{{ foo.bar }}", "{{ messages[5]['content'] }}", "{% for m in messages %}", "{{ ''.__class__ }}"]
+)
+def test_a_template_that_fails_is_a_sentence(template: str) -> None:
+    with pytest.raises(ValueError, match="takes no user's turn .*; set prompt_style to few_shot"):
+        split_chat(make_tokenizer(template), "Be brief.", "a dog")
