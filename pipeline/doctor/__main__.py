@@ -15,7 +15,7 @@ from pipeline.memory import explain_killed, take_killed
 from pipeline.terminal import say
 
 CHECKS: tuple[Check, ...] = (*machine.CHECKS, *disk.CHECKS, *repository.CHECKS, *settings.CHECKS, *installed.CHECKS)
-COMMON: tuple[Check, ...] = (machine.check_home, disk.check_writable, settings.check_settings, settings.check_yaml)
+COMMON: tuple[Check, ...] = (machine.check_home, installed.check_packages, disk.check_writable, settings.check_settings, settings.check_yaml)
 BEFORE: dict[str, tuple[Check, ...]] = {
     "repro": (*repository.BEFORE_REPRO, *COMMON),
     "experiment": (*repository.BEFORE_EXPERIMENT, *COMMON),

@@ -81,9 +81,7 @@ def test_of_several_templates_the_default_is_taken_and_none_is_a_sentence() -> N
         split_chat(tokenizer, "Be brief.", "a dog")
 
 
-@pytest.mark.parametrize(
-    "template", ["{{ 1 / 0 }}", "{{ foo.bar }}", "{{ messages[5]['content'] }}", "{% for m in messages %}", "{{ ''.__class__ }}"]
-)
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{{ foo.bar }}", "{{ messages[5].content }}", "{% for m in messages %}", "{{ ''.__class__ }}"])
 def test_a_template_that_fails_is_a_sentence(template: str) -> None:
     with pytest.raises(ValueError, match="takes no user's turn .*; set prompt_style to few_shot"):
         split_chat(make_tokenizer(template), "Be brief.", "a dog")
