@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.json_files import read_json
+
 CHANGES_NO_RESULT = True
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt", ".msgpack", ".h5")
 LOADED = WEIGHTS[:4]  # the others are for other programs
@@ -23,6 +25,7 @@ QUANTIZED = {
     "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "aqlm": "aqlm", "hqq": "hqq", "eetq": "eetq", "quanto": "optimum",
     "torchao": "torchao", "compressed-tensors": "compressed_tensors",
 }  # fmt: skip
+MAX_HEADER_BYTES = 100_000_000  # of a safetensors file; its library allows no more
 MAX_POINTER = 1000  # bytes
 POINTER = b"version https://git-lfs.github.com/spec/"
 VARIANT = re.compile(r"(?P<stem>.+?)\.(?P<variant>[A-Za-z][A-Za-z0-9_]*?)(?P<shard>-\d{5}-of-\d{5})?\.(safetensors|bin)")
@@ -86,7 +89,7 @@ def find_misplaced(folder: Path) -> str | None:
 def read_quantization(config: Path) -> str:
     """Return how a model's config says that it is quantized; empty if it is not, or cannot be read."""
     try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["quantization_config"]["quant_method"])
+        return str(read_json(config)["quantization_config"]["quant_method"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -108,12 +111,12 @@ def find_cut(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if length > size - 8:
+        if length > min(size - 8, MAX_HEADER_BYTES):
             return "is cut off or no safetensors file"
         try:
             header = json.loads(file.read(length))
             wanted = 8 + length + max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # the last: nested too deeply
             return "is no safetensors file"
     return f"is cut off: it has {size:,} of {wanted:,} bytes" if size < wanted else None
 
@@ -121,7 +124,7 @@ def find_cut(path: Path) -> str | None:
 def list_missing_shards(index: Path) -> list[str]:
     """Return the files that an index of sharded weights names and that are not beside it."""
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return []
     return sorted(str(name) for name in names if not (index.parent / str(name)).is_file())

@@ -148,6 +148,8 @@ def check_file_system() -> Finding:
                 try:
                     call(Path(folder))
                 except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        continue  # `check_writable` says so
                     missing.append(f"{name} ({error.strerror})")
     except OSError:
         pass  # `check_writable` says so

@@ -139,12 +139,12 @@ def check_gpu() -> Finding:
 def read_params() -> dict[str, Any]:
     """Return params.yaml, empty if it cannot be read; the check of its values is another's."""
     try:
-        import yaml
+        from pipeline.yaml_files import read_yaml_mapping
 
-        params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        params = read_yaml_mapping(PARAMS)
     except Exception:  # no package, no file, no YAML
         return {}
-    return {name: block for name, block in params.items() if isinstance(block, dict)} if isinstance(params, dict) else {}
+    return {name: block for name, block in params.items() if isinstance(block, dict)}
 
 
 def find_version(package: str) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from pipeline.doctor import disk
 from pipeline.doctor.findings import Finding
 from tests.pipeline.doctor.faults import assert_wrong, fill, refuse
+from tests.pipeline.test_endings import mount_small
 
 
 def test_a_disk_that_cannot_be_written_to_is_named_with_its_cure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +24,16 @@ def test_a_disk_that_cannot_be_written_to_is_named_with_its_cure(project: Path, 
     ):
         monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse(number))
         assert_wrong(disk.check_writable(), f"{project} cannot be written to ({os.strerror(number)}); {cure}")
+
+
+def test_a_full_disk_is_no_disk_that_lacks_a_call(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mount_small(project / "small", "size=16k") as small:
+        (small / "filler").write_bytes(b"0" * 16 * 1024)
+        monkeypatch.chdir(small)
+        monkeypatch.setenv("DVC_ROOT", str(small))
+        assert_wrong(disk.check_writable(), f"{small} cannot be written to (No space left on device); free some space")
+        assert disk.check_file_system().level == "ok"
+        monkeypatch.chdir(project)
 
 
 def test_little_room_is_measured_by_what_is_still_to_be_installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

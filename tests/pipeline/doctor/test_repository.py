@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,12 +17,30 @@ from pipeline.doctor import __main__ as doctor
 from pipeline.doctor import repository
 from pipeline.doctor.findings import Finding
 from tests.pipeline.doctor.faults import IDENTITY, assert_wrong, git, refuse
+from tests.toy_project import REPO
 
 
 def test_a_project_from_a_zip_file_is_told_how_to_become_a_repository(project: Path) -> None:
     assert repository.check_git() == Finding("ok", "git: a repository")
     shutil.rmtree(project / ".git")
     assert_wrong(repository.check_git(), "there is no repository here (a project from a ZIP file has none); `git init && git add --all && git commit")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp"])
+def test_make_says_so_before_anything_runs(project: Path, target: str) -> None:
+    shutil.rmtree(project / ".git")
+    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).touch()
+    (project / "conf" / "config.yaml").write_text("seed: 0\n")
+    command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", target]
+    ended = subprocess.run(command, cwd=project, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    said, *others = ended.stderr.splitlines()
+    assert said.startswith("error: git: there is no repository here (a project from a ZIP file has none); `git init && git add --all && git commit")
+    assert all(line.startswith("make: ***") for line in others)
+    assert "dvc" not in ended.stdout
 
 
 def test_a_folder_inside_of_another_repository_is_none_of_its_own(project: Path) -> None:

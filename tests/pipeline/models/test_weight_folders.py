@@ -103,6 +103,12 @@ def cut_header(folder: Path) -> str:
     return f"{folder}/model.safetensors is cut off or no safetensors file; download it again"
 
 
+def nest_header(folder: Path) -> str:
+    header = b'{"a":' * 100_000
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return f"{folder}/model.safetensors is no safetensors file; download it again"
+
+
 def empty(folder: Path) -> str:
     (folder / "model.safetensors").write_bytes(b"")
     return f"{folder}/model.safetensors is empty; download it again"
@@ -190,7 +196,7 @@ def quantize(folder: Path) -> str:
     return f"{folder} holds quantized weights (gptq), for which the package gptqmodel is not installed; take the model that is not quantized"
 
 
-FILES = [replace_by_pointer, leave_half_a_download, cut, cut_header, empty, remove_weights, dangle, lose_a_shard, name_shards_by_numbers]
+FILES = [replace_by_pointer, leave_half_a_download, cut, cut_header, nest_header, empty, remove_weights, dangle, lose_a_shard, name_shards_by_numbers]
 KINDS = [cut_a_file_of_torch, download_a_page, name_the_folder_above, take_an_adapter, take_the_file_of_another_program, quantize]
 DAMAGES = [*FILES, leave_the_tokenizer_a_pointer, *KINDS]
 
