@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.endings import run_command
+from pipeline.endings import end_uncaught, run_command
+
+if __name__ == "__main__":  # a package that is missing ends in a sentence too, and this is the first command that needs one
+    sys.excepthook = end_uncaught
+
 from pipeline.feasibility.blocks import check_given
 from pipeline.override_errors import explain_override
 from pipeline.overrides import clean_overrides, split_words, take_option

@@ -50,6 +50,7 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")  # what `replace_fi
 
 # What libraries raise on the world's faults with classes of their own; named, for importing them takes seconds.
 FOREIGN = ("AcceleratorError", "DvcException", "SCMError", "GitError", "LibsqliteError", "OperationalError", "DatabaseError")
+INSTALL_AGAIN = "`rm -rf .venv` and `make setup` install everything again"
 OURS = ("pipeline", "stages", "experiments", "embedded", "tests")
 
 
@@ -120,6 +121,8 @@ def explain(error: Exception, folders: Sequence[Path] = (), stage: str = "") -> 
         return explain_os_error(error, folders)
     if isinstance(error, ImportError):
         return explain_import(error)
+    if isinstance(error, SyntaxError) and "site-packages" in (error.filename or ""):
+        return f"{error.filename} is damaged ({error.msg}, line {error.lineno}); {INSTALL_AGAIN}."
     if isinstance(error, subprocess.CalledProcessError):
         return explain_child(error)
     if isinstance(error, ValueError):
@@ -144,7 +147,7 @@ def explain_import(error: ImportError) -> str | None:
     if name in OURS:
         return None
     reason = " ".join(str(error).split()).rstrip(".")
-    return f"the package {name or '?'} cannot be loaded ({reason}); `rm -rf .venv` and `make setup` install everything again."
+    return f"the package {name or '?'} cannot be loaded ({reason}); {INSTALL_AGAIN}."
 
 
 def explain_child(error: subprocess.CalledProcessError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,8 +88,21 @@ def write_bytes_for_people(size: float) -> str:
 
 def describe_free() -> str:
     """Say how much memory is free, e.g. `1.5 GiB free`; empty where the system does not tell."""
-    free = measure_free()
+    free, allowed = measure_free(), measure_allowed()
+    if allowed is not None and (free is None or allowed < free):
+        return f"{write_bytes_for_people(allowed)} left of what `ulimit -v` allows"
     return "" if free is None else f"{write_bytes_for_people(free)} free"
+
+
+def measure_allowed() -> int | None:
+    """Return the bytes that this process may still map before it meets its limit on addresses; None without a limit."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    mapped = 0
+    with contextlib.suppress(OSError, ValueError):
+        mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    return max(0, limit - mapped)
 
 
 def measure_free(root: Path = Path("/")) -> int | None:

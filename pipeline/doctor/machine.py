@@ -17,6 +17,9 @@ from pipeline.doctor.findings import Check, Finding, judge
 MIN_MEMORY = 4 * 2**30  # bytes; the embedded profile takes 3
 MIN_OPEN_FILES = 1024
 MIN_TEMPORARY = 2**28  # bytes
+MIN_ADDRESSES = 16 * 2**30  # bytes; torch alone maps 7 GiB
+MIN_PROCESSES = 256  # and threads, of this user
+MIN_SECONDS = 24 * 3600  # of CPU time
 DAY = 24 * 3600  # seconds: as much as a time zone may be wrong
 
 
@@ -41,13 +44,18 @@ def check_memory() -> Finding:
 
 
 def check_limits() -> Finding:
-    """Limits on open files and on the size of a file."""
-    files, size = resource.getrlimit(resource.RLIMIT_NOFILE)[0], resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if files != resource.RLIM_INFINITY and files < MIN_OPEN_FILES:
-        return Finding("wrong", f"limits: only {files} open files are allowed; `ulimit -n 4096`")
-    if size != resource.RLIM_INFINITY:
-        return Finding("wrong", f"limits: no file may be larger than {memory.write_bytes_for_people(size)}; `ulimit -f unlimited`")
-    return Finding("ok", "limits: open files and the size of a file are not limited too low")
+    """The shell's limits, which some systems set low for everybody."""
+    for name, least, text in (
+        ("NOFILE", MIN_OPEN_FILES, "only {} open files are allowed; `ulimit -n 4096`"),
+        ("NPROC", MIN_PROCESSES, "only {} processes and threads are allowed; `ulimit -u 4096`"),
+        ("CPU", MIN_SECONDS, "a process is killed after {} s of computing; `ulimit -t unlimited`"),
+        ("AS", MIN_ADDRESSES, "a process may map only {} of memory, of which torch alone takes 7 GiB; `ulimit -v unlimited`"),
+        ("FSIZE", resource.RLIM_INFINITY, "no file may be larger than {}; `ulimit -f unlimited`"),
+    ):
+        limit = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
+        if limit != resource.RLIM_INFINITY and (least == resource.RLIM_INFINITY or limit < least):
+            return Finding("wrong", f"limits: {text.format(memory.write_bytes_for_people(limit) if name in ('AS', 'FSIZE') else limit)}")
+    return Finding("ok", "limits: files, processes, memory and time are not limited too low")
 
 
 def check_clock() -> Finding:
@@ -89,6 +97,10 @@ def check_temporary_files() -> Finding:
 def check_home() -> Finding:
     """A home folder: git and DVC keep the user's name there, libraries their caches."""
     home = os.path.expanduser("~")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        named = os.environ.get(name)
+        if named and os.path.exists(named) and not os.path.isdir(named):
+            return Finding("wrong", f"home: {name} is {named}, which is no folder; `export {name}=` some folder")
     if not os.path.isdir(home):
         return Finding(
             "note", f"home: {'HOME is not set' if home == '~' else home + ' does not exist'}; libraries may miss it, `export HOME=` some folder"

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def ask_git(*arguments: str) -> tuple[int, str]:
 def check_files() -> Finding:
     """The project's own files."""
     missing = [name for name in (".dvc/config", "dvc.yaml", "conf/config.yaml", "stages", "pipeline") if not Path(name).exists()]
-    problem = f"project: {', '.join(missing)} missing here; run this in the project's own folder, or get it again" if missing else None
+    if missing:
+        return Finding("wrong", f"project: {', '.join(missing)} missing here; run this in the project's own folder, or get it again")
+    paths = [Path("dvc.yaml"), *(path for folder in ("conf", "pipeline", "stages") for path in sorted(Path(folder).rglob("*.[py]*")))]
+    closed = [str(path) for path in paths if not os.access(path, os.R_OK)]
+    problem = f"project: {closed[0]} cannot be read by this user; `chmod u+r` it, or get the project again" if closed else None
     return judge(problem, "project: its files are here")
 
 
@@ -41,18 +46,24 @@ def check_git() -> Finding:
         if code == 0:
             return Finding("wrong", f"git: this folder lies inside of another repository, {said}, and is none of its own; {START}")
         return Finding("wrong", f"git: there is no repository here (a project from a ZIP file has none); {START}")
-    return judge(
-        None if code == 0 else f"git: it cannot read the repository ({said.splitlines()[0] if said else code}); get the project again",
-        "git: a repository",
-    )
+    if code != 0:
+        reason = said.splitlines()[0] if said else str(code)
+        cure = "mend that file" if "bad config" in said else "get the project again"
+        return Finding("wrong", f"git: it cannot read the repository ({reason}); {cure}")
+    code, said = ask_git("ls-files", "--", "dvc.yaml")
+    if code != 0:
+        return Finding("wrong", f"git: it cannot read its index ({said.splitlines()[-1] if said else code}); `rm .git/index && git reset`")
+    return Finding("ok", "git: a repository")
 
 
 def check_commit() -> Finding:
     """A commit that holds the project: experiments are commits on top of it."""
-    if shutil.which("git") is None or not Path(".git").exists():
+    if check_git().level == "wrong":
         return Finding("note", "commit: none without git")
     if ask_git("rev-parse", "--verify", "HEAD")[0] != 0:
         return Finding("wrong", "commit: there is none yet, and experiments are made on top of one; `git add --all && git commit -m start`")
+    if ask_git("cat-file", "-e", "HEAD^{tree}")[0] != 0:
+        return Finding("wrong", "commit: git has lost what it holds (`git fsck` says more); get the project again")
     tracked = ask_git("ls-files", "--error-unmatch", "dvc.yaml", "conf/config.yaml")[0] == 0
     return judge(
         None if tracked else "commit: git does not hold the project's files; `git add --all && git commit -m start`",
@@ -62,12 +73,37 @@ def check_commit() -> Finding:
 
 def check_identity() -> Finding:
     """A name and an e-mail address: experiments are commits, which have an author."""
-    if shutil.which("git") is None:
+    if check_git().level == "wrong":
         return Finding("note", "identity: none without git")
     variables = [f"GIT_{role}_{what}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
     known = all(os.environ.get(name) for name in variables) or all(ask_git("config", name)[0] == 0 for name in ("user.name", "user.email"))
     cure = 'git config user.name "Your Name" && git config user.email you@example.org'
     return judge(None if known else f"identity: git knows no name of yours, and experiments are commits; `{cure}`", "identity: git knows who you are")
+
+
+def check_git_writable(wait: float = 0.0) -> Finding:
+    """Git's own folder: experiments write commits, and no other git may be at work or have been killed at it."""
+    if check_git().level == "wrong":
+        return Finding("note", "git's folder: none without git")
+    for kind in ("--git-dir", "--git-common-dir"):
+        folder = Path(ask_git("rev-parse", kind)[1])
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError as error:
+            return Finding("wrong", f"git's folder: {folder.resolve()} cannot be written to ({error.strerror}), and experiments are commits")
+    path, end = Path(ask_git("rev-parse", "--git-path", "index.lock")[1]), time.monotonic() + wait
+    while path.exists():
+        if time.monotonic() >= end:
+            return Finding("wrong", f"git's folder: {path} is there: another git is at work, or was killed; if none is, `rm {path}`")
+        time.sleep(0.1)
+    return Finding("ok", "git's folder: can be written to")
+
+
+def wait_for_git() -> Finding:
+    """As `check_git_writable`, with some patience."""
+    return check_git_writable(DVC_WAITS)
 
 
 def check_dvc_lock(wait: float = 0.0) -> Finding:
@@ -106,6 +142,6 @@ def wait_for_dvc() -> Finding:
     return check_dvc_lock(DVC_WAITS)
 
 
-CHECKS: tuple[Check, ...] = (check_files, check_git, check_commit, check_identity, check_dvc_lock)
+CHECKS: tuple[Check, ...] = (check_files, check_git, check_commit, check_identity, check_git_writable, check_dvc_lock)
 BEFORE_REPRO: tuple[Check, ...] = (check_files, check_git, wait_for_dvc)
-BEFORE_EXPERIMENT: tuple[Check, ...] = (check_files, check_git, check_commit, check_identity, wait_for_dvc)
+BEFORE_EXPERIMENT: tuple[Check, ...] = (check_files, check_git, check_commit, check_identity, wait_for_git, wait_for_dvc)

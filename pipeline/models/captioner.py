@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.models.folders import resolve_model
-from pipeline.models.references import check_loaded, choose_variant, explain_load_error, split_revision
+from pipeline.models.references import CHECKED, NO_CODE, check_loaded, check_tokenizer, choose_variant, explain_load_error, split_revision
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,16 +50,15 @@ def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype:
     reference = resolve_model(reference)
     name, revision = split_revision(reference)
     with explain_load_error("captioner", reference):
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, revision=revision, **NO_CODE)
         if config.model_type != "blip-2":
             raise ValueError(f"it is a {config.model_type} model, but it must be blip-2")
         if config.image_token_id is None:
             raise ValueError("its config names no image token; take a later revision")
         processor = Blip2Processor.from_pretrained(name, revision=revision)
         processor.num_query_tokens = config.num_query_tokens
-        model, report = Blip2ForConditionalGeneration.from_pretrained(
-            name, revision=revision, dtype=dtype, output_loading_info=True, **choose_variant(reference)
-        )
+        check_tokenizer(processor.tokenizer)
+        model, report = Blip2ForConditionalGeneration.from_pretrained(name, revision=revision, dtype=dtype, **CHECKED, **choose_variant(reference))
         check_loaded(report)
     return Captioner(model.to(device), processor)
 

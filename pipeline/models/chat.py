@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 # Digits stand for the texts while a template is filled: no template strips, quotes or recases them, so they show where the texts belong.
 SYSTEM, USER = "27182818284590452", "31415926535897932"
-OPTIONS = {"enable_thinking": False, "date_string": "26 Jul 2024"}  # of Qwen3's and Llama 3's templates; others ignore them
+DATE = "26 Jul 2024"  # in the place of today's, for equal prompts have equal replies
+OPTIONS = {"enable_thinking": False, "thinking": False, "date_string": DATE}  # of Qwen3's, DeepSeek's and Llama 3's templates; others ignore them
+TODAY = f"{{%- macro strftime_now(format) -%}}{DATE}{{%- endmacro -%}}"  # before a template that would ask for the date itself, as Mistral's
+# `raise_exception` of a template, or one that meets what it does not know: it is a program of somebody else's
+FAILURES = (TemplateError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 PLAIN = f"{SYSTEM}\n\n{USER}\nAnswer:"
 
 
@@ -29,14 +33,16 @@ def fill_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """Fill the template with SYSTEM and USER, in the first way that it takes."""
     if not tokenizer.chat_template:
         return PLAIN
-    reason = "it leaves out what it is given"
+    reason = "it leaves out or repeats what it is given"
     for messages in list_messages():
         try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **OPTIONS)
-        except (TemplateError, ValueError, TypeError) as error:  # `raise_exception` of a template, or one that meets a type it does not know
+            template = tokenizer.get_chat_template()  # of several, the default one
+            template = TODAY + template if "strftime_now" in template else template
+            text = tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True, **OPTIONS)
+        except FAILURES as error:
             reason = " ".join(str(error).split())
         else:
-            if SYSTEM in text and USER in text:
+            if SYSTEM in text and text.count(USER) == 1:  # a prompt has one place for the user's words
                 return text
     raise ValueError(f"the chat template of {tokenizer.name_or_path} takes no user's turn ({reason}); set prompt_style to few_shot.")
 

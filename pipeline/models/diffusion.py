@@ -131,6 +131,9 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
     reference = resolve_model(reference)
     name, revision = split_revision(reference)
     with explain_load_error("diffusion model", reference):
+        kind = StableDiffusionPipeline.load_config(name, revision=revision).get("_class_name")
+        if kind != StableDiffusionPipeline.__name__:  # which would load what it can of others, such as Stable Diffusion XL
+            raise ValueError(f"it is a {kind}, but it must be a StableDiffusionPipeline, as Stable Diffusion 1 and 2 are")
         pipeline = StableDiffusionPipeline.from_pretrained(
             name,
             revision=revision,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pipeline.json_files import read_json
 from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
 from pipeline.models.folders import resolve_model
-from pipeline.models.references import check_loaded, choose_variant, explain_load_error, split_revision
+from pipeline.models.references import CHECKED, NO_CODE, check_loaded, choose_variant, explain_load_error, split_revision
 from pipeline.models.text_budget import budget_open_clip
 
 if TYPE_CHECKING:
@@ -129,12 +129,10 @@ def load_visual(reference: str, *, device: torch.device | str = "cpu", dtype: to
 
     name, revision = split_revision(reference)
     with explain_load_error("visual encoder", reference):
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, revision=revision, **NO_CODE)
         if config.model_type != "vit":
             raise ValueError(f"it is a {config.model_type} model, but it must be vit or an open_clip model")
-        model, report = ViTModel.from_pretrained(
-            name, revision=revision, add_pooling_layer=False, output_loading_info=True, **choose_variant(reference)
-        )
+        model, report = ViTModel.from_pretrained(name, revision=revision, add_pooling_layer=False, **CHECKED, **choose_variant(reference))
         check_loaded(report)
         return VitEncoder(model.to(device, torch.float32), AutoImageProcessor.from_pretrained(name, revision=revision), dtype=dtype)
 

@@ -20,7 +20,17 @@ from pipeline.models.decoding import MIN_ROWS, DecodeRules, Tokens, decode_greed
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.kv_cache import RowCache
 from pipeline.models.lazy import LazyModel
-from pipeline.models.references import DTYPES, check_loaded, choose_variant, explain_load_error, read_reference, split_revision
+from pipeline.models.references import (
+    CHECKED,
+    DTYPES,
+    NO_CODE,
+    check_loaded,
+    check_tokenizer,
+    choose_variant,
+    explain_load_error,
+    read_reference,
+    split_revision,
+)
 from pipeline.params import read_section
 
 if TYPE_CHECKING:
@@ -160,11 +170,10 @@ def load_language_model(reference: str, *, device: torch.device | str = "cpu", d
     reference = resolve_model(reference)
     name, revision = split_revision(reference)
     with explain_load_error("language model", reference):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=dtype, output_loading_info=True, **choose_variant(reference)
-        )
+        model, report = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype, **CHECKED, **choose_variant(reference))
         check_loaded(report)
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, **NO_CODE)
+        check_tokenizer(tokenizer)
     return LanguageModel(model.to(device), tokenizer)
 
 

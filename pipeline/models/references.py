@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -13,9 +15,16 @@ from pipeline.memory import is_out_of_memory
 from pipeline.params import read_section
 from pipeline.weight_files import find_problem, find_variant
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-KNOWN = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)  # of files that are not what they should be
+# of files that are not what they should be
+KNOWN = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError, SafetensorError, pickle.UnpicklingError)
+# What transformers is told of every model: report what is missing or does not fit, for `check_loaded`, and run no code that comes with weights.
+NO_CODE = {"trust_remote_code": False}
+CHECKED = {**NO_CODE, "output_loading_info": True, "ignore_mismatched_sizes": True}
 
 
 def read_reference(params: Path, role: str) -> str:
@@ -68,9 +77,15 @@ def parse_dtype(name: object, device: torch.device) -> torch.dtype:
 
 def check_loaded(report: dict) -> None:
     """Raise ValueError if weights were missing or did not fit: transformers would only warn and leave them random."""
-    missing = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+    missing = sorted([*report["missing_keys"], *(entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"])])
     if missing:
         raise ValueError(f"{len(missing)} of its weights are missing or do not fit, the first is {missing[0]}")
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError if a tokenizer reads nothing: without its files transformers makes an empty one."""
+    if not tokenizer("a picture of a dress", add_special_tokens=False)["input_ids"]:
+        raise ValueError("the files of its tokenizer are missing (tokenizer.json, or those that it is made of)")
 
 
 @contextlib.contextmanager
@@ -81,7 +96,7 @@ def explain_load_error(role: str, reference: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        is_ours = type(error) is ValueError  # which says more than the files can
+        is_ours = type(error) is ValueError and "Unrecognized model" not in str(error)  # ours says more than the files can
         problem = None if is_ours else find_file_problem(reference)
         if problem is None and not isinstance(error, KNOWN):
             raise
@@ -94,7 +109,7 @@ def find_file_problem(reference: str) -> str | None:
     if folder is None:
         return None
     if not folder.is_dir():
-        return "there is no such folder"
+        return "that is a file; name the folder of the model" if folder.is_file() else "there is no such folder"
     if (problem := find_problem(folder)) is None and (variant := find_variant(folder)):
         return f"its weights are there as the variant {variant} alone; name the files without .{variant}"
     return problem
@@ -102,6 +117,10 @@ def find_file_problem(reference: str) -> str | None:
 
 def quote_library(reference: str, error: Exception) -> str:
     """Return the first line of what a library says, and what to do about a hub model."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "one of its files is no weights but a pickle that asks for more, and is not opened; take the model's safetensors"
+    if isinstance(error, ImportError):
+        return f"it needs a package that is not part of the locked ones ({' '.join(str(error).split()).rstrip('.')}); take another model"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     text = (
         first if isinstance(error, OSError | RuntimeError | ValueError) else f"its files are not what is expected ({type(error).__name__}: {first})"

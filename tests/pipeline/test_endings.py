@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import resource
 import shlex
@@ -18,6 +19,7 @@ import pytest
 
 from pipeline.artifacts import write_bytes
 from pipeline.endings import explain_os_error, run_command
+from pipeline.terminal import say
 from tests.toy_project import REPO
 
 WRITE = """
@@ -113,6 +115,26 @@ def test_composing_params_in_a_read_only_folder_is_one_sentence(tmp_path: Path) 
         command = [sys.executable, "-m", "pipeline.compose"]
         ended = subprocess.run(command, cwd=small, env=env, capture_output=True, text=True, check=False)
     assert_one_sentence(ended, "params.yaml", "Read-only file system")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "pydantic.py",
+            "raise ImportError('no x', name='pydantic')",
+            "the package pydantic cannot be loaded (no x)",
+        ),
+        ("pydantic.py", "x = (", "site-packages/pydantic.py is damaged ('(' was never closed, line 1)"),
+    ],
+)
+def test_a_package_that_is_missing_or_damaged_is_one_sentence_of_the_first_command(tmp_path: Path, name: str, text: str, words: str) -> None:
+    packages = tmp_path / "site-packages"
+    packages.mkdir()
+    (packages / name).write_text(text)
+    env = {**os.environ, "PYTHONPATH": f"{packages}{os.pathsep}{REPO}"}
+    ended = subprocess.run([sys.executable, "-m", "pipeline.compose"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert_one_sentence(ended, words, "`rm -rf .venv` and `make setup` install everything again")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE])
@@ -240,3 +262,18 @@ def test_a_home_that_is_nowhere_and_a_folder_for_temporary_files_that_is_not_the
     ended = subprocess.run([sys.executable, "-c", WRITE, "--out", "out"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert (tmp_path / "out" / "big.bin").stat().st_size == 4 << 20
+
+
+def test_a_closed_output_gets_nothing_and_a_full_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    say("to nobody")
+
+    class Full(io.StringIO):
+        name = "<stdout>"
+
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        say("a", file=Full())
+    assert explain_os_error(raised.value, [Path("docs/results")]).startswith("what <stdout> is written to: No space left on device; free some space")

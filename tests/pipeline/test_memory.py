@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import memory
 from pipeline.memory import explain_killed, explain_memory, is_out_of_memory, measure_free, note_running, take_killed
 from tests.toy_project import REPO
 
@@ -60,3 +62,15 @@ def test_a_killed_stage_is_told_of_once_and_a_running_or_finished_one_not(tmp_pa
         "stage generation was killed (signal 9), if not by hand then by the system because memory ran out: "
         "lower generation.batch_size; what it has finished is kept."
     )
+
+
+def test_a_limit_on_addresses_is_said_in_the_place_of_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "measure_free", lambda: 20 * 2**30)
+    assert memory.describe_free() == "20 GiB free"
+    limit = 10 * 2**40
+    monkeypatch.setattr(resource, "getrlimit", lambda number: (limit if number == resource.RLIMIT_AS else resource.RLIM_INFINITY,) * 2)
+    assert memory.describe_free() == "20 GiB free"
+    mapped = limit - memory.measure_allowed()
+    limit = mapped + 2**30
+    assert memory.describe_free().endswith(" left of what `ulimit -v` allows")
+    assert 0 < memory.measure_allowed() <= 2**30 + 2**26  # this process may have grown or shrunk

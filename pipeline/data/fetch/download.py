@@ -11,7 +11,6 @@ import contextlib
 import email.utils
 import threading
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -20,9 +19,10 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from pipeline.data.fetch.addresses import CheckedNetwork, CheckedTransport, Resolve, resolve_host
+from pipeline.data.fetch.compression import CUT_OFF, expand, too_large
 from pipeline.data.fetch.deadline import TimeBudget, limit_timeout
 from pipeline.data.fetch.failures import Busy, Dead, Failure, Later
-from pipeline.data.fetch.urls import NO_URL, parse_url
+from pipeline.data.fetch.urls import NO_URL, parse_cell, parse_url
 from pipeline.data.images import MAX_BYTES, ImageError, decode_image
 
 HEADERS = {"User-Agent": "ragar-fetch-images (fetches the images of one data set, once)", "Accept": "image/*", "Accept-Encoding": "identity"}
@@ -36,8 +36,9 @@ MAX_REDIRECTS = 5
 MAX_FAILURES = 30  # of a host in a row; what else it has is left to the next run
 MAX_DECODED = 2  # images at a time: a large one takes hundreds of megabytes
 REDIRECTS = {301, 302, 303, 307, 308}
-BUSY = {408, 425, 429, 500, 502, 503, 504}
-CUT_OFF = "the file was cut off on the way"
+BUSY = {408, 425, 429, *range(500, 600)} - {501, 505, 510}  # and what stands before a host has numbers of its own: 520 to 530, 599
+WHOLE = {200, 203}  # 203: a proxy has made it smaller
+PAGES = ("text/html", "application/xhtml")
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Downloader:
 
     def download(self, text: str) -> bytes:
         """Return the bytes of a usable image behind a URL; Failure says why there are none."""
-        url = parse_url(text)
+        url = parse_cell(text)
         retrying = Retrying(
             retry=retry_if_exception_type(Busy),
             stop=stop_after_attempt(TRIES) | _asks_for_too_much,
@@ -148,6 +149,8 @@ class Downloader:
             with self.decoding:
                 decode_image(data)
         except ImageError as error:
+            if response.headers.get("content-type", "").lower().startswith(PAGES):  # of a hotel's network, a login, a limit: an image may come later
+                raise Later("a web page came instead of an image") from error
             is_whole = "content-length" in response.headers or "transfer-encoding" in response.headers
             raise (Dead if is_whole else Later)("what came is no usable image", str(error).rstrip(".")) from error
         return data
@@ -178,33 +181,18 @@ def _check_status(response: httpx.Response) -> None:
     status = response.status_code
     if status in BUSY:
         raise Busy(f"the host answers {status}", wait=parse_wait(response.headers.get("retry-after"), time.time()))
-    if status != httpx.codes.OK:
+    if status not in WHOLE:
         raise Dead(f"the host answers {status}")
 
 
 def _read_body(response: httpx.Response) -> bytes:
     """Return the whole body, of which never more than MAX_BYTES are in memory."""
-    too_large = Dead(f"the file is larger than the allowed {MAX_BYTES:,} bytes")
     length = response.headers.get("content-length", "")
     if length.isdecimal() and int(length) > MAX_BYTES:
-        raise too_large
+        raise too_large(MAX_BYTES)
     body = bytearray()
     for part in response.iter_raw():
         body += part
         if len(body) > MAX_BYTES:
-            raise too_large
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return bytes(body)
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise Dead("the host compresses the file, though asked not to", encoding)
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # of either kind
-    try:
-        data = inflater.decompress(bytes(body), MAX_BYTES + 1)
-    except zlib.error as error:
-        raise Dead("the host compresses the file, though asked not to", f"{encoding}: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise too_large
-    if not inflater.eof:
-        raise Busy(CUT_OFF, f"{encoding} without its end")
-    return data
+            raise too_large(MAX_BYTES)
+    return expand(bytes(body), response.headers.get("content-encoding", ""), limit=MAX_BYTES)

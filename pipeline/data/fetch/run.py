@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.data.fetch.download import Downloader
 from pipeline.data.fetch.failures import Dead, Failure, Later
-from pipeline.data.fetch.urls import parse_url
+from pipeline.data.fetch.urls import parse_cell
 from pipeline.files import write_bytes
 from pipeline.runtime import progress
 from pipeline.spreadsheets import read_csv, write_csv
@@ -88,7 +88,7 @@ def spread_hosts(wanted: Sequence[Wanted]) -> list[Wanted]:
 
     def take_turn(item: Wanted) -> int:
         try:
-            host = parse_url(item.url).host
+            host = parse_cell(item.url).host
         except Dead:
             host = ""
         turns[host] += 1

@@ -26,6 +26,13 @@ PARTS = "{% for m in messages %}<{{ m['role'] }}>{% for part in m['content'] %}{
 QUOTES = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] | upper | tojson }}{% endfor %}"
 DATED = "{{ date_string }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
 
+TODAY = "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+SWITCH = (
+    "{% if thinking is not defined %}{% set thinking = true %}{% endif %}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
+    "<assistant>{% if thinking %}<think>{% else %}</think>{% endif %}"
+)
+REPEATS = "{% for m in messages %}{{ m['content'] }}{% endfor %}You asked: {{ messages[-1]['content'] }}"
+
 
 def make_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), chat_template=template)
@@ -42,6 +49,8 @@ def make_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
         (PARTS, "<system>Be brief.<user>", "a dog"),
         (QUOTES, '<system>"Be brief."<user>"', 'a dog"'),
         (DATED, "26 Jul 2024<system>Be brief.<user>", "a dog"),
+        (TODAY, "26 Jul 2024<system>Be brief.<user>", "a dog"),
+        (SWITCH, "<system>Be brief.<user>", "a dog<assistant></think>"),
         (None, "Be brief.\n\n", "a dog\nAnswer:"),
     ],
 )
@@ -57,5 +66,22 @@ def test_words_that_a_template_would_change_or_that_stand_in_it_reach_the_model_
 def test_a_template_that_takes_no_question_is_named_with_the_way_out() -> None:
     with pytest.raises(ValueError, match=r"takes no user's turn \(no turns at all\); set prompt_style to few_shot"):
         split_chat(make_tokenizer("{{ raise_exception('no turns at all') }}"), "Be brief.", "a dog")
-    with pytest.raises(ValueError, match="leaves out what it is given"):
+    with pytest.raises(ValueError, match="it leaves out or repeats what it is given"):
         split_chat(make_tokenizer("hello"), "Be brief.", "a dog")
+    with pytest.raises(ValueError, match="it leaves out or repeats what it is given"):
+        split_chat(make_tokenizer(REPEATS), "Be brief.", "a dog")
+
+
+def test_of_several_templates_the_default_is_taken_and_none_is_a_sentence() -> None:
+    tokenizer = make_tokenizer(None)
+    tokenizer.chat_template = {"default": DATED, "rag": "x"}
+    assert split_chat(tokenizer, "Be brief.", "a dog") == ("26 Jul 2024<system>Be brief.<user>", "a dog")
+    tokenizer.chat_template = {"tool_use": DATED, "rag": DATED}
+    with pytest.raises(ValueError, match="multiple chat templates with no default .*; set prompt_style to few_shot"):
+        split_chat(tokenizer, "Be brief.", "a dog")
+
+
+@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{{ foo.bar }}", "{{ messages[5].content }}", "{% for m in messages %}", "{{ ''.__class__ }}"])
+def test_a_template_that_fails_is_a_sentence(template: str) -> None:
+    with pytest.raises(ValueError, match="takes no user's turn .*; set prompt_style to few_shot"):
+        split_chat(make_tokenizer(template), "Be brief.", "a dog")

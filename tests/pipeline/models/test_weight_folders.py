@@ -147,19 +147,134 @@ def lose_a_shard(folder: Path) -> str:
     return f"1 of the parts that model.safetensors.index.json lists are missing, the first is {lost}; download them too"
 
 
-DAMAGES = [replace_by_pointer, leave_half_a_download, cut, cut_header, nest_header, empty, remove_weights, dangle, lose_a_shard]
+def name_shards_by_numbers(folder: Path) -> str:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": 3}}')
+    return f"1 of the parts that model.safetensors.index.json lists are missing, the first is {folder}/3; download them too"
+
+
+def leave_the_tokenizer_a_pointer(folder: Path) -> str:
+    (folder / "tokenizer.json").write_text(POINTER)
+    return f"{folder}/tokenizer.json is a Git LFS pointer and not the file; `git lfs install` and `git lfs pull`"
+
+
+def save_by_torch(folder: Path) -> Path:
+    path = folder / "pytorch_model.bin"
+    torch.save(load_file(folder / "model.safetensors"), path)
+    (folder / "model.safetensors").unlink()
+    return path
+
+
+def cut_a_file_of_torch(folder: Path) -> str:
+    path = save_by_torch(folder)
+    assert find_problem(folder) is None
+    path.write_bytes(path.read_bytes()[:-500])
+    return f"{path} is cut off; download it again"
+
+
+def download_a_page(folder: Path) -> str:
+    path = save_by_torch(folder)
+    path.write_text("<!DOCTYPE html><title>Log in</title>")
+    return f"{path} is a web page or a message and not the weights; download it again, signed in if it asks for that"
+
+
+def name_the_folder_above(folder: Path) -> str:
+    inside = folder / "snapshots" / "0f"
+    inside.mkdir(parents=True)
+    for path in [path for path in folder.iterdir() if path.is_file()]:
+        path.rename(inside / path.name)
+    return f"{folder} holds no model itself; did you mean {inside}?"
+
+
+def take_an_adapter(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    return f"{folder} holds an adapter (LoRA) and not a model; merge it into its base model and name that folder"
+
+
+def take_the_file_of_another_program(folder: Path) -> str:
+    (folder / "model.safetensors").rename(folder / "model-q4.gguf")
+    return f"{folder} holds its weights as .gguf alone, which is for other programs; take a copy of the model as safetensors"
+
+
+def quantize(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    return f"{folder} holds quantized weights (gptq), for which the package gptqmodel is not installed; take the model that is not quantized"
+
+
+FILES = [replace_by_pointer, leave_half_a_download, cut, cut_header, nest_header, empty, remove_weights, dangle, lose_a_shard, name_shards_by_numbers]
+KINDS = [cut_a_file_of_torch, download_a_page, name_the_folder_above, take_an_adapter, take_the_file_of_another_program, quantize]
+DAMAGES = [*FILES, leave_the_tokenizer_a_pointer, *KINDS]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_wrong_with_weights_is_one_sentence(copy: Path, damage: Callable[[Path], str]) -> None:
     assert find_problem(copy) is None
     words = damage(copy)
+    assert (find_problem(copy) or "").startswith(words)
     with pytest.raises(ValueError, match="cannot be loaded") as raised:
         load_language_model(str(copy))
     said = str(raised.value)
     assert said.startswith(f"The language model '{copy}' cannot be loaded: {words}")
     assert said.count("\n") == 0
     assert said.endswith(".")
+
+
+class Greedy:
+    """A pickle that runs something when it is opened."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("opened"),)
+
+
+def write_a_pickle_that_runs_something(folder: Path) -> str:
+    save_by_torch(folder)
+    torch.save({"model.embed_tokens.weight": Greedy()}, folder / "pytorch_model.bin")
+    return "one of its files is no weights but a pickle that asks for more, and is not opened; take the model's safetensors"
+
+
+def ask_to_run_code(folder: Path) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}))
+    (folder / "own.py").write_text("import pathlib\npathlib.Path('opened').touch()\n")
+    return f"The repository {folder} contains custom code which must be executed"
+
+
+def lose_the_tokenizer(folder: Path) -> str:
+    for path in folder.glob("*token*"):
+        path.unlink()
+    return "the files of its tokenizer are missing (tokenizer.json, or those that it is made of)"
+
+
+def change_a_shape(folder: Path) -> str:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.zeros(3)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return "1 of its weights are missing or do not fit, the first is model.norm.weight"
+
+
+@pytest.mark.parametrize("damage", [write_a_pickle_that_runs_something, ask_to_run_code, lose_the_tokenizer, change_a_shape])
+def test_what_only_loading_shows_is_one_sentence_and_runs_no_code(copy: Path, damage: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy)
+    words = damage(copy)
+    with pytest.raises(ValueError, match="cannot be loaded") as raised:
+        load_language_model(str(copy))
+    assert str(raised.value).startswith(f"The language model '{copy}' cannot be loaded: {words}")
+    assert str(raised.value).count("\n") == 0
+    assert not (copy / "opened").exists()
+
+
+def test_a_file_in_a_folders_place_is_named_as_one(copy: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.safetensors' cannot be loaded: that is a file; name the folder of the model\.$"):
+        load_language_model(str(copy / "model.safetensors"))
+
+
+def test_another_kind_of_pipeline_is_refused(tmp_path: Path) -> None:
+    index = save_tiny_stable_diffusion(tmp_path) / "model_index.json"
+    index.write_text(index.read_text().replace('"StableDiffusionPipeline"', '"StableDiffusionXLPipeline"'))
+    with pytest.raises(ValueError, match="it is a StableDiffusionXLPipeline, but it must be a StableDiffusionPipeline, as Stable"):
+        load_diffusion(str(tmp_path))
 
 
 def test_small_models_say_the_same(tmp_path: Path) -> None:

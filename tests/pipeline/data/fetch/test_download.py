@@ -7,12 +7,13 @@ import gzip
 import zlib
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.data.fetch import download
-from pipeline.data.fetch.download import Downloader, parse_wait
+from pipeline.data.fetch.download import Downloader, _read_body, parse_wait
 from pipeline.data.fetch.failures import Busy, Dead, Failure, Later
 from tests.broken_items import save_image
 from tests.web import FakeNetwork, FakeTime, Web, make_downloader, ok, run_web, status
@@ -70,7 +71,7 @@ def test_a_permanent_answer_is_asked_for_once_and_nobody_waits(code: int) -> Non
     assert (len(network.connected), network.time.slept) == (1, [download.PAUSE])
 
 
-@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504, 507, 520, 522, 530, 599])
 def test_a_busy_host_is_asked_three_times_with_growing_pauses(code: int) -> None:
     network = FakeNetwork(*[status(code)] * 9)
     with pytest.raises(Busy, match=rf"^the host answers {code}$"):
@@ -186,6 +187,50 @@ def test_a_compressed_body_is_bounded_after_decompression(monkeypatch: pytest.Mo
         make_downloader(FakeNetwork(ok(GOOD, "Content-Encoding: br"))).download(URL)
     with pytest.raises(Busy, match="cut off"):
         make_downloader(FakeNetwork(*[ok(gzip.compress(GOOD)[:-9], "Content-Encoding: gzip")] * 3)).download(URL)
+
+
+def deflate_without_a_head(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(GOOD[:500]) + gzip.compress(GOOD[500:]), "gzip"),
+        (gzip.compress(GOOD) + b"\0" * 8, "x-gzip"),
+        (deflate_without_a_head(GOOD), "deflate"),
+        (GOOD, "gzip"),  # a header that is wrong
+        (GOOD, "deflate"),
+        (GOOD, "none"),
+        (GOOD, "utf-8"),
+        (GOOD, "aws-chunked"),
+        (save_image(Image.new("RGB", (40, 40)), "JPEG"), "deflate"),
+    ],
+)
+def test_what_a_browser_can_read_in_spite_of_its_encoding_is_read(body: bytes, encoding: str) -> None:
+    expected = body if encoding not in ("gzip", "x-gzip", "deflate") or body[:2] in (GOOD[:2], b"\xff\xd8") else GOOD
+    assert _read_body(httpx.Response(200, headers={"Content-Encoding": encoding}, stream=httpx.ByteStream(body))) == expected
+
+
+def test_several_parts_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    network = FakeNetwork(ok(gzip.compress(b"\0" * 600) * 2, "Content-Encoding: gzip"))
+    with pytest.raises(Dead, match="larger than the allowed"):
+        make_downloader(network).download(URL)
+
+
+def test_a_smaller_copy_of_a_proxy_counts() -> None:
+    network = FakeNetwork([ok(GOOD)[0].replace(b"200 OK", b"203 Non-Authoritative Information")])
+    assert make_downloader(network).download(URL) == GOOD
+
+
+def test_a_page_instead_of_an_image_is_asked_for_another_time() -> None:
+    network = FakeNetwork(ok(b"<html>Please log in</html>", "Content-Type: text/html; charset=utf-8"))
+    with pytest.raises(Later, match="^a web page came instead of an image$") as error:
+        make_downloader(network).download(URL)
+    assert not isinstance(error.value, Dead | Busy)
+    assert make_downloader(FakeNetwork(ok(GOOD, "Content-Type: text/html"))).download(URL) == GOOD
 
 
 @pytest.mark.parametrize("body", [b"<html>gone</html>", b"", GOOD[: len(GOOD) // 2]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.data.fetch.failures import Dead
-from pipeline.data.fetch.urls import normalise_host, parse_url
+from pipeline.data.fetch.urls import normalise_host, parse_cell, parse_url
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,33 @@ def test_what_people_write_becomes_what_can_be_asked(text: str, host: str, targe
 def test_what_can_never_be_asked_is_dead_and_says_why(text: str, words: str) -> None:
     with pytest.raises(Dead, match=words):
         parse_url(text)
+
+
+@pytest.mark.parametrize(
+    ("cell", "url"),
+    [
+        ("//img.shop.com/a.jpg", "https://img.shop.com/a.jpg"),
+        ("www.shop.com/a b.jpg", "https://www.shop.com/a%20b.jpg"),
+        ("shop.com:8443/a.jpg?x=1", "https://shop.com:8443/a.jpg?x=1"),
+        ("http://h/a.jpg|http://h/b.jpg", "http://h/a.jpg"),
+        ("http://h/a.jpg, https://h/b.jpg", "http://h/a.jpg"),
+        ("http://h/a.jpg;http://h/b.jpg", "http://h/a.jpg"),
+        ("http://h/a.jpg\nhttp://h/b.jpg", "http://h/a.jpg"),
+        ("http://h/a.jpg?u=http://g/b,c.jpg", "http://h/a.jpg?u=http://g/b,c.jpg"),
+        ("http://h/a?x=1&amp;y=2", "http://h/a?x=1&y=2"),
+        ("\ufeff<http://h/a.jpg>", "http://h/a.jpg"),
+        ('"http://h/a.jpg"', "http://h/a.jpg"),
+        (r"http:\\h\a\b.jpg?c:\d", r"http://h/a/b.jpg?c:\d"),
+    ],
+)
+def test_a_cell_is_read_as_a_browser_or_a_page_would(cell: str, url: str) -> None:
+    assert str(parse_cell(cell)) == url
+
+
+@pytest.mark.parametrize("cell", ["nan", "-", "a.jpg", "images/a.jpg", "v1.0/a.jpg", "ftp://h/a.jpg", "http://", "file:///etc/passwd"])
+def test_a_cell_without_a_url_stays_one(cell: str) -> None:
+    with pytest.raises(Dead):
+        parse_cell(cell)
 
 
 def test_a_redirect_is_taken_relative_to_where_it_came_from() -> None:
