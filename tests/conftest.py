@@ -11,9 +11,16 @@ from filelock import FileLock
 # matrices depend on the number: one thread in this process and in all that it starts. Read when torch is first imported.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+
 from tests.small_project import SmallProject
 
 LONGEST = ("test_end_to_end.py", "test_data_sets.py", "test_stale.py", "test_scale.py")  # minutes each, in this order
+
+
+def pytest_configure() -> None:
+    """Forget that `make test` started us: a make that a test starts is no part of it, and prints nothing of folders."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

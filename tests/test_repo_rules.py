@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,31 @@ def test_each_kind_of_file_that_people_make_is_read_in_one_place() -> None:
             if isinstance(node, ast.Call) and READING.fullmatch(name := ast.unparse(node.func)):
                 found.setdefault(name, set()).add(path.relative_to(REPO).as_posix())
     assert found == READERS
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    weights = (REPO / "requirements-weights.in").read_text(encoding="utf-8").split()
+    declared = {re.split(r"[^\w.-]", line)[0] for line in [*project["dependencies"], *weights]}
+    developer = {re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"]["dev"]}
+    sources = metadata.packages_distributions()
+    folders = {"pipeline", "stages", "experiments", "embedded", "tests"}
+    own = folders | {path.stem for path in (REPO / "tests" / "offline").glob("*.py")}  # a folder of PYTHONPATH
+    for folder in folders:
+        allowed = {normalise(name) for name in declared | (developer if folder == "tests" else set())}
+        for path in (REPO / folder).rglob("*.py"):
+            for name in list_packages(path) - own - set(sys.stdlib_module_names):
+                assert allowed & {normalise(source) for source in sources.get(name, [name])}, f"{path}: {name} is not in pyproject.toml"
+
+
+def list_packages(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}}
+
+
+def normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_stages_do_not_import_each_other() -> None:

@@ -27,7 +27,7 @@ def test_a_project_from_a_zip_file_is_told_how_to_become_a_repository(project: P
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp"])
+@pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp", "verify", "claims"])
 def test_make_says_so_before_anything_runs(project: Path, target: str) -> None:
     shutil.rmtree(project / ".git")
     for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
