@@ -264,6 +264,8 @@ def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
 def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
     context = make_context([make_case(0)])
     assert "No pseudo-word" in draw(TextualInversionMethod(context, {}, "{text}, {style}", ""), context).rejected["case00"]
+    of_cases = TextualInversionMethod(context, {}, "{text}, {style}", "", owner="case_id")
+    assert draw(of_cases, context).rejected == {"case00": "No pseudo-word was learned for this case."}
     assert "named no keywords" in draw(PmgMethod(context, {}, CHOICE, LazyModel("fake-1", FakeClip)), context).rejected["case00"]
 
 
@@ -272,7 +274,16 @@ pmg: {selection: {style_weights: [1], num_images: 1, alpha: 0.5, negative_prompt
 """
 
 
-@pytest.mark.parametrize(("name", "option"), [("ragar", "--calibrator"), ("ti", "--vectors"), ("pmg", "--pmg-preferences")])
+NEEDS = {
+    "ragar": "--calibrator",
+    "ti": "--vectors",
+    "ti_retrieved": "--vectors",
+    "pmg": "--pmg-preferences",
+    "pmg_retrieved": "--pmg-preferences",
+}
+
+
+@pytest.mark.parametrize(("name", "option"), NEEDS.items())
 def test_a_method_says_which_file_it_needs(name: str, option: str) -> None:
     context = make_context([])
     context.params.write_text(PMG_PARAMS)
@@ -339,8 +350,8 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list_methods() == ["global", "keywords", "original", "pmg", "ragar", "retrieved", "sd", "ti", "truth"]
-    with pytest.raises(ValueError, match="global, keywords, original, pmg, ragar, retrieved, sd, ti, truth"):
+    assert list_methods() == ["global", "keywords", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth"]
+    with pytest.raises(ValueError, match="global, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth"):
         build_method("dall-e", make_context([]))
 
 
