@@ -274,6 +274,7 @@ def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Projec
 @pytest.mark.usefixtures("_talkative")
 def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sampler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.reflect()
+    project.params["generation"]["negative_prompt"] = "blurry"
     needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}}
     for given, options in (("", {}), ("_retrieved", {"retrieved": "retrieved.parquet"})):
         invert(project, out=f"trained-ti{given}", **options)
@@ -286,7 +287,8 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
     def draw(self: Diffusion, prompt_BTD: torch.Tensor, **options: Any) -> Any:
         seeds = [generator.initial_seed() for generator in options["generators"]]
         images = whole(self, prompt_BTD, **options)
-        calls.append((seeds, (options["steps"], options["guidance_scale"], type(self.pipeline.scheduler).__name__, images.shape[1:])))
+        sampler = (options["steps"], options["guidance_scale"], options["negative_prompt"], type(self.pipeline.scheduler).__name__)
+        calls.append((seeds, (*sampler, images.shape[1:])))
         return images
 
     monkeypatch.setattr(Diffusion, "draw", draw)
@@ -299,7 +301,7 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
         noises[method] = {seed for seeds, _ in calls for seed in seeds}
         cases.add(tuple(read_table(project.root / method / "generated.parquet", GENERATED)["case_id"].to_pylist()))
     assert cases == {tuple(TEST_CASES)}
-    assert len(samplers) == 1  # steps, guidance, scheduler, size
+    assert [sampler[:3] for sampler in samplers] == [(2, 3.0, "blurry")]  # of all methods, and so are scheduler and size
     assert len(noises["sd"]) == len(TEST_CASES)
     assert all(noises["sd"] == noises[method] for method in noises if not method.startswith("pmg"))
     assert noises["sd"] < noises["pmg"] == noises["pmg_retrieved"]  # the first noise of its candidates; it draws more, which is the method

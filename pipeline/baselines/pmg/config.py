@@ -21,7 +21,6 @@ class SelectionConfig:
     style_weights: Annotated[tuple[Count, ...], Len(1)]
     num_images: Count
     alpha: Share
-    negative_prompt: str
 
 
 @config_dataclass

@@ -17,7 +17,6 @@ from pipeline.data.cases import Case
 from pipeline.generation.context import Drawing, GenerationContext, Method
 from pipeline.models.pseudo_words import PseudoWordEncoder
 from pipeline.models.templates import STYLE, TEXT
-from pipeline.params import read_section
 from pipeline.rows import Rejection
 from pipeline.schemas import PSEUDO_WORDS, Table
 
@@ -29,7 +28,6 @@ class TextualInversionMethod:
     context: GenerationContext
     vectors: dict[str, np.ndarray]  # (V, E) by what `owner` says
     template: str  # the one that the vectors were trained with
-    negative_prompt: str
     owner: str = "user_id"  # or case_id: the field of a case whose pseudo-word it is drawn with
 
     ledger = "ti"
@@ -41,7 +39,7 @@ class TextualInversionMethod:
             **self.context.describe_sampler(),
             "diffusion": self.context.diffusion.revision,
             "template": self.template,
-            "negative_prompt": self.negative_prompt,
+            "negative_prompt": self.context.config.negative_prompt,
         }
 
     def describe(self, case: Case) -> object | Rejection:
@@ -66,7 +64,7 @@ class TextualInversionMethod:
         prompts = [encoder.write_prompt(self.template, self.context.read_text(case.reference_id)) for case in cases]
         with torch.inference_mode():
             prompt_BKD = encoder.encode(prompts, vectors_BVE)
-        return list(self.context.draw_prompts(diffusion, prompt_BKD, cases, negative_prompt=self.negative_prompt))
+        return list(self.context.draw_prompts(diffusion, prompt_BKD, cases))
 
     def get_owner(self, case: Case) -> str:
         """Return the user or case whose vectors the case is drawn with."""
@@ -84,4 +82,4 @@ def build_inversion(context: GenerationContext, kind: Table) -> Method:
     table, facts = read_table(path, kind), read_provenance(path)
     rows = zip(table[owner].to_pylist(), get_matrix(table, "vectors"), strict=True)
     vectors = {owner_id: vector_E.reshape(facts["num_vectors"], -1) for owner_id, vector_E in rows}
-    return TextualInversionMethod(context, vectors, facts["template"], read_section(context.params, "sd.negative_prompt"), owner)
+    return TextualInversionMethod(context, vectors, facts["template"], owner)
