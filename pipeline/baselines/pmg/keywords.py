@@ -1,4 +1,10 @@
-"""Preference keywords of a case from the language model, and target keywords of its reference (PMG's two lists)."""
+"""Preference keywords of a case from the language model, and target keywords of its reference (PMG's two lists).
+
+Paper: Shen et al. 2024, and its released code: the target's keywords are a phrase for the kind of picture ("movie poster"), its title, and its
+first five keywords. Departures:
+1. The phrase is left out, for no method's prompt names the kind of picture.
+2. A keyword that repeats the title is passed over.
+"""
 
 from __future__ import annotations
 

@@ -59,6 +59,7 @@ def test_the_baselines_params_are_complete_in_every_profile(profile: str, tmp_pa
     compose_params([f"models={profile}"], conf=CONF.parent, out=tmp_path / "params.yaml")
     for block, config in BASELINES.items():
         load_params(tmp_path / "params.yaml", block, config)
+    assert load_params(tmp_path / "params.yaml", "pmg", PmgConfig).num_target_keywords == 5  # as PMG
 
 
 @pytest.mark.parametrize("profile", ["embedded", "paper"])
