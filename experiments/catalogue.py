@@ -12,8 +12,8 @@ Readings where the paper is silent:
    ΔR say the same more clearly.
 5. The readings of the reward and of its baseline are compared at the last step: by validation the step before any training is kept
    where a reading only does harm.
-6. The baselines' step counts are chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and costs.
-   Its counts fit the embedded models, and so do those that its page leads to (`num_steps` in conf/config.yaml).
+6. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
+   costs. Its counts are for the embedded models.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ from pipeline.report.figures import get_title
 if TYPE_CHECKING:
     from experiments.tables import ResultRow
 
-NOTE = "Seconds of the clock on this machine: the method's own training, scaled to these users where it goes user by user, and an image for each."
+NOTE = (
+    "Seconds of the clock on this machine: the method's own training, scaled to these users where it goes user by user, and an image for each. "
+    "What the language model takes to name keywords is counted for nobody."
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def build_compute(groups: Sequence[Group], rows: Sequence[ResultRow], results: M
             within = [point.label for point, ratio in ratios.items() if ratio is not None and ratio <= 1]
             found = f"no more than RAGAR up to {within[-1]} {group.axis}" if within else f"more than RAGAR already with the fewest {group.axis}"
             findings.append(f"- {group.title} costs {found}.")
-    return [*lines, "", NOTE, "", *findings, ""]
+    return [*lines, "", NOTE, "", *findings, *([""] if findings else [])]
 
 
 def measure(result: RunResult, method: str, num_users: int | None) -> Effort:
