@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
-EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect
+EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 define NEWLINE
 
@@ -25,7 +25,7 @@ $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TA
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
+.PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ ablation: setup  ## experiment: our readings of the paper against the printed on
 	@$(PY) -m experiments $@ --args $(WORDS)
 
 choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
+	@$(PY) -m experiments $@ --args $(WORDS)
+
+strength: setup  ## experiment: how long the baselines train, on validation users, and what it costs beside RAGAR
 	@$(PY) -m experiments $@ --args $(WORDS)
 
 seeds: setup  ## experiment: three seeds of the whole pipeline

@@ -12,6 +12,8 @@ Readings where the paper is silent:
    ΔR say the same more clearly.
 5. The readings of the reward and of its baseline are compared at the last step: by validation the step before any training is kept
    where a reading only does harm.
+6. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
+   costs. Its counts are for the embedded models.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ KEYWORD_ONLY = "keywords"  # the image of the reference's text and the whole his
 RETRIEVED = "retrieved"  # the image of the reference's text and the retrieved items' keywords as a plain prompt
 GLOBAL = "global"  # the image of the global preference E^g
 INVERSION = "ti"
+INVERSION_RETRIEVED = "ti_retrieved"  # the same given the retrieved items alone
 PMG = "pmg"
+PMG_RETRIEVED = "pmg_retrieved"
 TRUTH = "truth"
 ORIGINAL = "original"
 
@@ -64,6 +68,8 @@ class Group:
     title: str
     points: tuple[Point, ...]
     axis: str | None = None
+    methods: tuple[str, ...] | None = None  # in place of the experiment's
+    is_plotted: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Experiment:
     methods: tuple[str, ...] | None = (MAIN,)  # None: every method that was drawn
     compared_with: str | None = None  # a method of the same run; None: the same method of the default run
     is_comparison: bool = False  # one table of methods with tests against RAGAR, instead of a table a group
+    users: str = "test users"  # whose images are scored
+    shows_compute: bool = False  # what the methods cost beside RAGAR
 
     def list_runs(self) -> tuple[Run, ...]:
         """Return the runs without repetition, the default run, to which most are compared, first."""
@@ -127,6 +135,17 @@ CHOICES = (  # one parameter each, for which no experiment of the paper asks
     "evaluation.history=retrieved",
 )
 CHOICE_POINTS = tuple(Point(choice, Run(f"choice-{choice.split('.')[1].split('=')[0].replace('_', '-')}", (choice,))) for choice in CHOICES)
+TUNED_TITLES = ("TI", "TI + retrieved", "PMG", "PMG + retrieved")
+TUNED = (INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED)  # the baselines whose steps are chosen
+ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]", *(f"comparison.{method}=true" for method in TUNED))
+STRENGTH_POINTS = tuple(
+    Point(str(steps), Run(f"strength-{steps}", (*ON_VALIDATION, *(f"{method}.num_steps={steps}" for method in TUNED))))
+    for steps in (10, 20, 40, 80, 160)
+)
+TARGET_POINTS = (
+    Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, "pmg.num_target_keywords=5"))),
+    Point("without", Run("strength-no-target", (*ON_VALIDATION, "pmg.num_target_keywords=0"))),
+)
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
 BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
@@ -138,7 +157,7 @@ EXPERIMENTS = (
         "The same users, noise, sampler, steps, size and metrics for every method; `original` is the reference as it is.",
         (Group("methods", (Point("table1", Run("table1", ("comparison=table1",))),)),),
         (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
-        methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, PMG, MAIN, TRUTH),
+        methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, MAIN, TRUTH),
         compared_with=MAIN,
         is_comparison=True,
     ),
@@ -191,6 +210,22 @@ EXPERIMENTS = (
         "What the paper leaves open and no figure of it asks for; the row `default` has none of the changes.",
         (Group("choices", (Point("default", DEFAULT), *CHOICE_POINTS)),),
         (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
+    ),
+    Experiment(
+        "strength",
+        "The baselines' step counts, on validation users",
+        "How long TI and PMG train, given the whole history or the retrieved items alone, and what it costs beside RAGAR. RAGAR's own figures are "
+        "in its favour here: its checkpoint was chosen on some of these users.",
+        (
+            *(Group(title, STRENGTH_POINTS, "steps", (method,)) for method, title in zip(TUNED, TUNED_TITLES, strict=True)),
+            Group("target keywords of PMG", TARGET_POINTS, methods=(PMG, PMG_RETRIEVED), is_plotted=False),
+            Group("beside them", (Point("RAGAR", TARGET_POINTS[0].run),), methods=(MAIN,), is_plotted=False),
+        ),
+        (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
+        methods=TUNED,
+        compared_with=MAIN,
+        users="validation users",
+        shows_compute=True,
     ),
     Experiment(
         "seeds",

@@ -129,23 +129,25 @@ def build_costs(methods: Sequence[str], costs: Mapping[str, Cost]) -> list[str]:
 def build_own_checks(trainings: Mapping[str, dict[str, Any]]) -> list[str]:
     """Say whether each trained baseline does what it is trained to do, by its own measure."""
     lines = []
-    if ti := trainings.get("ti"):
-        before, after = (format_number(ti[name]) for name in ("held_out_loss_before", "held_out_loss"))
-        lines.append(
-            f"- TI: denoising loss on held-out history images of {ti['num_users']} users {before} with the initial word, {after} with the "
-            f"learned one; it falls by {format_fall(ti, 'held_out')}, for {100 * (ti['share_of_users_improved'] or 0):.0f}% of the users."
-        )
-    if (pmg := trainings.get("pmg")) and "validation_loss" in pmg:
-        plain, before, after = (format_number(pmg[f"validation_loss{suffix}"]) for suffix in ("_keywords", "_before", ""))
-        lines.append(
-            f"- PMG: denoising loss on images of {pmg['validation_cases']} validation users {plain} with keywords alone, {before} with untrained "
-            f"soft embeddings, {after} with trained ones; against keywords alone it falls by {format_fall(pmg, 'validation')}."
-        )
-    if pmg and "selection_score" in pmg:
-        lines.append(
-            f"- PMG: mean balance score of the chosen images {format_number(pmg['selection_score'])}, of the first candidates, "
-            f"which are what it would draw without a choice, {format_number(pmg['selection_score_first'])}."
-        )
+    for method, own in trainings.items():
+        title = get_title(method)
+        if own.get("held_out_loss") is not None:  # some of the images were held out
+            before, after = (format_number(own[name]) for name in ("held_out_loss_before", "held_out_loss"))
+            lines.append(
+                f"- {title}: denoising loss on held-out history images of {own['num_users']} users {before} with the initial word, {after} with the "
+                f"learned one; it falls by {format_fall(own, 'held_out')}, for {100 * (own['share_of_users_improved'] or 0):.0f}% of the users."
+            )
+        if "validation_loss" in own:
+            plain, before, after = (format_number(own[f"validation_loss{suffix}"]) for suffix in ("_keywords", "_before", ""))
+            lines.append(
+                f"- {title}: denoising loss on images of {own['validation_cases']} validation users {plain} with keywords alone, {before} with "
+                f"untrained soft embeddings, {after} with trained ones; against keywords alone it falls by {format_fall(own, 'validation')}."
+            )
+        if "selection_score" in own:
+            lines.append(
+                f"- {title}: mean balance score of the chosen images {format_number(own['selection_score'])}, of the first candidates, "
+                f"which are what it would draw without a choice, {format_number(own['selection_score_first'])}."
+            )
     return ["## Each baseline by its own measure", "", *lines, ""] if lines else []
 
 

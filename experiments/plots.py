@@ -24,6 +24,7 @@ COLUMNS = 3  # of panels, where the groups share them
 ROW_HEIGHT, SERIES_HEIGHT = 16, 90  # points: of a mark in a list, of a panel with an axis
 HEAD_HEIGHT = 48  # points: title, numbers of an axis, distance
 VALUE_WIDTH = 40  # points
+PANEL_WIDTH = WIDTH // 3  # points, at least: what a title takes
 NAME_STYLES = {
     "title": {"color": INK, "weight": "bold"},
     "main": {"color": COLOURS["main"], "weight": "bold"},
@@ -57,8 +58,9 @@ def draw_experiment(experiment: Experiment, rows: Sequence[ResultRow], *, defaul
     """Return the SVG text: RAGAR in the main colour or, where there is no other method, the points of the experiment `default`."""
     panels = list_panels(experiment, rows, default=default)
     heights = [max(panel.height for panel in panels if panel.row == row) for row in sorted({panel.row for panel in panels})]
+    width = max(WIDTH, PANEL_WIDTH * (1 + max((panel.column for panel in panels), default=0)))
     with use_style():
-        figure = Figure((WIDTH / 72, (sum(heights) + HEAD_HEIGHT * max(1, len(heights))) / 72), dpi=72, layout="constrained")
+        figure = Figure((width / 72, (sum(heights) + HEAD_HEIGHT * max(1, len(heights))) / 72), dpi=72, layout="constrained")
         figure.get_layout_engine().set(w_pad=9 / 72, h_pad=8 / 72)
         if panels:
             grid = figure.add_gridspec(len(heights), 1 + max(panel.column for panel in panels), height_ratios=heights)
@@ -77,7 +79,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 def list_panels(experiment: Experiment, rows: Sequence[ResultRow], *, default: str) -> list[Panel]:
     """Gather the panels, in order of their rows, for every metric that has a value."""
     main = {row.experiment for row in rows} if len({row.method for row in rows}) > 1 else {default}
-    groups = [group for group in experiment.groups if any(row.group == group.title for row in rows)]
+    groups = [group for group in experiment.groups if group.is_plotted and any(row.group == group.title for row in rows)]
 
     def list_marks(group: Group, metric: Metric) -> list[Mark]:
         own = [row for row in rows if row.group == group.title]

@@ -23,9 +23,17 @@ TRAINED_BY = {  # what a method's own trained stages make
     "sd": (TUNED,),
     "keywords": (TUNED,),
     "retrieved": (TUNED,),
-    "ti": ("data/ti/vectors.parquet",),
-    "pmg": ("data/pmg/soft.safetensors",),
+    "ti": ("data/ti/ti/vectors.parquet",),
+    "ti_retrieved": ("data/ti/ti_retrieved/vectors.parquet",),
+    "pmg": ("data/pmg/pmg/soft.safetensors",),
+    "pmg_retrieved": ("data/pmg/pmg_retrieved/soft.safetensors",),
     "ragar": (MAPPED, "data/reflection/calibrator.safetensors"),
+}
+OWN_METRICS = {  # by method: what its own training says of itself
+    "ti": "data/ti/ti/metrics.json",
+    "ti_retrieved": "data/ti/ti_retrieved/metrics.json",
+    "pmg": "data/pmg/pmg/metrics.json",
+    "pmg_retrieved": "data/pmg/pmg_retrieved/metrics.json",
 }
 DISTANCES = (DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC)
 ByUser = dict[Hashable, float]
@@ -40,6 +48,7 @@ class Cost:
     seconds_per_image: float | None
     peak_memory_mb: float | None  # of training or drawing
     machine: str
+    grows_with_users: bool = False  # whether the training goes user by user
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
         dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
         costs={method: read_cost(method, fetch) for method in summary["methods"]},
-        trainings={method: read_own_metrics(method, fetch) for method in ("ti", "pmg") if method in summary["methods"]},
+        trainings={method: read_own_metrics(method, fetch) for method in OWN_METRICS if method in summary["methods"]},
     )
 
 
@@ -112,12 +121,13 @@ def read_cost(method: str, fetch: Fetch) -> Cost:
         seconds_per_image=drawing.get("seconds_per_row"),
         peak_memory_mb=max((peak for peak in peaks if peak is not None), default=None),
         machine="–" if not known else f"{drawing['num_threads']} threads" if "num_threads" in drawing else drawing["device"],
+        grows_with_users=any("num_rows" in cost for cost in training),
     )
 
 
 def read_own_metrics(method: str, fetch: Fetch) -> dict[str, Any]:
     """Read what a baseline's own training and drawing say of themselves."""
-    return {**read_json(fetch(f"data/{method}/metrics.json")), **read_json(fetch(f"data/generation/{method}/metrics.json"))}
+    return {**read_json(fetch(OWN_METRICS[method])), **read_json(fetch(f"data/generation/{method}/metrics.json"))}
 
 
 def compare(first: tuple[RunResult, str], second: tuple[RunResult, str], metric: str) -> Interval | None:

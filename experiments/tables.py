@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.catalogue import DEFAULT, MAIN, Experiment, Group, Point
+from experiments.equal_compute import build_compute
 from experiments.results import RunResult, compare
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval
@@ -63,14 +64,14 @@ def build_rows(experiment: Experiment, results: Mapping[str, RunResult]) -> list
         for point in group.points:
             if point.run.name in results:
                 result = results[point.run.name]
-                for method in list_methods(experiment, result):
+                for method in list_methods(group.methods or experiment.methods, result):
                     rows += [build_row(experiment, group, point, method, name, results) for name in experiment.metrics]
     return rows
 
 
-def list_methods(experiment: Experiment, result: RunResult) -> list[str]:
-    """Return the methods to show, those that the run has drawn, in reading order."""
-    wanted = result.by_user if experiment.methods is None else [method for method in experiment.methods if method in result.by_user]
+def list_methods(methods: Sequence[str] | None, result: RunResult) -> list[str]:
+    """Return the methods to show, those that the run has drawn, in reading order; None stands for all."""
+    wanted = result.by_user if methods is None else [method for method in methods if method in result.by_user]
     return sort_methods(list(wanted))
 
 
@@ -133,7 +134,7 @@ def build_page(experiment: Experiment, rows: Sequence[ResultRow], results: Mappi
         "",
         experiment.sentence,
         "",
-        f"Made by `make {experiment.name}`. Profile `{profiles}`, seed {seeds}, {format_users(rows)} test users. "
+        f"Made by `make {experiment.name}`. Profile `{profiles}`, seed {seeds}, {format_users(rows)} {experiment.users}. "
         f"{first.level:.0%} intervals: bootstrap over users, {first.num_resamples} resamples. "
         f"Differences: {describe_comparison(experiment)}, paired by user; **bold** where the interval excludes zero.",
         "",
@@ -145,6 +146,8 @@ def build_page(experiment: Experiment, rows: Sequence[ResultRow], results: Mappi
         own = [row for row in rows if row.group == group.title]
         if own:
             lines += build_group(group, own)
+    if experiment.shows_compute:
+        lines += build_compute(experiment.groups, rows, results)
     return "\n".join([*lines, *build_runs(experiment, results), *build_legend(rows)]) + "\n"
 
 

@@ -60,8 +60,8 @@ def hash_stages() -> dict[str, str | dict[str, str]]:
 
 
 def hash_stage(name: str, variant: str = "") -> str:
-    """Return the hash of a stage's code, with the module that it loads by name."""
-    chosen = [ROOT / VARIANTS[name] / f"{variant}.py"] if variant else []
+    """Return the hash of a stage's code, with the module that it loads by name; the instances of another stage run one code."""
+    chosen = [ROOT / VARIANTS[name] / f"{variant}.py"] if variant and name in VARIANTS else []
     return hash_files({ROOT / "stages" / f"{name}.py", *chosen})
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 BLOCKS = (
     "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
-    "mapper", "reflection", "sd", "ti", "pmg", "comparison", "generation", "evaluation", "report", "runtime",
+    "mapper", "reflection", "sd", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "comparison", "generation", "evaluation", "report", "runtime",
 )  # fmt: skip
 UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"
 RULES = {

@@ -6,7 +6,7 @@ Images live inside the tables as `struct<bytes, path>` (the image feature of Hug
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -120,6 +120,12 @@ PSEUDO_WORDS = Table(
     },
     key=("user_id",),
     nullable=("held_out_loss_before", "held_out_loss"),
+)
+CASE_PSEUDO_WORDS = replace(  # the same, each learned from a case's retrieved items alone
+    PSEUDO_WORDS,
+    name="case_pseudo_words",
+    columns={"case_id" if name == "user_id" else name: kind for name, kind in PSEUDO_WORDS.columns.items()},
+    key=("case_id",),
 )
 PMG_PREFERENCES = Table(
     "pmg_preferences",

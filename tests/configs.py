@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
 from pipeline.captioning import CaptioningConfig
 from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data.adapters.artmoji import ArtMojiConfig
@@ -131,6 +131,7 @@ TI = read_default(
     held_out_every=4,
     max_rejected_fraction=0.5,
 )
+TI_RETRIEVED = read_default("ti_retrieved", RetrievedInversionConfig, num_steps=3)
 PMG = read_default(
     "pmg",
     PmgConfig,
@@ -150,6 +151,7 @@ PMG = read_default(
     validation_every=2,
     max_rejected_fraction=0.5,
 )
+PMG_RETRIEVED = read_default("pmg_retrieved", RetrievedPmgConfig, num_steps=2, images_per_case=1)
 GENERATION = read_default("generation", GenerationConfig, steps=4, guidance_scale=2.0, batch_size=3, max_rejected_fraction=0.5)
 EVALUATION = read_default("evaluation", EvaluationConfig, image_size=16, batch_size=4, num_resamples=200, max_rejected_fraction=0.5)
 

@@ -53,9 +53,9 @@ EDITS = (
     Edit("reflection", "pipeline/reflection/losses.py", "return -(log_BR", "return (log_BR", "calibrator.safetensors"),
     Edit("reflection", "pipeline/reflection/inputs.py", "score_B1[:, 0].tolist()", "(score_B1[:, 0] + 1.0).tolist()", "calibrator.safetensors"),
     Edit("sd", "pipeline/models/lora.py", "generator=generator) / rank)", "generator=generator) / (2 * rank))", "lora.safetensors"),
-    Edit("ti", "pipeline/models/denoising.py", ".square().mean(dim=(1, 2, 3))", ".abs().mean(dim=(1, 2, 3))", "vectors.parquet"),
-    Edit("pmg", "pipeline/keywords/parse.py", "list(keywords)[:max_keywords]", "list(keywords)[:1]", "preferences.parquet"),
-    Edit("pmg", "pipeline/baselines/pmg/prompts.py", "[*target, *[*preference]", "[*target, *[*target]", "soft.safetensors"),
+    Edit("ti@ti", "pipeline/models/denoising.py", ".square().mean(dim=(1, 2, 3))", ".abs().mean(dim=(1, 2, 3))", "vectors.parquet"),
+    Edit("pmg@pmg", "pipeline/keywords/parse.py", "list(keywords)[:max_keywords]", "list(keywords)[:1]", "preferences.parquet"),
+    Edit("pmg@pmg", "pipeline/baselines/pmg/prompts.py", "[*target, *[*preference]", "[*target, *[*target]", "soft.safetensors"),
     Edit("generation@original", "pipeline/generation/copying.py", "np.asarray(decode", "255 - np.asarray(decode", "generated.parquet"),
     Edit("generation@sd", "pipeline/models/diffusion.py", "output = empty + guidance_scale", "output = full + guidance_scale", "generated.parquet"),
     Edit("generation@pmg", "pipeline/baselines/pmg/selection.py", "return alpha * logs", "return -alpha * logs", "generated.parquet"),
@@ -72,9 +72,9 @@ EDITS = (
 RUN = (  # an edit of each stage; in a group no stage reads what another one writes or runs code that is edited for it
     ("captioning",),
     ("embedding", "keywords", "generation@original", "generation@pmg", "generation@ragar"),
-    ("ranker", "mapper", "ti"),
+    ("ranker", "mapper", "ti@ti"),
     ("ranker_check", "generation@sd"),
-    ("reflection", "sd", "pmg", "evaluation"),
+    ("reflection", "sd", "pmg@pmg", "evaluation"),
 )
 
 
@@ -108,7 +108,7 @@ def choose_edit(stage: str) -> Edit:
 
 def find_code(stage: str) -> set[Path]:
     name, _, method = stage.partition("@")
-    return code.compute_closure({REPO / "stages" / f"{name}.py", *([REPO / code.VARIANTS[name] / f"{method}.py"] if method else [])})
+    return code.compute_closure({REPO / "stages" / f"{name}.py", *([REPO / code.VARIANTS[name] / f"{method}.py"] if name in code.VARIANTS else [])})
 
 
 def test_every_stage_is_edited_once_and_no_edit_of_a_group_reaches_another_stage_of_it() -> None:

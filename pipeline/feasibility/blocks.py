@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic.dataclasses import is_pydantic_dataclass
 
-from pipeline.baselines.pmg.config import PmgConfig
+from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
 from pipeline.captioning import CaptioningConfig
 from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data import adapters
@@ -41,7 +41,9 @@ CONFIGS = {
     "reflection": ReflectionConfig,
     "sd": StableDiffusionConfig,
     "ti": TextualInversionConfig,
+    "ti_retrieved": RetrievedInversionConfig,
     "pmg": PmgConfig,
+    "pmg_retrieved": RetrievedPmgConfig,
     "generation": GenerationConfig,
     "evaluation": EvaluationConfig,
     "report": ReportConfig,

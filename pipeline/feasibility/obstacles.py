@@ -16,12 +16,12 @@ from pipeline.ranker.config import RankerConfig
 CHANGES_NO_RESULT = True
 
 MIN_CAPTIONS = 2  # of the mapper: one to learn, one to hold out
-UNPROMPTED = frozenset({"original", "truth", "sd", "ti", "pmg"})  # methods that read no preference
+UNPROMPTED = frozenset({"original", "truth", "sd", "ti", "ti_retrieved", "pmg", "pmg_retrieved"})  # methods that read no preference
 
 
 def find_obstacles(material: Material, plan: Plan) -> list[str]:
     """Return a sentence for everything that would end a run."""
-    rules = (check_retrieval, check_splits, check_mapper, check_ranker)
+    rules = (check_retrieval, check_baselines, check_splits, check_mapper, check_ranker)
     return [sentence for rule in rules for sentence in rule(material, plan)]
 
 
@@ -51,6 +51,22 @@ def list_retrieved(material: Material, plan: Plan) -> Sequence[Case]:
     return [case for case in material.cases if len(list_distinct(case["history"])) > k] if k else material.cases
 
 
+def check_baselines(material: Material, plan: Plan) -> Iterator[str]:
+    """What is given the retrieved items alone needs some, of nearly every case that is drawn; pmg_retrieved of users to learn from as well."""
+    config, drawn = plan.configs["retrieval"], plan.configs["generation"].splits
+    total, fed = (Counter(case["split"] for case in cases) for cases in (material.cases, list_retrieved(material, plan) if config.k else ()))
+    num_drawn, num_fed = (sum(counts[split] for split in drawn) for counts in (total, fed))
+    for stage, learned_from in (("ti", ()), ("pmg", ("train", "val"))):
+        hungry = [f"no case of the split {split} has any" for split in learned_from if total[split] and not fed[split]]
+        if num_drawn and (not num_fed or num_drawn - num_fed > plan.configs[stage].max_rejected_fraction * num_drawn):
+            hungry = [f"{num_drawn - num_fed} of {num_drawn} drawn cases have none"]
+        if hungry and f"{stage}_retrieved" in plan.methods:
+            yield (
+                f"{stage}_retrieved needs retrieved items, but {hungry[0]} (retrieval.k is {config.k}, retrieval.strategy {config.strategy}); "
+                f"set retrieval.{'strategy=ret' if config.k else 'k=5'} or comparison.{stage}_retrieved=false."
+            )
+
+
 def list_prompted(material: Material, plan: Plan) -> Sequence[Case]:
     """List the cases that the stage preference does not reject: without any retrieved item of anybody, whole histories count."""
     config, retrieved = plan.configs["preference"], list_retrieved(material, plan)
@@ -78,7 +94,7 @@ def check_splits(material: Material, plan: Plan) -> Iterator[str]:
 
 def list_needs(plan: Plan) -> dict[str, list[str]]:
     """List which stages need which split."""
-    trained = ["reflection", *(["sd"] if plan.configs["sd"].lora_rank else []), *(["pmg"] if "pmg" in plan.methods else [])]
+    trained = ["reflection", *(["sd"] if plan.configs["sd"].lora_rank else []), *(["pmg"] if plan.methods & {"pmg", "pmg_retrieved"} else [])]
     needs = {"train": (["mapper"] if plan.configs["mapper"].prompt == "leave_one_out" else []) + trained, "val": trained, "test": []}
     scored = plan.configs["evaluation"].split
     drawing = ["generation"] if plan.methods - UNPROMPTED and scored in plan.configs["generation"].splits else []

@@ -1,4 +1,4 @@
-"""Build a method by name: a new method is one new file in `pipeline/generation/methods/`, one line in conf/methods/ and one in dvc.yaml."""
+"""Build a method by name: a new method is one new file in `pipeline/generation/methods/`, one line in conf/comparison/ and one in dvc.yaml."""
 
 from __future__ import annotations
 

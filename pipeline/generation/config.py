@@ -17,4 +17,5 @@ class GenerationConfig(RowMapConfig):
     splits: Annotated[tuple[Split, ...], Len(1)]
     steps: Count
     guidance_scale: NonNegativeFloat
+    negative_prompt: str
     scheduler: Literal["dpm", "ddim", "own"]

@@ -105,10 +105,8 @@ class GenerationContext:
         """Return what `read_text` says, as the text encoder will read it."""
         return self.budget.model.fit(self.read_text(item_id)).text
 
-    def draw_prompts(
-        self, diffusion: Diffusion, prompt_BTD: Tensor, cases: Sequence[Case], *, negative_prompt: str = "", image_index: int = 0
-    ) -> list[np.ndarray | Rejection]:
-        """Draw token states with the final sampler; the n-th image of a case starts from the same noise in every method."""
+    def draw_prompts(self, diffusion: Diffusion, prompt_BTD: Tensor, cases: Sequence[Case], *, image_index: int = 0) -> list[np.ndarray | Rejection]:
+        """Draw token states with the final sampler, the same for every method; so is the noise that the n-th image of a case starts from."""
         from pipeline.models.diffusion import NOT_FINITE, NotFiniteError  # late: copying methods load no diffusers
 
         names = ("generation",) if image_index == 0 else ("generation", str(image_index))
@@ -118,7 +116,7 @@ class GenerationContext:
                 generators=[make_generator(self.seed, *names, case.case_id) for case in cases],
                 steps=self.config.steps,
                 guidance_scale=self.config.guidance_scale,
-                negative_prompt=negative_prompt,
+                negative_prompt=self.config.negative_prompt,
             )
         except NotFiniteError as error:
             drawn = zip(error.images_BHWC, error.bad_B, strict=True)
@@ -127,10 +125,12 @@ class GenerationContext:
 
     def describe_sampler(self) -> dict[str, object]:
         """Return what every drawn image depends on, apart from its prompt and the diffusion model."""
+        negative_prompt = self.config.negative_prompt
         return {
             "steps": self.config.steps,
             "guidance_scale": self.config.guidance_scale,
             "scheduler": self.config.scheduler,
             "batch_size": self.config.batch_size,  # may change the last bits
             "seed": self.seed,
+            **({"negative_prompt": negative_prompt} if negative_prompt else {}),  # rows that were drawn without one keep their key
         }

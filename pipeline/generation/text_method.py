@@ -24,7 +24,6 @@ class TextMethod:
     diffusion: LazyModel[Diffusion]
     write_prompt: Callable[[Case], str]
     reason: str  # why a case with an empty prompt is rejected
-    negative_prompt: str = ""
     write_whole: Callable[[Case], str] | None = None  # a prompt before it was shortened, where the method itself does that
 
     ledger = "text"  # shared by all of them: two methods that come to the same text draw it once
@@ -35,7 +34,8 @@ class TextMethod:
     @property
     def identity(self) -> object:
         """The diffusion model, the sampler and what guidance leads away from."""
-        return {**self.context.describe_sampler(), "diffusion": self.diffusion.revision, "negative_prompt": self.negative_prompt}
+        sampler, negative_prompt = self.context.describe_sampler(), self.context.config.negative_prompt
+        return {**sampler, "diffusion": self.diffusion.revision, "negative_prompt": negative_prompt}
 
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on its prompt and, through the noise, on the case."""
@@ -50,4 +50,4 @@ class TextMethod:
         """Encode and draw."""
         diffusion = self.diffusion.model
         states_BTD, _ = diffusion.encode_prompts([self.write_prompt(case) for case in cases])
-        return list(self.context.draw_prompts(diffusion, states_BTD, cases, negative_prompt=self.negative_prompt))
+        return list(self.context.draw_prompts(diffusion, states_BTD, cases))

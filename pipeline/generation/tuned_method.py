@@ -1,4 +1,4 @@
-"""The plain Stable Diffusion baseline with another text per method: guided away from `sd.negative_prompt`, with the adapters of the stage sd."""
+"""The plain Stable Diffusion baseline with another text per method, drawn with the adapters of the stage sd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pipeline.generation.context import GenerationContext
 from pipeline.generation.text_method import TextMethod
 from pipeline.models.lazy import LazyModel
 from pipeline.models.lora import load_lora
-from pipeline.params import read_section
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -22,8 +21,7 @@ def build_tuned_method(
     context: GenerationContext, write_prompt: Callable[[Case], str], reason: str, *, write_whole: Callable[[Case], str] | None = None
 ) -> TextMethod:
     """Build a variant of `sd` that draws `write_prompt(case)`; a case without a prompt is rejected with `reason`."""
-    negative_prompt = read_section(context.params, "sd.negative_prompt")
-    return TextMethod(context, prepare_tuned(context), write_prompt, reason, negative_prompt, write_whole)
+    return TextMethod(context, prepare_tuned(context), write_prompt, reason, write_whole)
 
 
 def prepare_tuned(context: GenerationContext) -> LazyModel[Diffusion]:

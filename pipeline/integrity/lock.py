@@ -142,10 +142,10 @@ def is_known(stage: str, pipeline: dict[str, dict[str, Any]]) -> bool:
     """Say whether dvc.yaml has a stage; of a group whose items are written as a template, or as a matrix, it has them all."""
     name, at, item = str(stage).partition("@")
     entry = pipeline.get(name)
-    if not at or entry is None:
-        return entry is not None
+    if entry is None or bool(at) != bool(entry.keys() & {"foreach", "matrix"}):  # gone, or left over from before it became a group
+        return False
     items = entry.get("foreach")
-    return item in map(str, items) if isinstance(items, dict | list) else bool(entry.keys() & {"foreach", "matrix"})
+    return item in map(str, items) if isinstance(items, dict | list) else True
 
 
 def set_aside(path: Path, root: Path) -> Path:

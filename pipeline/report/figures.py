@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.metrics.definitions import Metric
 
 BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
-ORDER = ("original", "sd", "keywords", "retrieved", "ti", "glide", "lavit", "pmg", "global", "ragar", "truth")
+ORDER = ("original", "sd", "keywords", "retrieved", "ti", "ti_retrieved", "glide", "lavit", "pmg", "pmg_retrieved", "global", "ragar", "truth")
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
@@ -16,7 +16,9 @@ EXPLANATIONS = {
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",
     "ti": "reference and a word learned from the history's images",
+    "ti_retrieved": "reference and a word learned from the retrieved images",
     "pmg": "keywords of the taste, soft embeddings, best of several",
+    "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",
     "ragar": "retrieval, calibration, reflection",
 }
@@ -25,9 +27,11 @@ TITLES = {
     "keywords": "SD + keywords",
     "retrieved": "SD + retrieved",
     "ti": "TI",
+    "ti_retrieved": "TI + retrieved",
     "glide": "GLIDE",
     "lavit": "LaVIT",
     "pmg": "PMG",
+    "pmg_retrieved": "PMG + retrieved",
     "ragar": "RAGAR",
 }
 Entry = Mapping[str, Any]  # value, low, high, n

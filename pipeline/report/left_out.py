@@ -12,15 +12,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-ORDER = ("dataset", "captioning", "embedding", "keywords", "retrieval", "preference", "ti", "pmg", "generation", "evaluation")
+ORDER = (
+    "dataset", "captioning", "embedding", "keywords", "retrieval", "preference", "ti", "ti_retrieved", "pmg", "pmg_retrieved",
+    "generation", "evaluation",
+)  # fmt: skip
 ITEM_STAGES = ("captioning", "embedding", "keywords")
-UNITS = dict.fromkeys(ITEM_STAGES, "item") | dict.fromkeys(("retrieval", "preference", "pmg"), "case") | {"ti": "user"}
+CASE_STAGES = ("retrieval", "preference", "ti_retrieved", "pmg", "pmg_retrieved")
+UNITS = dict.fromkeys(ITEM_STAGES, "item") | dict.fromkeys(CASE_STAGES, "case") | {"ti": "user"}
 UNITS |= dict.fromkeys(("generation", "evaluation"), "picture")
 NUM_EXAMPLES = 3
 MAX_CHARS = 300  # of a reason or a name on the page
 BLANK = "…"
 LACKS = re.compile(
-    r"no (?:caption|embedding|pseudo-word)\b|neither a (?:text|caption) nor a (?:text|caption)|text of the reference|named no keywords", re.IGNORECASE
+    r"no (?:caption|embedding|pseudo-word|retrieved item)\b|case's retrieved images|neither a (?:text|caption) nor a (?:text|caption)"
+    r"|text of the reference|named no keywords",
+    re.IGNORECASE,
 )
 VARIABLE = re.compile(
     r"""'[^']*'|"[^"]*"|(?<!\w)\S*[/\\]\S*\w|(?<!\w)[\w.-]+\.(?:png|jpe?g|gif|webp|bmp|tiff?)\b|(?<![\w.])\d[\d.,]*\d|\b\d\b""", re.IGNORECASE

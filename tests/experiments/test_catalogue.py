@@ -20,23 +20,23 @@ from experiments.catalogue import (
     R_POINTS,
     REWARD_POINTS,
     STRATEGY_POINTS,
+    STRENGTH_POINTS,
+    TARGET_POINTS,
     TEXT_POINTS,
+    TUNED,
     Run,
     get_experiment,
     list_runs,
 )
 from experiments.plan import compose_run
 from experiments.results import DISTANCES
-from pipeline.evaluation.config import EvaluationConfig
-from pipeline.keywords.preference import PreferenceConfig
+from pipeline.feasibility.blocks import CONFIGS
 from pipeline.metrics.definitions import define_metrics
 from pipeline.params import build_config
-from pipeline.reflection.config import ReflectionConfig
-from pipeline.retrieval.config import RetrievalConfig
 
 REPO = Path(__file__).resolve().parents[2]
 RUNS = list_runs(EXPERIMENTS)
-BLOCKS = {"retrieval": RetrievalConfig, "preference": PreferenceConfig, "reflection": ReflectionConfig, "evaluation": EvaluationConfig}
+BLOCKS = {name: CONFIGS[name] for name in ("retrieval", "preference", "reflection", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "evaluation")}
 
 
 @functools.cache
@@ -73,6 +73,15 @@ def test_rewards_and_baselines_are_compared_at_the_last_step_and_share_the_defau
     composed = [compose(point.run) for point in (*REWARD_POINTS, *BASELINE_POINTS)]
     assert {params["reflection"]["keep"] for params in composed} == {"last"}
     assert composed[0] == composed[3] == {**compose(DEFAULT), "reflection": {**compose(DEFAULT)["reflection"], "keep": "last"}}
+
+
+def test_the_baselines_steps_are_swept_on_validation_users_alone_around_the_default() -> None:
+    composed = [compose(point.run) for point in (*STRENGTH_POINTS, *TARGET_POINTS)]
+    assert {(params["evaluation"]["split"], *params["generation"]["splits"]) for params in composed} == {("val", "val")}
+    steps = [[params[method]["num_steps"] for method in TUNED] for params in composed[: len(STRENGTH_POINTS)]]
+    assert steps == [[int(point.label)] * len(TUNED) for point in STRENGTH_POINTS]
+    assert sum(params == composed[len(STRENGTH_POINTS)] for params in composed[: len(STRENGTH_POINTS)]) == 1  # the default's steps are one of them
+    assert all(all(params["comparison"][method] for method in (*TUNED, "ragar")) for params in composed)
 
 
 def test_the_literal_method_is_the_config_group_of_that_name() -> None:

@@ -15,7 +15,7 @@ from pipeline.metrics.significance import adjust_holm
 from tests.experiments.made import METRICS, bad, good, make_result
 
 TABLE1 = get_experiment("table1")
-ALL_METHODS = ("original", "sd", "keywords", "retrieved", "ti", "pmg", MAIN, "truth")
+ALL_METHODS = ("original", "sd", "keywords", "retrieved", "ti", "ti_retrieved", "pmg", "pmg_retrieved", MAIN, "truth")
 
 
 def make_table(quality=good, **options) -> RunResult:
@@ -34,7 +34,9 @@ def make_table(quality=good, **options) -> RunResult:
             "held_out_fall_high": None,
             "share_of_users_improved": 0.93,
         },
+        "ti_retrieved": {"num_users": 200, "held_out_loss_before": None, "held_out_loss": None},  # all images were trained on
         "pmg": {"selection_score": 3.25, "selection_score_first": 3.125},
+        "pmg_retrieved": {"selection_score": 4.5, "selection_score_first": 4.25},
     }
     return replace(make_result(DEFAULT, quality, **options), dataset="stylemoji", costs=costs, trainings=own)
 
@@ -85,7 +87,7 @@ def test_values_that_are_written_alike_share_a_place() -> None:
 def test_p_values_are_corrected_over_all_tests_of_the_table() -> None:
     cells = compare_methods(TABLE1, make_table(num_users=30))
     tested = [cell for cell in cells.values() if cell.p is not None]
-    assert len(tested) == 5 * len(TABLE1.metrics)  # sd, two variants, ti, pmg
+    assert len(tested) == 7 * len(TABLE1.metrics)  # sd, two variants, ti and pmg twice
     assert [cell.p_holm for cell in tested] == adjust_holm([cell.p for cell in tested])
     assert {cell.verdict for cell in tested} == {"better"}
     assert {cell.verdict for cell in compare_methods(TABLE1, make_table(bad, num_users=30)).values()} == {"", "worse"}  # `retrieved` is better there
@@ -118,13 +120,15 @@ def test_the_page_marks_best_second_and_tests_and_says_how_it_was_made(table: tu
     assert next(line for line in page.splitlines() if line.startswith("| PMG |")).count("▲") == len(TABLE1.metrics)
     assert "200 test users" in page
     assert "data set `stylemoji`" in page
-    assert "all 55 tests" in page
+    assert "all 77 tests" in page
     assert "*original* (floor)" in page
     assert "| TI | 61.5 | 0.200 | 1,234 | 2 threads |" in page
     assert "| SD | none | 0.100 | 900 | 2 threads |" in page
     assert "| RAGAR | – | – | – | GPU |" in page
     assert "it falls by 0.1000 (0.0500 … –), for 93% of the users." in page
-    assert "chosen images 3.2500" in page
+    assert "- PMG: mean balance score of the chosen images 3.2500" in page
+    assert "- PMG + retrieved: mean balance score of the chosen images 4.5000" in page
+    assert "- TI + retrieved: denoising" not in page
     assert "untrained soft" not in page  # this run used none
     assert page == build_page(TABLE1, *table)
 

@@ -36,7 +36,8 @@ def list_roles(panels: list[Panel]) -> list[str]:
 def test_every_experiments_panels_show_every_value_once(experiment: Experiment) -> None:
     rows = make_rows(experiment)
     panels = list_panels(experiment, rows, default=DEFAULT_NAME)
-    assert len(list_roles(panels)) == sum(row.value.value is not None for row in rows)
+    plotted = {group.title for group in experiment.groups if group.is_plotted}
+    assert len(list_roles(panels)) == sum(row.value.value is not None and row.group in plotted for row in rows)
     assert len({(panel.row, panel.column) for panel in panels}) == len(panels)
     assert [panel.row for panel in panels] == sorted(panel.row for panel in panels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +19,9 @@ from pipeline.generation.build import list_methods
 from pipeline.json_files import read_json
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
-from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED
+from pipeline.schemas import CASE_PSEUDO_WORDS, CASES, GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED, RETRIEVED
 from stages import pmg, sd, ti
-from tests.configs import TI
+from tests.configs import PMG_RETRIEVED, TI, TI_RETRIEVED
 from tests.small_project import REPO
 from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
 
@@ -35,13 +36,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def project(tmp_path: Path, models: dict[str, str]) -> Project:
     made = Project(tmp_path, models)
-    made.params["ti"] = asdict(TI)
+    made.params |= {"ti": asdict(TI), "ti_retrieved": asdict(TI_RETRIEVED), "pmg_retrieved": asdict(PMG_RETRIEVED)}
     made.write_table(KEYWORDS, [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS])
     return made
 
 
 def invert(project: Project, **options: Any) -> str:
-    return project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", **options)
+    return project.run(ti, **{"cases": "cases.parquet", "items": "items.parquet", "captions": "captions.parquet", "out": "ti", **options})
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def prepare_pmg(project: Project, **options: Any) -> str:
     names = ("cases", "items", "captions", "keywords")
-    return project.run(pmg, **{name: f"{name}.parquet" for name in names}, out="pmg", **options)
+    return project.run(pmg, **{**{name: f"{name}.parquet" for name in names}, "out": "pmg", **options})
 
 
 def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: Project) -> None:
@@ -97,6 +98,81 @@ def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
     assert [image["bytes"] for image in again["image"].to_pylist()][1:] == first[1:3]
     assert again["image"].to_pylist()[0]["bytes"] != first[0]
     assert read_table(project.root / "ti" / "rejected.parquet", REJECTED)["row_key"].to_pylist() == ["c09"]
+
+
+NO_ITEMS = "c07"  # the case for which nothing is retrieved
+
+
+def narrow(project: Project) -> None:
+    """Let the retrieved items of the cases differ, and leave one case without any."""
+    rows = [
+        {"case_id": case_id, "rank": rank, "item_id": ITEM_IDS[(index + rank) % 3], "similarity": 0.5, "weight": 0.5}
+        for index, case_id in enumerate(CASE_IDS)
+        for rank in range(2)
+        if case_id != NO_ITEMS
+    ]
+    project.write_table(RETRIEVED, rows)
+
+
+def write_narrowed(project: Project, **fields: str) -> None:
+    """Write `narrowed.parquet`: cases whose whole history is what `narrow` lets be retrieved, in the history's order."""
+    cases = read_table(project.root / "cases.parquet", CASES).to_pylist()
+    for index, case in enumerate(cases):
+        chosen = {ITEM_IDS[(index + rank) % 3] for rank in range(2)}
+        case["history"] = [item_id for item_id in ITEM_IDS[:3] if item_id in chosen]
+        case |= {name: case[other] for name, other in fields.items()}
+    write_table(project.root / "narrowed.parquet", [case for case in cases if case["case_id"] != NO_ITEMS], CASES, provenance={})
+
+
+def test_ti_retrieved_learns_for_every_case_what_ti_learns_from_a_history_of_its_retrieved_items(project: Project) -> None:
+    narrow(project)
+    assert "ti_retrieved: 4 rows in, 4 computed, 0 reused, 1 rejected" in invert(project, retrieved="retrieved.parquet", out="chosen")
+    learned = read_table(project.root / "chosen" / "vectors.parquet", CASE_PSEUDO_WORDS)
+    rejected = read_table(project.root / "chosen" / "rejected.parquet", REJECTED).to_pylist()
+    assert rejected == [{"stage": "ti_retrieved", "row_key": NO_ITEMS, "reason": "None of the case's retrieved images can be read."}]
+    assert learned["held_out_loss"].null_count == 3  # all images of so few are trained on
+    assert len(set(map(str, learned["vectors"].to_pylist()))) == 3
+    write_narrowed(project, user_id="case_id")
+    project.params["ti"] |= asdict(TI_RETRIEVED)
+    invert(project, cases="narrowed.parquet")
+    whole = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
+    assert whole["user_id"].to_pylist() == learned["case_id"].to_pylist()
+    for vector, other in zip(whole["vectors"].to_pylist(), learned["vectors"].to_pylist(), strict=True):  # beside other users in their batch
+        torch.testing.assert_close(torch.tensor(vector), torch.tensor(other), rtol=1e-4, atol=1e-5)
+
+
+def test_ti_retrieved_draws_every_case_with_its_own_vectors(project: Project) -> None:
+    narrow(project)
+    invert(project, retrieved="retrieved.parquet", out="chosen")
+    project.generate("ti_retrieved", vectors="chosen/vectors.parquet")
+    drawn = read_table(project.root / "ti_retrieved" / "generated.parquet", GENERATED)
+    assert drawn["case_id"].to_pylist() == [case_id for case_id in TEST_CASES if case_id != NO_ITEMS]
+    rejected = read_table(project.root / "ti_retrieved" / "rejected.parquet", REJECTED).to_pylist()
+    assert rejected == [{"stage": "generation@ti_retrieved", "row_key": NO_ITEMS, "reason": "No pseudo-word was learned for this case."}]
+    rows = read_table(project.root / "chosen" / "vectors.parquet", CASE_PSEUDO_WORDS).to_pylist()
+    facts = read_provenance(project.root / "chosen" / "vectors.parquet")
+    rows[1]["vectors"] = [-value for value in rows[1]["vectors"]]
+    write_table(project.root / "other.parquet", rows, CASE_PSEUDO_WORDS, provenance=facts)
+    project.generate("ti_retrieved", vectors="other.parquet")
+    again = read_table(project.root / "ti_retrieved" / "generated.parquet", GENERATED)
+    same = [first == second for first, second in zip(drawn["image"].to_pylist(), again["image"].to_pylist(), strict=True)]
+    assert same == [True, False, True]
+
+
+@pytest.mark.parametrize("stage", [ti, pmg])
+def test_a_stage_that_is_given_the_retrieved_items_has_nothing_to_do_unless_its_own_method_is_asked_for(project: Project, stage: Any) -> None:
+    name = stage.STAGE
+    project.params["comparison"] |= {name: True, f"{name}_retrieved": False}
+    run = invert if stage is ti else prepare_pmg
+    assert f"{name}_retrieved: 0 rows in" in run(project, retrieved="retrieved.parquet", out="empty")
+    project.params["comparison"] |= {name: False, f"{name}_retrieved": True}
+    assert f"{name}: 0 rows in" in run(project, out="empty")
+
+
+def test_retrieved_items_of_nobody_are_one_clear_error(project: Project) -> None:
+    write_table(project.root / "retrieved.parquet", RETRIEVED.build_empty(), RETRIEVED, provenance={})
+    message = invert(project, retrieved="retrieved.parquet", out="chosen", fails=True)
+    assert "no item was retrieved for any case, so there is nothing to learn from; set retrieval.k to 1 or more." in message
 
 
 def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
@@ -163,6 +239,24 @@ def test_pmg_gives_the_same_bytes_again_with_and_without_its_ledger(project: Pro
 
 
 @pytest.mark.usefixtures("_talkative")
+def test_pmg_retrieved_is_pmg_on_cases_whose_history_is_what_was_retrieved(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keywords, "generate", lambda _, questions, config: [", ".join(re.findall(r"thing (i\d+)", text)) for text in questions])
+    narrow(project)
+    prepare_pmg(project, retrieved="retrieved.parquet", out="chosen")
+    table = read_table(project.root / "chosen" / "preferences.parquet", PMG_PREFERENCES)
+    assert table["preference_keywords"].to_pylist() == [["i01", "i00"], ["i02", "i00"], ["i01", "i00"]]  # newest first
+    rejected = read_table(project.root / "chosen" / "rejected.parquet", REJECTED).to_pylist()
+    assert rejected == [{"stage": "pmg_retrieved", "row_key": NO_ITEMS, "reason": "The case has no retrieved item."}]
+    metrics = read_json(project.root / "chosen" / "metrics.json")
+    assert metrics["num_steps"] == PMG_RETRIEVED.num_steps
+    write_narrowed(project)
+    project.params["pmg"] |= asdict(PMG_RETRIEVED)
+    prepare_pmg(project, cases="narrowed.parquet")
+    assert read_table(project.root / "pmg" / "preferences.parquet", PMG_PREFERENCES).equals(table)
+    assert read_json(project.root / "pmg" / "metrics.json") == metrics
+
+
+@pytest.mark.usefixtures("_talkative")
 @pytest.mark.parametrize("use_soft", [True, False])
 def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Project, use_soft: bool) -> None:
     project.params["pmg"]["use_soft"] = use_soft
@@ -180,22 +274,21 @@ def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Projec
 @pytest.mark.usefixtures("_talkative")
 def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sampler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.reflect()
-    invert(project)
-    prepare_pmg(project)
-    needs = {
-        "ragar": {"calibrator": "reflection/calibrator.safetensors"},
-        "ti": {"vectors": "vectors.parquet"},
-        "pmg": {"pmg_preferences": "pmg_preferences.parquet"},
-    }
-    shutil.copy(project.root / "ti" / "vectors.parquet", project.root / "vectors.parquet")
-    shutil.copy(project.root / "pmg" / "preferences.parquet", project.root / "pmg_preferences.parquet")
+    project.params["generation"]["negative_prompt"] = "blurry"
+    needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}}
+    for given, options in (("", {}), ("_retrieved", {"retrieved": "retrieved.parquet"})):
+        invert(project, out=f"trained-ti{given}", **options)
+        prepare_pmg(project, out=f"trained-pmg{given}", **options)
+        needs[f"ti{given}"] = {"vectors": f"trained-ti{given}/vectors.parquet"}
+        needs[f"pmg{given}"] = {"pmg_preferences": f"trained-pmg{given}/preferences.parquet"}
     whole = Diffusion.draw
     calls: list[tuple[list[int], tuple[Any, ...]]] = []
 
     def draw(self: Diffusion, prompt_BTD: torch.Tensor, **options: Any) -> Any:
         seeds = [generator.initial_seed() for generator in options["generators"]]
         images = whole(self, prompt_BTD, **options)
-        calls.append((seeds, (options["steps"], options["guidance_scale"], type(self.pipeline.scheduler).__name__, images.shape[1:])))
+        sampler = (options["steps"], options["guidance_scale"], options["negative_prompt"], type(self.pipeline.scheduler).__name__)
+        calls.append((seeds, (*sampler, images.shape[1:])))
         return images
 
     monkeypatch.setattr(Diffusion, "draw", draw)
@@ -208,10 +301,10 @@ def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sam
         noises[method] = {seed for seeds, _ in calls for seed in seeds}
         cases.add(tuple(read_table(project.root / method / "generated.parquet", GENERATED)["case_id"].to_pylist()))
     assert cases == {tuple(TEST_CASES)}
-    assert len(samplers) == 1  # steps, guidance, scheduler, size
+    assert [sampler[:3] for sampler in samplers] == [(2, 3.0, "blurry")]  # of all methods, and so are scheduler and size
     assert len(noises["sd"]) == len(TEST_CASES)
-    assert all(noises["sd"] == noises[method] for method in noises if method != "pmg")
-    assert noises["sd"] < noises["pmg"]  # the first noise of its candidates; it draws more, which is the method
+    assert all(noises["sd"] == noises[method] for method in noises if not method.startswith("pmg"))
+    assert noises["sd"] < noises["pmg"] == noises["pmg_retrieved"]  # the first noise of its candidates; it draws more, which is the method
 
 
 def test_all_methods_are_drawn_from_one_table_of_cases_and_scored_in_one_run_by_one_clip() -> None:

@@ -80,11 +80,17 @@ def test_options_are_told_from_paths() -> None:
     assert find_out_folder(["--in", "a"]) is None
 
 
-@pytest.mark.parametrize(("stage", "key"), [("captioning", "captioning"), ("generation@ragar", "generation"), ("dataset", "dataset")])
+@pytest.mark.parametrize(
+    ("stage", "key"), [("captioning", "captioning"), ("generation@ragar", "generation"), ("ti@ti_retrieved", "ti"), ("dataset", "dataset")]
+)
 def test_a_stage_whose_code_has_changed_since_it_was_hashed_does_not_run(
     stage: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashes = {"captioning": code.hash_stage("captioning"), "generation": {"ragar": code.hash_stage("generation", "ragar")}}
+    hashes = {
+        "captioning": code.hash_stage("captioning"),
+        "ti": code.hash_stage("ti"),
+        "generation": {"ragar": code.hash_stage("generation", "ragar")},
+    }
     hashes |= {"dataset": {"pog": code.hash_stage("dataset", "pog")}}
     (tmp_path / "params.yaml").write_text("dataset: {name: pog}\n")
     write_json(tmp_path / "data" / "code" / "hashes.json", hashes)

@@ -1,4 +1,4 @@
-"""The params of PMG: its own stage's, and those of the choice among images, which generation reads."""
+"""The params of PMG: its own stage's, those of the choice among images, which generation reads, and what differs given the retrieved items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ class SelectionConfig:
     style_weights: Annotated[tuple[Count, ...], Len(1)]
     num_images: Count
     alpha: Share
-    negative_prompt: str
 
 
 @config_dataclass
@@ -43,3 +42,11 @@ class PmgConfig(RowMapConfig, TrainingConfig):
     noises_per_image: Count
     validation_cases: Count
     selection: SelectionConfig
+
+
+@config_dataclass
+class RetrievedPmgConfig:
+    """Params `pmg_retrieved`: what takes the place of the same fields of `pmg`."""
+
+    num_steps: NonNegativeInt
+    images_per_case: Count

@@ -5,7 +5,7 @@ user looked at. Data, batch and steps are not known. Departures:
 1. The images of a step are left out of the soft prompt, or it could simply repeat what it reads.
 2. A pass through the language model, which costs most, serves several images, and each image several timesteps and noises.
 3. The keywords of a case are named once from its whole history, so they also know the images that a step leaves out.
-4. The target keywords of a training image are its text alone where `num_target_keywords` is 0; otherwise they already say how it looks.
+4. Where `num_target_keywords` is 0, the target keywords of a training image are its text alone, which does not say how it looks.
 
 Legend: B cases of a step, I images per case, R noises per image, M soft embeddings, K tokens of an encoded text, d token width.
 """

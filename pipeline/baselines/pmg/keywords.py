@@ -1,4 +1,10 @@
-"""Preference keywords of a case from the language model, and target keywords of its reference (PMG's two lists)."""
+"""Preference keywords of a case from the language model, and target keywords of its reference (PMG's two lists).
+
+Paper: Shen et al. 2024, and its released code: the target's keywords are a phrase for the kind of picture ("movie poster"), its title, and its
+first five keywords. Departures:
+1. The phrase is left out, for no method's prompt names the kind of picture.
+2. A keyword that repeats the title is passed over.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 LEDGER = "pmg_keywords"
 COLUMNS = pa.schema([pa.field("keywords", pa.list_(pa.string()))])
 NO_PICTURE = "None of the case's history items has a text or a caption."
+NO_ITEM = "The case has no retrieved item."
 NO_KEYWORD = "The language model's reply holds no keyword."
 
 
@@ -65,7 +72,7 @@ def name_preferences(
     """
     pictures = {case_id: words.describe(history, max_items=config.max_items) for case_id, history in histories.items()}
     known = {case_id: lines for case_id, lines in pictures.items() if lines}
-    rejected = {case_id: NO_PICTURE for case_id, lines in pictures.items() if not lines}
+    rejected = {case_id: NO_PICTURE if histories[case_id] else NO_ITEM for case_id, lines in pictures.items() if not lines}
     questions = {case_id: [build_question(lines, config, attribute=name) for name in config.attributes or ("",)] for case_id, lines in known.items()}
     replies = ask([question for asked in questions.values() for question in asked], config, llm=llm)
     named = {case_id: list(dict.fromkeys(word for question in asked for word in replies[question])) for case_id, asked in questions.items()}

@@ -106,7 +106,7 @@ def run_soft(
 def compute_soft(
     histories: dict[str, Sequence[str]], words: ItemWords, config: PmgConfig, soft: SoftPreference, tools: PmgTools, *, identity: str
 ) -> dict[str, np.ndarray]:
-    """Compute (or read back) the soft embeddings of every case from its whole history -> case_id -> (M·d,) float32."""
+    """Compute (or read back) the soft embeddings of every case from all items of its history -> case_id -> (M·d,) float32."""
     prompts = {case_id: write_soft_prompt(history, words, config, tools.language_model) for case_id, history in histories.items()}
 
     def compute(batch: list[Row]) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ CURVE_COLUMNS = ("step", "loss", "validation_loss")
 class StableDiffusionConfig(TrainingConfig):
     """Params `sd`; every field is explained in conf/config.yaml."""
 
-    negative_prompt: str
     lora_rank: NonNegativeInt
     batch_size: Count
     validation_images: Count

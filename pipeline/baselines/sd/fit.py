@@ -2,8 +2,9 @@
 
 Paper (Implementation Details): the baselines are tuned with a learning rate of 1e-5, in a way that it does not describe. Choices:
 1. Adapters on the U-Net's attention are trained, not all weights; nothing in the prompt is personal.
-2. By default nothing is tuned (`lora_rank: 0`): the embedded model was trained on this very data set.
-3. `sd` and its variants draw with the adapters. TI and PMG train parts of their own, and RAGAR draws with the frozen model.
+2. By default nothing is tuned (`lora_rank: 0`), so that all methods draw with one model; the embedded one was trained on this very data set.
+3. `sd` and its variants draw with the adapters, for which the rank must be asked for in every profile: all other methods learn against the frozen
+   model and draw with it.
 
 Legend: B images of a step, C, h, w latent shape.
 """

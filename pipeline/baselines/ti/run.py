@@ -1,11 +1,14 @@
-"""From tables to every user's vectors: a row of the ledger is a user, a batch of rows is trained together and resumes from its checkpoint."""
+"""From tables to every user's vectors: a row of the ledger is a user, a batch of rows is trained together and resumes from its checkpoint.
+
+Given the retrieved items alone, vectors are learned for every case in place of every user; what is said here of a user is then true of a case.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
 
 COLUMNS = pa.schema([pa.field("vectors", pa.binary()), pa.field("losses", pa.list_(pa.float64())), *cost.COLUMNS])
+Owner = Literal["user_id", "case_id"]  # whose vectors are learned
 NO_IMAGE = "None of the user's history images can be read."
+NO_RETRIEVED_IMAGE = "None of the case's retrieved images can be read."
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,28 @@ class InversionInputs:
     histories: dict[str, list[str]]  # user_id -> item_ids without repetition, oldest first
     texts: dict[str, str]  # item_id -> its text, or its caption where it has none
     latents: dict[str, torch.Tensor]  # item_id -> (C, h, w)
+    owner: Owner = "user_id"  # what the keys of the histories are
 
 
-def gather_inputs(cases: pa.Table, items: Path, texts: dict[str, str], splits: Sequence[str], *, diffusion: LazyModel[Diffusion]) -> InversionInputs:
+def gather_inputs(
+    cases: pa.Table, items: Path, texts: dict[str, str], splits: Sequence[str], *, diffusion: LazyModel[Diffusion], owner: Owner = "user_id"
+) -> InversionInputs:
     """Gather what the users of the splits are trained on."""
-    histories = list_histories(cases, splits)
+    histories = list_histories(cases, splits, owner=owner)
     seen = [item_id for history in histories.values() for item_id in history]
     latents, _ = compute_latents(items, seen, diffusion)
-    return InversionInputs(histories, texts, latents)
+    return InversionInputs(histories, texts, latents, owner)
 
 
-def list_histories(cases: pa.Table, splits: Sequence[str]) -> dict[str, list[str]]:
+def list_histories(cases: pa.Table, splits: Sequence[str], *, owner: Owner = "user_id") -> dict[str, list[str]]:
     """Return the history of every user of the splits; several cases of a user are joined. ValueError without any user."""
     histories: dict[str, dict[str, None]] = {}
     for case in cases.to_pylist():
         if case["split"] in splits:
-            histories.setdefault(case["user_id"], {}).update(dict.fromkeys(case["history"]))
+            histories.setdefault(case[owner], {}).update(dict.fromkeys(case["history"]))
     if not histories:
         raise ValueError(f"no case is of the splits {', '.join(splits)}, so there is no user to learn a pseudo-word for.")
-    return {user_id: list(items) for user_id, items in sorted(histories.items())}
+    return {owner_id: list(items) for owner_id, items in sorted(histories.items())}
 
 
 def learn_vectors(
@@ -68,13 +76,14 @@ def learn_vectors(
     checkpoint_every: int,
 ) -> MapResult:
     """Learn the vectors of every user that the ledger lacks; a value holds `vectors` (float32 bytes), `losses` and the cost."""
-    rows = [build_row(user_id, item_ids, inputs, config, seed=seed) for user_id, item_ids in inputs.histories.items()]
+    rows = [build_row(owner_id, item_ids, inputs, config, seed=seed) for owner_id, item_ids in inputs.histories.items()]
+    no_image = Rejection(NO_IMAGE if inputs.owner == "user_id" else NO_RETRIEVED_IMAGE)
 
     def compute(batch: list[Row]) -> list[dict[str, Any] | Rejection]:
         users = [row.payload for row in batch]
         trainable = [user for user in users if user.train]
         if not trainable:
-            return [Rejection(NO_IMAGE) for _ in batch]
+            return [no_image for _ in batch]
         filled = [user if user.train else trainable[0] for user in users]  # the batch keeps its size
         model = diffusion.model
         encoder = PseudoWordEncoder(model, num_vectors=config.num_vectors)
@@ -83,7 +92,7 @@ def learn_vectors(
         )
         measured = [row["held_out_losses"] for row in state.curves if "held_out_losses" in row]
         return [
-            build_value(training.vectors_UVE[index], [losses[index] for losses in measured]) if user.train else Rejection(NO_IMAGE)
+            build_value(training.vectors_UVE[index], [losses[index] for losses in measured]) if user.train else no_image
             for index, user in enumerate(users)
         ]
 
@@ -91,13 +100,13 @@ def learn_vectors(
         return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE).load()
 
 
-def build_row(user_id: str, item_ids: Sequence[str], inputs: InversionInputs, config: TextualInversionConfig, *, seed: int) -> Row:
+def build_row(owner_id: str, item_ids: Sequence[str], inputs: InversionInputs, config: TextualInversionConfig, *, seed: int) -> Row:
     """Build a user's unit of work, identified by the latents and texts that it is trained on."""
     pictures = [Picture(item_id, inputs.latents[item_id], inputs.texts.get(item_id, "")) for item_id in item_ids if item_id in inputs.latents]
     if not pictures:
-        return Row(user_id, {"user_id": user_id, "pictures": []}, UserPictures(user_id, (), ()))
+        return Row(owner_id, {inputs.owner: owner_id, "pictures": []}, UserPictures(owner_id, (), ()))
     described = [(picture.item_id, picture.text, picture.latent_Chw.numpy().tobytes()) for picture in pictures]
-    return Row(user_id, {"user_id": user_id, "pictures": described}, split_pictures(user_id, pictures, config, seed=seed))
+    return Row(owner_id, {inputs.owner: owner_id, "pictures": described}, split_pictures(owner_id, pictures, config, seed=seed))
 
 
 def build_value(vectors_VE: torch.Tensor, losses: Sequence[float | None]) -> dict[str, Any]:
@@ -105,11 +114,11 @@ def build_value(vectors_VE: torch.Tensor, losses: Sequence[float | None]) -> dic
     return {"vectors": vectors_VE.detach().float().cpu().numpy().tobytes(), "losses": [loss for loss in losses if loss is not None]}
 
 
-def build_vectors(result: MapResult) -> list[dict[str, Any]]:
+def build_vectors(result: MapResult, *, owner: Owner = "user_id") -> list[dict[str, Any]]:
     """Return the rows of the table of vectors."""
     return [
-        {"user_id": user_id, "vectors": np.frombuffer(value["vectors"], dtype=np.float32), **name_losses(value["losses"])}
-        for user_id, value in result.values.items()
+        {owner: owner_id, "vectors": np.frombuffer(value["vectors"], dtype=np.float32), **name_losses(value["losses"])}
+        for owner_id, value in result.values.items()
     ]
 
 

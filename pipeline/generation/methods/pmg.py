@@ -85,11 +85,7 @@ class PmgMethod:
         for image_index in range(self.selection.num_images):
             for style_weight in self.selection.style_weights:
                 prompt_BTd = self.encode(preferences, style_weight)
-                candidates.append(
-                    self.context.draw_prompts(
-                        self.context.diffusion.model, prompt_BTd, cases, negative_prompt=self.selection.negative_prompt, image_index=image_index
-                    )
-                )
+                candidates.append(self.context.draw_prompts(self.context.diffusion.model, prompt_BTd, cases, image_index=image_index))
         return [self.choose(list(images), preference) for images, preference in zip(zip(*candidates, strict=True), preferences, strict=True)]
 
     def encode(self, preferences: Sequence[PmgPreference], style_weight: int) -> torch.Tensor:

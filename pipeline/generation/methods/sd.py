@@ -8,7 +8,7 @@ Its variants, which say more in the same prompt, are the methods `keywords` and 
 | `keywords` | text, then w' of the whole history, comma separated | `hammer, sticker, neon, tool` |
 | `retrieved` | text, then w' of the retrieved items | `hammer, neon, sticker` |
 
-All three are guided away from `sd.negative_prompt`, and drawn with the adapters of the stage `sd` where `sd.lora_rank` is not 0.
+All three are drawn with the adapters of the stage `sd` where `sd.lora_rank` is not 0.
 Departure: the paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; see `pipeline/baselines/sd/fit.py`.
 """
 

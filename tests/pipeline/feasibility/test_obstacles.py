@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pipeline.artifacts import build_table, write_rejected
+from pipeline.baselines.histories import narrow_histories
 from pipeline.baselines.pmg.keywords import ItemWords
 from pipeline.baselines.pmg.run import build_training_set, split_cases
 from pipeline.baselines.sd import run as sd_run
@@ -37,7 +38,7 @@ from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, INTERACTIONS, ITEMS, K
 from tests.test_repo_rules import REPO
 
 DEFAULT = load_plan(REPO / "params.yaml")
-METHODS = ("original", "truth", "sd", "keywords", "retrieved", "ti", "pmg", "global", "ragar")
+METHODS = ("original", "truth", "sd", "keywords", "retrieved", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "global", "ragar")
 
 
 def make_dataset(histories: list[list[str]], splits: list[str], *, num_items: int = 0) -> Dataset:
@@ -90,6 +91,21 @@ def test_an_empty_split_is_named_with_who_needs_it_and_the_shares_that_fill_it()
     assert find(dataset, without_shares) == [
         "reflection and generation and evaluation need a user of the split val, but none of the 3 is in it; "
         "the data set's own files say who is in it."
+    ]
+
+
+def test_a_baseline_that_is_given_retrieved_items_needs_some() -> None:
+    dataset = make_dataset([ABC, ["d"], ["g", "h", "i"]], SPLIT_OF_THREE)
+    asked = {"ti_retrieved", "pmg_retrieved", "ragar"}
+    without = change(DEFAULT, methods=asked, retrieval={"k": 0})
+    reason = "needs retrieved items, but 1 of 1 drawn cases have none (retrieval.k is 0, retrieval.strategy ret); set retrieval.k=5"
+    assert find(dataset, without) == [f"{stage}_retrieved {reason} or comparison.{stage}_retrieved=false." for stage in ("ti", "pmg")]
+    assert find(dataset, change(DEFAULT, methods={"ti", "pmg", "ragar"}, retrieval={"k": 0})) == []
+    allowed = {"max_rejected_fraction": 1.0}
+    beyond = change(DEFAULT, methods=asked, retrieval={"k": 1, "strategy": "exp-ret", **allowed}, preference=allowed, sd={"lora_rank": 0})
+    assert [sentence for sentence in find(dataset, beyond) if "retrieved items" in sentence] == [
+        "pmg_retrieved needs retrieved items, but no case of the split val has any (retrieval.k is 1, retrieval.strategy exp-ret); "
+        "set retrieval.strategy=ret or comparison.pmg_retrieved=false."
     ]
 
 
@@ -243,11 +259,18 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
             sd_run.run_lora(
                 cases, root, dict.fromkeys(digests, "x"), configs["sd"], diffusion=LazyModel("", lambda: None), seed=0, checkpoint_every=1
             )
-    if "ti" in plan.methods:
-        list_histories(cases, drawn)
-    if "pmg" in plan.methods:
-        parts = split_cases(cases, drawn, configs["pmg"], seed=0)
-        build_training_set(parts, {case["case_id"]: ["neon"] for case in dataset.cases}, ItemWords({}, {}, {}), latents)
+    for stage in ("ti", "pmg"):
+        for method in {stage, f"{stage}_retrieved"} & plan.methods:
+            given = cases if method == stage else narrow_histories(cases, retrieved)
+            fed = {case["case_id"]: ["neon"] for case in given.to_pylist() if case["history"]}
+            if stage == "ti":
+                list_histories(given, drawn)
+            else:
+                build_training_set(split_cases(given, drawn, configs["pmg"], seed=0), fed, ItemWords({}, {}, {}), latents)
+            wanted = [case["case_id"] for case in dataset.cases if case["split"] in drawn]
+            if not fed.keys() & set(wanted):
+                raise ValueError("a table without rows does not know how long its vectors are")
+            reject(stage, {case_id: "no item" for case_id in wanted if case_id not in fed}, len(wanted))
     for method in plan.methods:
         select_cases(cases, None if method in UNPROMPTED else preferences, drawn)
     build_tasks(cases, [], retrieved, SimpleNamespace(digests=digests), configs["evaluation"])

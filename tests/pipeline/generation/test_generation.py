@@ -72,13 +72,13 @@ def make_context(
 ) -> GenerationContext:
     folder = Path(os.environ["DVC_ROOT"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(f"sd: {{negative_prompt: '{negative_prompt}'}}\n")
+    (folder / "params.yaml").write_text("seed: 7\n")
     write_tensors(folder / "lora.safetensors", {})
     captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
     items = make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"])
     return GenerationContext(
         params=folder / "params.yaml",
-        config=GENERATION,
+        config=replace(GENERATION, negative_prompt=negative_prompt),
         seed=7,
         device=torch.device("cpu"),
         cases=cases,
@@ -263,16 +263,27 @@ def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
 
 def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
     context = make_context([make_case(0)])
-    assert "No pseudo-word" in draw(TextualInversionMethod(context, {}, "{text}, {style}", ""), context).rejected["case00"]
+    assert "No pseudo-word" in draw(TextualInversionMethod(context, {}, "{text}, {style}"), context).rejected["case00"]
+    of_cases = TextualInversionMethod(context, {}, "{text}, {style}", owner="case_id")
+    assert draw(of_cases, context).rejected == {"case00": "No pseudo-word was learned for this case."}
     assert "named no keywords" in draw(PmgMethod(context, {}, CHOICE, LazyModel("fake-1", FakeClip)), context).rejected["case00"]
 
 
 PMG_PARAMS = """models: {selection_clip: hub/clip, dtype: float32}
-pmg: {selection: {style_weights: [1], num_images: 1, alpha: 0.5, negative_prompt: ""}}
+pmg: {selection: {style_weights: [1], num_images: 1, alpha: 0.5}}
 """
 
 
-@pytest.mark.parametrize(("name", "option"), [("ragar", "--calibrator"), ("ti", "--vectors"), ("pmg", "--pmg-preferences")])
+NEEDS = {
+    "ragar": "--calibrator",
+    "ti": "--vectors",
+    "ti_retrieved": "--vectors",
+    "pmg": "--pmg-preferences",
+    "pmg_retrieved": "--pmg-preferences",
+}
+
+
+@pytest.mark.parametrize(("name", "option"), NEEDS.items())
 def test_a_method_says_which_file_it_needs(name: str, option: str) -> None:
     context = make_context([])
     context.params.write_text(PMG_PARAMS)
@@ -280,12 +291,18 @@ def test_a_method_says_which_file_it_needs(name: str, option: str) -> None:
         build_method(name, context)
 
 
-def test_a_negative_prompt_moves_the_plain_methods_and_not_the_others() -> None:
+@pytest.mark.parametrize("name", ["sd", "keywords", "retrieved", "global"])
+def test_a_negative_prompt_moves_the_image_of_every_method(name: str) -> None:
     cases = [make_case(0)]
-    names = ("sd", "keywords", "retrieved", "global")
-    plain = {name: draw(name, make_context(cases)).values for name in names}
-    guided = {name: draw(name, make_context(cases, negative_prompt="blurry")).values for name in names}
-    assert [name for name in names if plain[name] != guided[name]] == ["sd", "keywords", "retrieved"]
+    plain, guided = (draw(name, make_context(cases, negative_prompt=words)) for words in ("", "blurry"))
+    assert guided.summary.computed == 1  # under a key of its own
+    assert plain.values != guided.values
+
+
+def test_without_a_negative_prompt_the_sampler_is_named_as_before_there_was_one() -> None:
+    named = {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm", "batch_size": 3, "seed": 7}
+    assert make_context([]).describe_sampler() == named
+    assert make_context([], negative_prompt="blurry").describe_sampler() == {**named, "negative_prompt": "blurry"}
 
 
 def test_finished_rows_are_reused_and_another_sampler_draws_again() -> None:
@@ -339,8 +356,8 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list_methods() == ["global", "keywords", "original", "pmg", "ragar", "retrieved", "sd", "ti", "truth"]
-    with pytest.raises(ValueError, match="global, keywords, original, pmg, ragar, retrieved, sd, ti, truth"):
+    assert list_methods() == ["global", "keywords", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth"]
+    with pytest.raises(ValueError, match="global, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth"):
         build_method("dall-e", make_context([]))
 
 

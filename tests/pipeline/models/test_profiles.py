@@ -7,15 +7,24 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.baselines.pmg.config import PmgConfig, SelectionConfig
+from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig, SelectionConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
-from pipeline.baselines.ti.config import TextualInversionConfig
+from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
 from pipeline.compose import compose_params
 from pipeline.models.encoders import build_clip_request
 from pipeline.models.folders import PREFIX, find_recipe
 from pipeline.models.references import DTYPES, read_reference
 from pipeline.params import load_params
+from pipeline.yaml_files import read_yaml_mapping
 
+BASELINES = {
+    "sd": StableDiffusionConfig,
+    "ti": TextualInversionConfig,
+    "ti_retrieved": RetrievedInversionConfig,
+    "pmg": PmgConfig,
+    "pmg.selection": SelectionConfig,
+    "pmg_retrieved": RetrievedPmgConfig,
+}
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 
 
@@ -48,9 +57,18 @@ def test_the_papers_clips_are_known_to_open_clip_and_its_openai_weights_get_thei
 @pytest.mark.parametrize("profile", ["embedded", "paper"])
 def test_the_baselines_params_are_complete_in_every_profile(profile: str, tmp_path: Path) -> None:
     compose_params([f"models={profile}"], conf=CONF.parent, out=tmp_path / "params.yaml")
-    for block, config in {"sd": StableDiffusionConfig, "ti": TextualInversionConfig, "pmg": PmgConfig, "pmg.selection": SelectionConfig}.items():
+    for block, config in BASELINES.items():
         load_params(tmp_path / "params.yaml", block, config)
-    assert (load_params(tmp_path / "params.yaml", "sd", StableDiffusionConfig).lora_rank > 0) == (profile == "paper")
+    assert load_params(tmp_path / "params.yaml", "pmg", PmgConfig).num_target_keywords == 5  # as PMG
+
+
+@pytest.mark.parametrize("profile", ["embedded", "paper"])
+def test_every_method_draws_with_one_frozen_model_and_one_negative_prompt(profile: str, tmp_path: Path) -> None:
+    compose_params([f"models={profile}"], conf=CONF.parent, out=tmp_path / "params.yaml")
+    params = read_yaml_mapping(tmp_path / "params.yaml")
+    assert params["sd"]["lora_rank"] == 0
+    assert bool(params["generation"].pop("negative_prompt")) == (profile == "paper")
+    assert "negative_prompt" not in str(params)
 
 
 @pytest.mark.parametrize("value", [None, "", 3])

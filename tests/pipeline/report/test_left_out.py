@@ -54,6 +54,18 @@ def test_a_method_that_lacks_what_its_training_rejected_is_a_consequence_and_ano
     assert (ti.title, ti.consequences, sd.title) == ("1 user", {"generation": 1}, "1 picture")
 
 
+def test_a_case_for_which_nothing_was_retrieved_is_the_cause_of_what_the_baselines_lack() -> None:
+    (cause,) = find(
+        reject("retrieval", "k2", "The history has 4 items, and all of them rank among the first 5."),
+        reject("ti_retrieved", "k2", "None of the case's retrieved images can be read."),
+        reject("generation@ti_retrieved", "k2", "No pseudo-word was learned for this case."),
+        reject("pmg_retrieved", "k2", "The case has no retrieved item."),
+        reject("generation@pmg_retrieved", "k2", "The language model named no keywords of this user's taste."),
+    )
+    assert (cause.stage, cause.title) == ("retrieval", "1 case")
+    assert cause.consequences == {"ti_retrieved": 1, "pmg_retrieved": 1, "generation": 2}
+
+
 def test_a_reason_of_its_own_is_a_cause_even_if_the_item_was_rejected_before() -> None:
     text, image = find(reject("embedding", "i1", NO_TEXT), reject("generation@global", "k1", "The drawn image is not finite."))
     assert (text.consequences, image.title) == ({}, "1 picture")
