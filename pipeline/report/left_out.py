@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-ORDER = ("dataset", "captioning", "embedding", "keywords", "retrieval", "preference", "ti", "pmg", "generation", "evaluation")
-ITEM_STAGES = ("captioning", "embedding", "keywords")
+ORDER = ("dataset", "captioning", "embedding", "ranker_check", "keywords", "retrieval", "preference", "ti", "pmg", "generation", "evaluation")
+ITEM_STAGES = ("captioning", "embedding", "ranker_check", "keywords")
 UNITS = dict.fromkeys(ITEM_STAGES, "item") | dict.fromkeys(("retrieval", "preference", "pmg"), "case") | {"ti": "user"}
 UNITS |= dict.fromkeys(("generation", "evaluation"), "picture")
 NUM_EXAMPLES = 3

@@ -16,7 +16,7 @@ from pipeline.ranker import micro
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import build_model, read_data
 from pipeline.ranker.interactions import RankerData
-from pipeline.ranker.scoring import RankerScorer, build_candidate_mask, build_scorer, load_ranker, save_ranker
+from pipeline.ranker.scoring import RankerScorer, build_scorer, load_ranker, save_ranker
 
 
 def make_scorer(tables: tuple, config: RankerConfig, *, drift: float = 0.02) -> tuple[RankerData, RankerScorer]:
