@@ -19,7 +19,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Generated, Task, identify_task
 from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_tasks
-from pipeline.evaluation.whereabouts import MEASURES, choose_pairs
+from pipeline.evaluation.whereabouts import DISTANCES, STYLES, choose_pairs
 from pipeline.ledger import open_ledger
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.models.encoders import load_clip, load_visual
@@ -35,8 +35,6 @@ from pipeline.table_images import ImageColumn
 
 STAGE = "evaluation"
 ROLES = ("metric_clip", "clip", "visual", "check_visual", "perceptual", "judge")
-STYLES = ("named_style", *(f"nearest_style_{measure}" for measure in MEASURES))  # kept beside the scores, by name
-DISTANCES = tuple(f"{to}_{measure}" for to in ("to_truth", "to_rival") for measure in MEASURES)
 WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from pipeline.data.images import decode_batch, decode_drawing
 from pipeline.evaluation.features import ItemStore, PixelFeatures, compute_looks, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
-from pipeline.evaluation.whereabouts import locate_image
+from pipeline.evaluation.whereabouts import DISTANCES, STYLES, locate_image
 from pipeline.metrics.definitions import define_metrics
 from pipeline.metrics.image import PERCENT, compute_cosine_score, compute_history_mean, compute_ssim_from_moments
 from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES
@@ -75,7 +75,7 @@ def score_tasks(
     store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]
     drawn = Drawn(list(tasks), images, models.clip.encode_images(images), compute_pixel_features(arrays, models.perceptual))
-    blank: Scores = dict.fromkeys(metric.name for metric in define_metrics(models.perceptual.name))
+    blank: Scores = dict.fromkeys([*(metric.name for metric in define_metrics(models.perceptual.name)), *DISTANCES, *STYLES])
     ranked, checked = score_ranks(drawn, models, seed=seed), score_check_ranks(drawn, models.check)
     judged, located = score_verdicts(drawn, models.judge), score_whereabouts(drawn, store)
     outcomes: list[Scores | Rejection] = []

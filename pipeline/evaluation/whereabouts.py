@@ -16,6 +16,8 @@ from pipeline.evaluation.inputs import Task
 from pipeline.metrics.matched_pairs import compute_pair_choice
 
 MEASURES = ("judge", "pixels")
+DISTANCES = tuple(f"{to}_{measure}" for to in ("to_truth", "to_rival") for measure in MEASURES)  # kept beside the scores, and no scores themselves
+STYLES = ("named_style", *(f"nearest_style_{measure}" for measure in MEASURES))  # so are these: the first that there is says whose style an image has
 PIXELS = 64  # px, side at which images are compared pixel by pixel
 Look = Mapping[str, np.ndarray]  # an image's vector by measure
 

@@ -1,7 +1,7 @@
 """Do a user's own images carry the user's style, or would those of other users do as well? A permutation test of the whole assignment.
 
-Not in the paper. What is shuffled among the users is what their images look like; what they wanted stays. A method that knows nothing of a user's taste
-has the same share right under every assignment, however often it draws what is liked by many.
+Not in the paper. What is shuffled among the users is what their images look like; what they wanted stays. A method that knows nothing of a user's
+taste has about the same share right under every assignment, however often it draws what many like.
 Shapes: U users, R permutations.
 """
 

@@ -36,8 +36,8 @@ FIXED = (
         "Style",
         "right answer",
         True,
-        "Share of images whose style (in ArtMoji the artist), as named by an independent judge, is the one that the user likes for this group; on the truths "
-        "themselves it is the judge's own accuracy.",
+        "Share of images whose style (in ArtMoji the artist), as named by an independent judge, is the one that the user likes for this group; "
+        "on the truths themselves it is the judge's own accuracy.",
         digits=1,
         scale=100.0,
         unit="%",
@@ -110,7 +110,7 @@ FIXED = (
         "Whose image, p",
         "right answer",
         None,
-        "Permutation test: how likely so many images in the style that their own user likes would be, were all images handed out to the users at random.",
+        "Permutation test: how likely it were that so many images are in the style that their user likes, if all were handed out at random.",
         digits=4,
         counted="images",
     ),
@@ -152,8 +152,8 @@ FIXED = (
         "ΔR, 2nd ranker",
         "recommender",
         True,
-        "ΔR by the frozen evaluation ranker, another kind of model with another image encoder, which is never a reward and which no param of the method "
-        "changes: a gain that only fools the reward is none here.",
+        "ΔR by the frozen evaluation ranker, another kind of model with another image encoder, which is never a reward and which no param "
+        "of the method changes: a gain that only fools the reward is none here.",
         digits=3,
     ),
     Metric("log2_rank_gain_check", "log2 gain, 2nd ranker", "recommender", True, "log2(original rank / rank with the image), by the second ranker."),

@@ -1,1 +1,1 @@
-"""The frozen evaluation ranker: a two-tower model that reads the data set's tables alone, is never a reward, and that no param of the method reaches."""
+"""The frozen evaluation ranker: two towers, trained on the data set's tables alone, never a reward, out of reach of the method's params."""

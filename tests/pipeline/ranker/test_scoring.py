@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.artifacts import write_tensors
 from pipeline.columns import map_columns
-from pipeline.metrics.ranking import compute_rank_change
+from pipeline.metrics.ranking import build_candidate_mask, compute_rank_change
 from pipeline.ranker import micro
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import build_model, read_data
