@@ -1,11 +1,10 @@
-"""One row of vectors per item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised; and the second ranker's, apart.
+"""One row of vectors per item: semantic (eq. 2), visual (eq. 4) and CLIP image, each L2-normalised.
 
 Departures: (1) an item without a caption is encoded by its own text; without either it is rejected, and so is an item whose
 image breaks the image policy. (2) `caption+text` appends the item's text to the caption, which helps where titles say more
 than pictures; `text` is the item's text alone, which says nothing of its look: items that merely look like the reference are not
 taken for related; `text+category` appends the catalogue's category, as the text features of MICRO's data do; codes are left out of both. The paper's
 formula is `caption`. (3) Where Enc^vis is the CLIP itself, it runs once and fills both columns.
-(4) The paper has no second ranker. Its vectors are a table of their own, so that another check encoder changes no other table.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.columns import map_columns
@@ -25,14 +23,13 @@ from pipeline.data.wording import drop_codes, drop_long_codes
 from pipeline.ledger import open_ledger
 from pipeline.models.lazy import LazyModel
 from pipeline.rows import Columns, MapResult, Row, map_rows
+from pipeline.vectors import find_faults
 
 if TYPE_CHECKING:
     from pipeline.models.encoders import ClipEncoder, VisualEncoder
 
 VECTORS = ("semantic", "visual", "clip_image")
-CHECK = "check_visual"
 COLUMNS = pa.schema([pa.field(name, pa.binary()) for name in VECTORS])  # little-endian float32: compact in memory and exact
-CHECK_COLUMNS = pa.schema([pa.field(CHECK, pa.binary())])
 NO_TEXT = "The item has neither a caption nor a text."
 
 
@@ -64,21 +61,6 @@ def embed_items(
 
     with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, encoders.revision)) as ledger:
         yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
-
-
-@contextmanager
-def embed_check(items: pa.Table, images: ImageReader, config: EmbeddingConfig, *, encoder: LazyModel[VisualEncoder]) -> Iterator[MapResult]:
-    """Embed every item's image with the second ranker's encoder, through a ledger of its own."""
-    rows = [Row(item_id, digest) for item_id, digest in map_columns(items, "item_id", "image_sha256").items()]
-
-    def compute(batch: list[Row]) -> Columns:
-        encoded = images.read([row.key for row in batch])
-        decoded, reasons = decode_batch([encoded[row.key] for row in batch])
-        vectors = {CHECK: encoder.model.encode_images(decoded).numpy()}
-        return Columns(vectors, find_faults(vectors) | reasons)
-
-    with open_ledger("embedding-check", CHECK_COLUMNS, code=[embed_check, images], inputs=(config.batch_size, encoder.revision)) as ledger:
-        yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding, second encoder")
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> list[Row]:
@@ -116,16 +98,6 @@ def embed_batch(encoders: Encoders, batch: Sequence[tuple[bytes, str, str]]) -> 
     vectors = dict(zip(VECTORS, (semantic_BD, visual_BD, clip_BD), strict=True))
     wordless = {i: NO_TEXT for i, (_, text, _) in enumerate(batch) if not text}
     return Columns(vectors, find_faults(vectors) | wordless | reasons)
-
-
-def find_faults(vectors: dict[str, np.ndarray]) -> dict[int, str]:
-    """Say of every row which vector is not a finite unit vector, if one is not (half formats can overflow)."""
-    faults: dict[int, str] = {}
-    for name, matrix_BD in vectors.items():
-        lengths_B = np.linalg.norm(matrix_BD, axis=1)
-        bad = np.flatnonzero(~(np.abs(lengths_B - 1.0) < 1e-3))  # also true of NaN; float32 rows of 1024 are off by < 1e-5
-        faults = {int(i): f"The {name} vector is not finite or has no length." for i in bad} | faults
-    return faults
 
 
 def iterate_vectors(result: MapResult) -> Iterator[pa.Table]:

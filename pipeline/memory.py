@@ -29,7 +29,7 @@ PARAMS = {
     "embedding": "embedding.batch_size",
     "keywords": "keywords.batch_size",
     "ranker": "ranker.batch_size or ranker.contrastive_anchors",
-    "ranker_check": "ranker.batch_size or ranker.contrastive_anchors",
+    "ranker_check": "ranker_check.batch_size or ranker_check.encoding_batch_size",
     "mapper": "mapper.states_batch_size, mapper.batch_size or mapper.img_batch_size",
     "reflection": "reflection.draw_batch or reflection.batch_cases",
     "sd": "sd.batch_size",

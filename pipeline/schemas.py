@@ -80,11 +80,6 @@ EMBEDDINGS = Table(
     {"item_id": pa.string(), "semantic": VECTOR, "visual": VECTOR, "clip_image": VECTOR},
     key=("item_id",),
 )
-CHECK_EMBEDDINGS = Table(  # apart from the others: nothing but the second ranker and the evaluation may depend on them
-    "check_embeddings",
-    {"item_id": pa.string(), "check_visual": VECTOR},
-    key=("item_id",),
-)
 RETRIEVED = Table(
     "retrieved",
     {

@@ -14,6 +14,7 @@ from pipeline.evaluation.run import (
     index_embeddings,
     list_generated,
     list_inputs,
+    list_styles,
     load_models,
     read_names,
     score_all,
@@ -49,7 +50,7 @@ def main(
 ) -> None:
     """Write scores, rejected images, the nested summary, the main method's metrics and a CSV of every mean with its interval.
 
-    `ranker_check` is the second ranker, which no reward has seen; without it its columns are left out.
+    `ranker_check` is the frozen evaluation ranker, which is never a reward; without it its columns are left out.
     """
     config, seed, device = load_params(params, STAGE, EvaluationConfig), load_seed(params), resolve_device(load_runtime(params))
     names = read_names(params)
@@ -68,7 +69,8 @@ def main(
     metrics = define_metrics(models.perceptual.name)
     scores = build_scores(tasks, result, metrics)
     facts = {"profile": names.profile, "models": names.list_revisions(), "perceptual": models.perceptual.name, "seed": seed}
-    summary = build_summary(scores, tasks, metrics, config, missing=missing, rejected=result.rejected, facts=facts)
+    left_out = {"missing": missing, "rejected": result.rejected}
+    summary = build_summary(scores, tasks, metrics, config, **left_out, facts=facts, styles=list_styles(tasks, result))
     write_json(out / "summary.json", summary)
     write_json(out / "metrics.json", flatten_metrics(summary))
     write_csv(out / "methods.csv", list_rows(summary), CSV_COLUMNS)

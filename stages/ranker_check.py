@@ -1,52 +1,55 @@
-"""Stage `ranker_check`: a second MICRO with another image encoder and seed, which is never a reward: it checks the first one's verdict."""
+"""Stage `ranker_check`: the frozen evaluation ranker, another kind of model than the reward, which reads the data set's tables alone."""
 
+import dataclasses
 import time
 from pathlib import Path
 
 import typer
 
-from pipeline.artifacts import read_table
-from pipeline.params import load_params, load_seed
-from pipeline.ranker.config import CheckConfig, RankerConfig
-from pipeline.ranker.fit import read_data
-from pipeline.ranker.interactions import join_embeddings
-from pipeline.ranker.run import run_ranker, summarise_run
-from pipeline.runtime import load_runtime, print_summary, resolve_device
-from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
+from pipeline.artifacts import build_provenance, read_table, write_rejected
+from pipeline.columns import map_columns
+from pipeline.fingerprint import compute_fingerprint
+from pipeline.models.encoders import load_visual
+from pipeline.models.folders import compute_model_revision
+from pipeline.models.lazy import LazyModel
+from pipeline.models.references import read_reference
+from pipeline.ranker_check.config import CheckConfig
+from pipeline.ranker_check.features import encode_items, read_features
+from pipeline.ranker_check.material import build_catalogue, build_data
+from pipeline.ranker_check.run import run_check
+from pipeline.runtime import print_summary
+from pipeline.schemas import INTERACTIONS, ITEMS
+from pipeline.table_images import ImageColumn
 from pipeline.terminal import say
+from pipeline.training_run import open_training
 from stages.entry import run_stage
 
 app = typer.Typer(add_completion=False)
-STAGE, IMAGE_FEATURE = "ranker_check", "check_visual"
+STAGE, ROLE = "ranker_check", "check_visual"
 
 
 @app.command()
 def main(
+    items: Path = typer.Option(...),
     interactions: Path = typer.Option(...),
-    cases: Path = typer.Option(...),
-    embeddings: Path = typer.Option(...),
-    check_embeddings: Path = typer.Option(...),
     out: Path = typer.Option(...),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write the trained second ranker, its R@10 and N@10, and its training curves; its settings are those of the block `ranker`."""
+    """Write the trained evaluation ranker, its held-out R@10 and N@10, its training curves, and the items whose image cannot be encoded."""
     started = time.monotonic()
-    config, runtime = load_params(params, "ranker", RankerConfig), load_runtime(params)
-    seed = load_seed(params) + load_params(params, STAGE, CheckConfig).seed_offset
-    vectors = join_embeddings(read_table(embeddings, EMBEDDINGS), read_table(check_embeddings, CHECK_EMBEDDINGS))
-    data = read_data(read_table(interactions, INTERACTIONS), read_table(cases, CASES), vectors, config=config, image_feature=IMAGE_FEATURE)
-    outcome = run_ranker(
-        data,
-        config,
-        out,
-        stage=STAGE,
-        image_feature=IMAGE_FEATURE,
-        seed=seed,
-        device=resolve_device(runtime),
-        checkpoint_every=runtime.checkpoint_every,
-    )
-    say(f"{STAGE}: {outcome}")
-    print_summary(STAGE, summarise_run(data, seconds=time.monotonic() - started))
+    config, _, device, checkpoint_every = open_training(params, STAGE, CheckConfig)  # its seed is its own
+    name = read_reference(params, ROLE)
+    revision = compute_model_revision(name)
+    encoder = LazyModel(revision, lambda: load_visual(name, device=device))  # always float32: models.dtype is the method's
+    table = read_table(items, ITEMS, columns=["image_sha256", "category"])
+    with encode_items(table, ImageColumn(items), encoder=encoder, batch_size=config.encoding_batch_size) as result:
+        catalogue = build_catalogue(*read_features(result), map_columns(table, "item_id", "category"))
+    provenance = build_provenance(STAGE, params=compute_fingerprint(config), check_visual=name, revision=revision)
+    rejected, limit = result.rejected, config.max_rejected_fraction
+    write_rejected(out / "rejected.parquet", STAGE, rejected, rows_in=len(table), max_fraction=limit, provenance=provenance)
+    data = build_data(read_table(interactions, INTERACTIONS), catalogue)
+    say(f"{STAGE}: {run_check(data, config, out, device=device, checkpoint_every=checkpoint_every)}")
+    print_summary(STAGE, dataclasses.replace(result.summary, seconds=time.monotonic() - started))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import build_config, read_document
 from pipeline.ranker.config import RankerConfig
+from pipeline.ranker_check.config import CheckConfig
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.runtime import RuntimeConfig
@@ -78,6 +79,9 @@ RANKER = read_default(
     contrastive_anchors=0,
     validate_every=2,
     patience=10,
+)
+RANKER_CHECK = read_default(
+    "ranker_check", CheckConfig, encoding_batch_size=4, embedding_dim=8, hidden_dim=32, batch_size=64, learning_rate=0.02, epochs=20, patience=20
 )
 CALIBRATOR = read_default("calibrator", CalibratorConfig)
 MAPPER = read_default(

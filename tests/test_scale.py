@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.artifacts import read_table
 from pipeline.compose import compose_params
-from pipeline.schemas import CAPTIONS, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS
+from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS
 from tests.stand_ins import write_images
 from tests.test_repo_rules import REPO
 
@@ -59,12 +59,14 @@ def test_three_gigabytes_of_images_pass_dataset_captioning_and_embedding(tmp_pat
     peaks["captioning"] = run_stage(tmp_path, "captioning", items="dataset/items.parquet", out="captioning")
     tables = {"items": "dataset/items.parquet", "captions": "captioning/captions.parquet"}
     peaks["embedding"] = run_stage(tmp_path, "embedding", **tables, out="embedding")
+    tables = {"items": "dataset/items.parquet", "interactions": "dataset/interactions.parquet"}
+    peaks["ranker_check"] = run_stage(tmp_path, "ranker_check", **tables, out="ranker_check")
 
     items = read_table(tmp_path / "dataset/items.parquet", ITEMS, columns=["image_sha256"])
     extra = [item_id for item_id in items["item_id"].to_pylist() if item_id.startswith("extra-")]
     assert len(extra) * NUM_BYTES > 3 * GIB
     assert len(set(items["image_sha256"].to_pylist())) == len(items)
-    for path, table in (("captioning/captions", CAPTIONS), ("embedding/embeddings", EMBEDDINGS), ("embedding/check", CHECK_EMBEDDINGS)):
+    for path, table in (("captioning/captions", CAPTIONS), ("embedding/embeddings", EMBEDDINGS)):
         assert read_table(tmp_path / f"{path}.parquet", table, columns=[])["item_id"].to_pylist() == items["item_id"].to_pylist()
     print({stage: f"{peak / GIB:.2f} GiB" for stage, peak in peaks.items()})
     assert max(peaks.values()) < MEMORY, peaks

@@ -36,7 +36,7 @@ class Edit:
 EDITS = (
     Edit("captioning", "pipeline/models/captioner.py", "    return caption\n", '    return f"{caption} indeed"\n', "captions.parquet"),
     Edit("embedding", "pipeline/embedding.py", "encode_texts([text for", "encode_texts([text[::-1] for", "embeddings.parquet"),
-    Edit("embedding", "pipeline/models/backbone.py", "return F.normalize(torch.cat(", "return -F.normalize(torch.cat(", "check.parquet"),
+    Edit("embedding", "pipeline/models/backbone.py", "return F.normalize(torch.cat(", "return -F.normalize(torch.cat(", "embeddings.parquet"),
     Edit("keywords", "pipeline/keywords/parse.py", "list(keywords)[:max_keywords]", "list(keywords)[:1]", "keywords.parquet"),
     Edit(
         "keywords",
@@ -46,7 +46,7 @@ EDITS = (
         "keywords.parquet",
     ),
     Edit("ranker", "pipeline/ranker/losses.py", "-functional.logsigmoid(", "-2 * functional.logsigmoid(", "ranker.safetensors"),
-    Edit("ranker_check", "pipeline/ranker/graph.py", "normalize(feature_NF,", "normalize(feature_NF.abs(),", "ranker.safetensors"),
+    Edit("ranker_check", "pipeline/ranker_check/tower.py", "normalize(image_BF -", "normalize(image_BF.abs() -", "ranker.safetensors"),
     Edit("mapper", "pipeline/conditioning/mapper.py", ".norm(dim=-1).mean()\n", ".norm(dim=-1).square().mean()\n", "mapper.safetensors"),
     Edit("mapper", "pipeline/conditioning/states.py", "return tensor.cpu()", "return (tensor / 2).cpu()", "mapper.safetensors"),
     Edit("mapper", "pipeline/conditioning/attention_pretraining.py", "mean_BK + 1e-6", "mean_BK + 1e-2", "mapper.safetensors"),
@@ -97,7 +97,7 @@ def test_nothing_that_decides_a_row_runs_outside_of_its_key(small_run: SmallProj
     assert not missing
     assert min(line["ran"] for line in traced) >= 1
     names = {line["name"] for line in traced}
-    assert {"captioning", "embedding", "embedding-check", "keywords", "conditioning", "latents", "evaluation", "reflection-global"} <= names
+    assert {"captioning", "embedding", "ranker_check_features", "keywords", "conditioning", "latents", "evaluation", "reflection-global"} <= names
     assert {"ranker", "ranker_check", "mapper", "reflection", "sd", "ti", "pmg", "pmg_keywords", "pmg_soft"} <= names
     assert {"generation@text", "generation@copy", "generation@ragar", "generation@pmg", "generation@ti"} <= names
 

@@ -1,4 +1,4 @@
-"""Compute every item's vectors and feature maps once and keep them: CLIP image and text, perceptual features, SSIM moments.
+"""Compute every item's vectors and feature maps once and keep them: CLIP image and text, perceptual features, SSIM moments, looks.
 
 Feature maps are large (124 MB for one 512 px image under VGG), so they live in a store of bounded size that forgets
 what was used longest ago; CLIP vectors are small and all stay. Every batch is filled up to one size, so that an item's features do
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from pipeline.data.images import decode_batch
 from pipeline.evaluation.inputs import Catalogue
+from pipeline.evaluation.whereabouts import PIXELS, Look
 from pipeline.metrics.image import Moments, compute_moments
+from pipeline.models.judge import Judge
 from pipeline.models.perceptual import Features, Perceptual
 from pipeline.models.protocols import ClipModel
 
@@ -64,6 +66,15 @@ def compute_pixel_features(images: Sequence[np.ndarray], perceptual: Perceptual)
     return PixelFeatures(perceptual.compute_features(stacked), compute_moments(pixel_BCHW))
 
 
+def compute_looks(images: Sequence[Image.Image], judge: Judge | None) -> list[Look]:
+    """Return what images are located by: their pixels, uint8 at one small size, and the judge's features, if there is one."""
+    looks: list[dict[str, np.ndarray]] = [{"pixels": resize_image(image, PIXELS)} for image in images]
+    if judge is not None:
+        vectors = judge.encode_images([resize_image(image, judge.config.image_size) for image in images]).numpy()
+        looks = [{"judge": vector_D, **look} for vector_D, look in zip(vectors, looks, strict=True)]
+    return looks
+
+
 class ItemStore:
     """The items' vectors and feature maps, each computed on first use."""
 
@@ -76,6 +87,7 @@ class ItemStore:
         image_size: int,
         batch_size: int,
         known_images: dict[str, Tensor] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """`known_images` are CLIP image vectors that the embedding stage made with the same model."""
         self.catalogue = catalogue
@@ -83,6 +95,8 @@ class ItemStore:
         self.perceptual = perceptual
         self.image_size = image_size
         self.batch_size = batch_size
+        self.judge = judge
+        self._looks: dict[str, Look] = {}
         self._images = dict(known_images or {})
         self._texts: dict[str, Tensor] = {}
         self._pixels: OrderedDict[str, PixelFeatures] = OrderedDict()
@@ -124,6 +138,13 @@ class ItemStore:
             vectors = self.clip.encode_images(self._decode(chunk))
             self._images.update(zip(chunk, vectors, strict=False))
         return {item_id: self._images[item_id] for item_id in wanted if item_id in self._images and item_id not in self._broken}
+
+    def get_looks(self, item_ids: Iterable[str]) -> dict[str, Look]:
+        """Return the looks of the items whose image can be read."""
+        wanted = list(dict.fromkeys(item_ids))
+        for chunk in self._cut([item_id for item_id in wanted if item_id not in self._looks and item_id not in self._broken]):
+            self._looks.update(zip(chunk, compute_looks(self._decode(chunk), self.judge), strict=False))
+        return {item_id: self._looks[item_id] for item_id in wanted if item_id in self._looks and item_id not in self._broken}
 
     def get_pixels(self, item_ids: Sequence[str]) -> tuple[list[str], PixelFeatures | None]:
         """Return the items whose image can be read and their features, in the order asked for."""

@@ -8,14 +8,16 @@ and its caption joined. A caption, a truth or a label that upstream stages lack 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from pipeline.columns import map_columns
 from pipeline.data.images import ImageReader
 from pipeline.evaluation.config import EvaluationConfig, TextSource
+from pipeline.metrics.matched_pairs import find_matched_pairs
 
 HASHED_IMAGES = 64  # read at once
 
@@ -29,6 +31,14 @@ class Catalogue:
     texts: dict[str, str]
     labels: dict[str, tuple[str, str]]  # (style, concept)
     titles: dict[str, str] = field(default_factory=dict)  # what a text begins with, where something stands behind it
+    own_texts: dict[str, str] = field(default_factory=dict)  # without captions
+
+    def group_drawings(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Return the (style, item_id) of all drawings by concept, in item_id order."""
+        grouped: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for item_id, (style, concept) in sorted(self.labels.items()):
+            grouped[concept].append((style, item_id))
+        return {concept: tuple(drawings) for concept, drawings in grouped.items()}
 
     def read_images(self, item_ids: Sequence[str]) -> list[bytes]:
         """Return the items' encoded images; empty for an unknown item."""
@@ -58,10 +68,17 @@ class Task:
     label: tuple[str, str] | None  # (style, concept) of the truth
     history: tuple[str, ...]  # items that are compared
     masked: tuple[str, ...]  # the whole history, never a candidate of the recommender
+    drawings: tuple[tuple[str, str], ...] = ()  # (style, item_id) of all drawings of the truth's concept, where it has a label
+    partner_id: str | None = None  # the case that shares everything but the artists: the other one of a matched pair
+    rival_id: str | None = None  # its truth
 
     def list_items(self) -> list[str]:
         """Return every item that the image is compared with, without repetition, in a fixed order."""
         return list(dict.fromkeys([self.reference_id, *([self.truth_id] if self.truth_id else []), *self.history]))
+
+    def list_drawings(self) -> list[str]:
+        """Return the drawings among which the image is located, the rival's truth included."""
+        return list(dict.fromkeys([*(item_id for _, item_id in self.drawings), *([self.rival_id] if self.rival_id else [])]))
 
 
 def describe_item(text: str, caption: str | None, source: TextSource) -> str:
@@ -82,6 +99,7 @@ def build_catalogue(items: pa.Table, images: ImageReader, captions: pa.Table, la
         texts={item_id: text for item_id, text in described.items() if text},
         labels={row["item_id"]: (row["style"], row["concept"]) for row in label_rows},
         titles={item_id: describe_item(text, None, "text") for item_id, text in text_of.items()} if source == "text_and_caption" else {},
+        own_texts=text_of,
     )
 
 
@@ -93,6 +111,9 @@ def build_tasks(
     if not case_of:
         raise ValueError(f"evaluation.split is {config.split!r}, but no case is in that split.")
     compared = choose_histories(case_of, retrieved, config)
+    drawings = catalogue.group_drawings()
+    pairs = find_matched_pairs(case_of.values(), catalogue.own_texts, config.split)
+    partner_of = {first: second for pair in pairs for first, second in (pair, pair[::-1])}
     tasks: list[Task] = []
     missing: dict[str, int] = {}
     for drawn in sorted(generated, key=lambda drawn: drawn.method):
@@ -101,7 +122,11 @@ def build_tasks(
         case_ids = sorted(case_id for case_id in drawn.case_ids if case_id in case_of)
         missing[drawn.method] = len(case_of) - len(case_ids)
         for case_id, digest in hash_images(drawn.images, case_ids):
-            tasks.append(build_task(drawn.method, digest, case_of[case_id], compared, catalogue))
+            task = build_task(drawn.method, digest, case_of[case_id], compared, catalogue)
+            partner_id = partner_of.get(case_id)
+            rival_id = case_of[partner_id]["truth_id"] if partner_id else None
+            around = drawings.get(task.label[1], ()) if task.label else ()
+            tasks.append(replace(task, drawings=around, partner_id=partner_id, rival_id=rival_id))
     return tasks, missing
 
 
@@ -154,5 +179,7 @@ def identify_task(task: Task, catalogue: Catalogue, known: Mapping[str, str]) ->
         "label": task.label,
         "history": task.history,
         "masked": task.masked,
+        "drawings": [(style, item_id, catalogue.digests.get(item_id)) for style, item_id in task.drawings],
+        "rival": task.rival_id and (task.rival_id, catalogue.digests.get(task.rival_id)),
         "items": items,
     }

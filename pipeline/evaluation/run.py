@@ -19,6 +19,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Catalogue, Generated, Task, identify_task
 from pipeline.evaluation.scoring import EvaluationModels, SecondRanker, score_tasks
+from pipeline.evaluation.whereabouts import DISTANCES, STYLES, choose_pairs
 from pipeline.ledger import open_ledger
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.models.encoders import load_clip, load_visual
@@ -27,19 +28,19 @@ from pipeline.models.judge import load_judge
 from pipeline.models.perceptual import load_perceptual
 from pipeline.params import build_config, read_section
 from pipeline.ranker.scoring import load_ranker
+from pipeline.ranker_check.scoring import load_check
 from pipeline.rows import Key, Row, Summary, map_rows
 from pipeline.schemas import GENERATED, SCORES
 from pipeline.table_images import ImageColumn
 
 STAGE = "evaluation"
-CHECK = "check_visual"  # the second ranker's image feature
 ROLES = ("metric_clip", "clip", "visual", "check_visual", "perceptual", "judge")
 WITHOUT_EFFECT = ("num_resamples", "level", "main_method", "max_rejected_fraction", "split")  # on a case's scores
 
 
 @config_dataclass
 class ModelNames:
-    """What evaluation needs of the params' `models` block; without a judge nobody names styles."""
+    """What evaluation needs of the params' `models` block; without a judge of the data set nobody names styles."""
 
     profile: str  # label of every result
     dtype: str
@@ -58,12 +59,18 @@ class ModelNames:
 def read_names(params: Path) -> ModelNames:
     """Read the `models` block; ValueError names a missing or mistyped entry."""
     block = {field.name: read_section(params, f"models.{field.name}") for field in dataclasses.fields(ModelNames)}
+    judges = block["judge"]
+    if judges is not None and not isinstance(judges, dict):
+        raise ValueError(
+            f"{params}: models.judge is {judges!r}, but it must be null or name a judge by data set, e.g. {{stylemoji: embedded/judge}}."
+        )
+    block["judge"] = judges.get(read_section(params, "dataset.name")) if judges else None
     return build_config(block, ModelNames, where=f"{params}: models")
 
 
 @dataclasses.dataclass(frozen=True)
 class RankerPaths:
-    """The ranker that is the reward, and the one that checks it; without the second its columns stay away."""
+    """The ranker that is the reward, and the frozen one of the evaluation; without the second its columns stay away."""
 
     reward: Path
     check: Path | None
@@ -88,16 +95,13 @@ def load_models(names: ModelNames, rankers: RankerPaths, *, device: torch.device
         ranker=ranker,
         perceptual=load_perceptual(names.perceptual, device=device),
         judge=load_judge(names.judge, device=device) if names.judge else None,
-        check=load_second_ranker(names, rankers.check, device=device, dtype=dtype) if rankers.check else None,
+        check=load_second_ranker(names, rankers.check, device=device) if rankers.check else None,
     )
 
 
-def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device, dtype: torch.dtype) -> SecondRanker:
-    """Load the ranker that checks the first; ValueError if it is the first, whose image features are others."""
-    scorer = load_ranker(path, device=device)
-    if scorer.image_feature != CHECK:
-        raise ValueError(f"{path} reads the image feature {scorer.image_feature!r}, but the second ranker must read {CHECK!r}.")
-    return SecondRanker(scorer, load_visual(names.check_visual, device=device, dtype=dtype))
+def load_second_ranker(names: ModelNames, path: Path, *, device: torch.device) -> SecondRanker:
+    """Load the evaluation ranker and its encoder, which computes in float32 whatever `models.dtype` says: that is the method's."""
+    return SecondRanker(load_check(path, device=device), load_visual(names.check_visual, device=device))
 
 
 def list_generated(paths: Sequence[Path]) -> list[Generated]:
@@ -149,9 +153,12 @@ def score_all(
 ) -> Scored:
     """Score every task that the ledger lacks, method by method: no batch holds images of two, whose scores thus do not depend on each other."""
     known = known_images or {}
-    store = ItemStore(catalogue, models.clip, models.perceptual, image_size=config.image_size, batch_size=config.batch_size, known_images=known)
+    store = ItemStore(
+        catalogue, models.clip, models.perceptual, image_size=config.image_size, batch_size=config.batch_size, known_images=known, judge=models.judge
+    )
     digests = {item_id: hashlib.sha256(vector_D.numpy().tobytes()).hexdigest() for item_id, vector_D in known.items()}
-    columns = pa.schema([pa.field(metric.name, pa.float64()) for metric in define_metrics(models.perceptual.name)])
+    names = [*(metric.name for metric in define_metrics(models.perceptual.name)), *DISTANCES]
+    columns = pa.schema([*(pa.field(name, pa.float64()) for name in names), *(pa.field(name, pa.string()) for name in STYLES)])
     results = []
     with open_ledger(STAGE, columns, code=[score_tasks, load_models], inputs=inputs) as ledger:
         for drawn in generated:
@@ -176,10 +183,23 @@ def score_rows(rows: list[Row], *, drawn: Generated, store: ItemStore, models: E
 
 def build_scores(tasks: list[Task], result: Scored, metrics: tuple[Metric, ...]) -> pa.Table:
     """Build the table of scores: one row per (method, case) whose image could be read; columns without any value are left out."""
-    rows = []
+    pairs, rows = choose_pairs(tasks, result.values), []
     for task in tasks:
-        values = result.values.get((task.method, task.case_id))
-        if values is not None:
-            rows.append({"method": task.method, "case_id": task.case_id, "user_id": task.user_id, **values})
-    filled = {metric.name for metric in metrics if any(row[metric.name] is not None for row in rows)}
+        key = (task.method, task.case_id)
+        if (values := result.values.get(key)) is not None:
+            rows.append({"method": task.method, "case_id": task.case_id, "user_id": task.user_id, **values, **pairs.get(key, {})})
+    filled = {metric.name for metric in metrics if any(row.get(metric.name) is not None for row in rows)}
     return build_table([{name: value for name, value in row.items() if name in filled or name in SCORES.columns} for row in rows], SCORES)
+
+
+def list_styles(tasks: Sequence[Task], result: Scored) -> dict[str, tuple[list[str], list[str]]]:
+    """Return by method the styles of the images and those that their users wanted: by the judge's word, without a judge the nearest drawing's."""
+    rows = [(task, result.values.get((task.method, task.case_id), {})) for task in tasks]
+    name = next((name for name in STYLES if any(values.get(name) for _, values in rows)), None)
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for task, values in rows:
+        if name is not None and values.get(name) and task.label is not None:
+            drawn, wanted = found.setdefault(task.method, ([], []))
+            drawn.append(values[name])
+            wanted.append(task.label[0])
+    return found

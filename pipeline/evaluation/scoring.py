@@ -4,8 +4,8 @@ Paper: section "Evaluation Metrics", eq. 16, Table 4. `pipeline.metrics.definiti
 Departures: 1. ranks come from the whole catalogue without the user's history, since with the three-way rank of eq. 10 ΔR could
 not reach the printed values; 2. R@10 and N@10 put one positive, the reference with the drawn image in its place, against
 the whole catalogue, and again against 99 sampled items (the paper does not say which); 3. style, concept and truth
-columns exist only where the data set knows the right answer; 4. ΔR is computed again by a second ranker, with another image
-encoder and seed, that no training has seen: what fools the reward alone does not move it.
+columns exist only where the data set knows the right answer; 4. ΔR is computed again by the evaluation ranker, another kind of model with another
+image encoder that no training has seen and no param of the method changes: what fools the reward alone does not move it.
 Shapes: B tasks, D embedding width, M history items.
 """
 
@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.data.images import decode_batch, decode_drawing
-from pipeline.evaluation.features import ItemStore, PixelFeatures, compute_pixel_features, resize_image
+from pipeline.evaluation.features import ItemStore, PixelFeatures, compute_looks, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
+from pipeline.evaluation.whereabouts import DISTANCES, STYLES, locate_image
 from pipeline.metrics.definitions import define_metrics
 from pipeline.metrics.image import PERCENT, compute_cosine_score, compute_history_mean, compute_ssim_from_moments
 from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES
@@ -29,16 +30,17 @@ from pipeline.models.judge import Judge
 from pipeline.models.perceptual import Perceptual
 from pipeline.models.protocols import ClipModel, ImageEncoder
 from pipeline.ranker.scoring import RankerScorer
+from pipeline.ranker_check.scoring import CheckScorer
 from pipeline.rows import Rejection
 
-Scores = dict[str, float | None]
+Scores = dict[str, float | str | None]  # the names are of styles
 
 
 @dataclass(frozen=True)
 class SecondRanker:
-    """The check against reward hacking: a ranker that is never a reward, and the encoder of its image features."""
+    """The frozen evaluation ranker, which is never a reward, and the encoder of its image features."""
 
-    scorer: RankerScorer
+    scorer: CheckScorer
     encoder: ImageEncoder
 
 
@@ -73,16 +75,16 @@ def score_tasks(
     store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]
     drawn = Drawn(list(tasks), images, models.clip.encode_images(images), compute_pixel_features(arrays, models.perceptual))
-    blank: Scores = dict.fromkeys(metric.name for metric in define_metrics(models.perceptual.name))
+    blank: Scores = dict.fromkeys([*(metric.name for metric in define_metrics(models.perceptual.name)), *DISTANCES, *STYLES])
     ranked, checked = score_ranks(drawn, models, seed=seed), score_check_ranks(drawn, models.check)
-    judged = score_verdicts(drawn, models.judge)
+    judged, located = score_verdicts(drawn, models.judge), score_whereabouts(drawn, store)
     outcomes: list[Scores | Rejection] = []
     for row in range(len(tasks)):
         if row in reasons:
             outcomes.append(Rejection(reasons[row]))
             continue
         compared = score_vectors(drawn, row, store) | score_pixels(drawn, row, store, models.perceptual)
-        outcomes.append(blank | compared | ranked[row] | checked[row] | judged[row])
+        outcomes.append(blank | compared | ranked[row] | checked[row] | judged[row] | located[row])
     return outcomes
 
 
@@ -161,8 +163,8 @@ def score_check_ranks(drawn: Drawn, check: SecondRanker | None) -> list[Scores]:
     return scores
 
 
-def list_known(drawn: Drawn, ranker: RankerScorer) -> list[int]:
-    """List the rows whose user and reference the ranker knows."""
+def list_known(drawn: Drawn, ranker: RankerScorer | CheckScorer) -> list[int]:
+    """List the rows whose user and reference a ranker knows."""
     return [i for i, task in enumerate(drawn.tasks) if task.user_id in ranker.user_index and task.reference_id in ranker.item_index]
 
 
@@ -200,9 +202,24 @@ def score_verdicts(drawn: Drawn, judge: Judge | None) -> list[Scores]:
     for task, verdict in zip(drawn.tasks, judge.name_images(arrays), strict=True):
         row: Scores = {}
         if task.label is not None and task.label[0] in judge.config.styles:
+            row["named_style"] = verdict.style
             row["style_accuracy"] = float(verdict.style == task.label[0])
         if task.label is not None and task.label[1] in judge.config.concepts:
             row["concept_accuracy"] = float(verdict.concepts[0] == task.label[1])
             row["concept_top5"] = float(task.label[1] in verdict.concepts)
         scores.append(row)
+    return scores
+
+
+def score_whereabouts(drawn: Drawn, store: ItemStore) -> list[Scores]:
+    """Locate every image among the drawings of its thing; empty where the data set has no labels and no matched pairs."""
+    scores: list[Scores] = [Scores() for _ in drawn.tasks]
+    placed = [row for row, task in enumerate(drawn.tasks) if task.list_drawings()]
+    if not placed:
+        return scores
+    own = compute_looks(drawn.images, store.judge)  # the whole batch, as every batch is of one size
+    for row in placed:
+        task = drawn.tasks[row]
+        around = store.get_looks([*task.list_drawings(), *([task.truth_id] if task.truth_id else [])])
+        scores[row] = locate_image(task, own[row], around)
     return scores

@@ -13,10 +13,22 @@ import pyarrow as pa
 
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.inputs import Task
+from pipeline.metrics.assignment import compute_assignment_p
 from pipeline.metrics.definitions import Metric
-from pipeline.metrics.intervals import average_by_user, compute_mean_interval, compute_paired_interval
+from pipeline.metrics.intervals import Interval, average_by_user, compute_mean_interval, compute_paired_interval
 
-HEADLINES = ("style_accuracy", "concept_accuracy", "concept_top5", "cis_truth", "cpis", "cis", "delta_r", "delta_r_check")
+HEADLINES = (
+    "style_accuracy",
+    "concept_accuracy",
+    "concept_top5",
+    "pair_choice_judge",
+    "nearest_truth_judge",
+    "cis_truth",
+    "cpis",
+    "cis",
+    "delta_r",
+    "delta_r_check",
+)
 CSV_COLUMNS = ("method", "metric", "value", "low", "high", "n")
 
 
@@ -56,8 +68,12 @@ def build_summary(
     missing: Mapping[str, int],
     rejected: Mapping[Any, str],
     facts: dict[str, Any],
+    styles: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None,
 ) -> dict[str, Any]:
-    """Return everything that the report needs to know: figures, how they were made, and what was left out."""
+    """Return everything that the report needs to know: figures, how they were made, and what was left out.
+
+    `styles` holds by method the styles of the images and those that were wanted, for the test of the assignment.
+    """
     compared = sum(len(task.history) for task in tasks if (task.method, task.case_id) not in rejected)
     present = [metric for metric in metrics if metric.name in scores.column_names]
     used = sum(value for value in scores["num_history"].to_pylist() if value is not None) if "num_history" in scores.column_names else 0
@@ -66,9 +82,13 @@ def build_summary(
         "unreadable_images": len(rejected),
         "unreadable_history_items": compared - int(used),
     }
+    figures = summarise_scores(scores, tuple(present), config, seed=facts["seed"])
+    for method, (drawn, wanted) in (styles or {}).items():
+        p = compute_assignment_p(drawn, wanted, seed=facts["seed"])
+        figures["methods"][method]["assignment_p"] = asdict(Interval(p, None, None, len(drawn)))
     return {
         **facts,
-        **summarise_scores(scores, tuple(present), config, seed=facts["seed"]),
+        **figures,
         "split": config.split,
         "history": config.history,
         "text": config.text,

@@ -20,7 +20,8 @@ from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import check_seed, find_fault
-from pipeline.ranker.config import CheckConfig, RankerConfig
+from pipeline.ranker.config import RankerConfig
+from pipeline.ranker_check.config import CheckConfig
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.report.config import ReportConfig
 from pipeline.retrieval.config import RetrievalConfig

@@ -27,6 +27,7 @@ class Metric:
     digits: int = 2
     scale: float = 1.0
     unit: str = ""
+    counted: str = "users"  # what n counts
 
 
 FIXED = (
@@ -35,7 +36,8 @@ FIXED = (
         "Style",
         "right answer",
         True,
-        "Share of images whose style, as named by an independent judge, is the one that the user likes for this group.",
+        "Share of images whose style (in ArtMoji the artist), as named by an independent judge, is the one that the user likes for this group; "
+        "on the truths themselves it is the judge's own accuracy.",
         digits=1,
         scale=100.0,
         unit="%",
@@ -59,6 +61,58 @@ FIXED = (
         digits=1,
         scale=100.0,
         unit="%",
+    ),
+    Metric(
+        "pair_choice_judge",
+        "Matched pairs",
+        "right answer",
+        True,
+        "Share of matched pairs (two users with the same words who like other artists) whose images are together closer to their own truths than "
+        "to each other's, by the judge's features; ties count half, and what reads words alone gets 50%.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+        counted="pairs",
+    ),
+    Metric(
+        "pair_choice_pixels",
+        "Matched pairs, pixels",
+        "right answer",
+        True,
+        "Share of matched pairs whose images are together closer to their own truths than to each other's, pixel by pixel; ties count half.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+        counted="pairs",
+    ),
+    Metric(
+        "nearest_truth_judge",
+        "Nearest to the truth",
+        "right answer",
+        True,
+        "Share of images that are nearer to the truth than to every other drawing of the same thing in the catalogue, by the judge's features.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
+    Metric(
+        "nearest_truth_pixels",
+        "Nearest to the truth, pixels",
+        "right answer",
+        True,
+        "Share of images that are nearer to the truth than to every other drawing of the same thing in the catalogue, pixel by pixel.",
+        digits=1,
+        scale=100.0,
+        unit="%",
+    ),
+    Metric(
+        "assignment_p",
+        "Whose image, p",
+        "right answer",
+        None,
+        "Permutation test: how likely it were that so many images are in the style that their user likes, if all were handed out at random.",
+        digits=4,
+        counted="images",
     ),
     Metric("cis_truth", "CIS to truth", "right answer", True, "100 x cosine of the CLIP images of image and truth."),
     Metric("ssim_truth", "SSIM to truth", "right answer", True, "100 x SSIM between image and truth, pixel by pixel."),
@@ -98,7 +152,8 @@ FIXED = (
         "ΔR, 2nd ranker",
         "recommender",
         True,
-        "ΔR by a second ranker with another image encoder and seed, which is never a reward: a gain that only fools the reward is none here.",
+        "ΔR by the frozen evaluation ranker, another kind of model with another image encoder, which is never a reward and which no param "
+        "of the method changes: a gain that only fools the reward is none here.",
         digits=3,
     ),
     Metric("log2_rank_gain_check", "log2 gain, 2nd ranker", "recommender", True, "log2(original rank / rank with the image), by the second ranker."),

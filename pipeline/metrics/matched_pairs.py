@@ -15,11 +15,14 @@ import numpy as np
 
 
 def find_matched_pairs(cases: Iterable[Mapping[str, Any]], text_of: Mapping[str, str], split: str) -> list[tuple[str, str]]:
-    """Return the case ids of a split's cases with the same reference and the same texts in the same order but different truths, in case_id order."""
+    """Return the case ids of a split's cases with the same reference and the same texts in the same order but different truths, in case_id order.
+
+    An item without a text is like no other.
+    """
     alike: dict[tuple[str, tuple[str, ...]], list[Mapping[str, Any]]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case["case_id"]):
         if case["split"] == split and case["truth_id"]:
-            alike[case["reference_id"], tuple(text_of[item_id] for item_id in case["history"])].append(case)
+            alike[case["reference_id"], tuple(text_of.get(item_id) or f"\0{item_id}" for item_id in case["history"])].append(case)
     return [
         (first["case_id"], second["case_id"])
         for first, second in (group for group in alike.values() if len(group) == 2)

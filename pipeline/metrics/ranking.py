@@ -11,10 +11,29 @@ Shapes: B users or cases, N items, P positives per user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from pipeline.metrics.protocol import Ideal
+
+
+def build_candidate_mask(
+    num_items: int, target_B: Tensor, *, excluded: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]] | None = None
+) -> Tensor:
+    """Decide every row's candidates -> (B, N) bool: all items (or those `allowed`) but the excluded; the target always is one.
+
+    The only place where candidates are decided: for validation, for the original and for substituted images, by either ranker.
+    """
+    mask_BN = torch.full((len(target_B), num_items), allowed is None, device=target_B.device)
+    for rows, value in ((allowed, True), (excluded, False)):
+        if rows is not None:
+            count_B = torch.tensor([len(row) for row in rows], dtype=torch.int64, device=target_B.device)
+            row_E = torch.repeat_interleave(torch.arange(len(rows), device=target_B.device), count_B)
+            column_E = torch.tensor([index for row in rows for index in row], dtype=torch.int64, device=target_B.device)
+            mask_BN[row_E, column_E] = value
+    return mask_BN.scatter_(1, target_B[:, None], True)
 
 
 def compute_ranks(score_BN: Tensor, target_B: Tensor, *, candidate_BN: Tensor, target_score_B: Tensor | None = None) -> Tensor:

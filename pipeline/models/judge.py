@@ -1,4 +1,4 @@
-"""The independent judge of StyleMoji drawings: a plain CNN that names the style and the concept of an image.
+"""The independent judge of drawings: a plain CNN that names the style (or the artist) and the concept of an image.
 
 Not in the paper, whose data know no right answer. The judge shares no weights with anything that draws or rewards images, so
 that style accuracy cannot be gained by pleasing the ranker.
@@ -73,8 +73,12 @@ class JudgeNetwork(nn.Module):
 
     def forward(self, pixel_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return style logits (B, S) and concept logits (B, C) of images in [-1, 1]."""
-        pooled = self.blocks(self.stem(pixel_BCHW)).mean(dim=(2, 3))
-        return self.style_head(pooled), self.concept_head(pooled)
+        pooled_BD = self.pool(pixel_BCHW)
+        return self.style_head(pooled_BD), self.concept_head(pooled_BD)
+
+    def pool(self, pixel_BCHW: Tensor) -> Tensor:
+        """Return what both heads read (B, D) of images in [-1, 1]."""
+        return self.blocks(self.stem(pixel_BCHW)).mean(dim=(2, 3))
 
 
 class Judge:
@@ -90,13 +94,21 @@ class Judge:
         """Name style and concepts of each uint8 (H, W, 3) image, resized to the judge's own size."""
         if not images:
             return []
-        size = (self.config.image_size, self.config.image_size)
-        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in images]
-        resized = [p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", antialias=True) for p in pixels]
-        style_BS, concept_BC = self.network((torch.cat(resized) / 127.5 - 1).to(self.device))
+        style_BS, concept_BC = self.network(self._stack(images))
         order_BC = concept_BC.argsort(dim=1, descending=True, stable=True)[:, :NUM_GUESSES]  # ties go to the first, as with argmax
         names = zip(style_BS.argmax(dim=1).tolist(), order_BC.tolist(), strict=True)
         return [Verdict(self.config.styles[style], tuple(self.config.concepts[i] for i in order)) for style, order in names]
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Return what the heads read of each uint8 (H, W, 3) image as (B, D) unit vectors on the CPU."""
+        return F.normalize(self.network.pool(self._stack(images)), dim=1).cpu()
+
+    def _stack(self, images: Sequence[np.ndarray]) -> Tensor:
+        size = (self.config.image_size, self.config.image_size)
+        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() for image in images]
+        resized = [p if p.shape[2:] == size else F.interpolate(p, size, mode="bilinear", antialias=True) for p in pixels]
+        return (torch.cat(resized) / 127.5 - 1).to(self.device)
 
 
 def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> Judge:

@@ -1,4 +1,4 @@
-"""The params of the rankers: model and training; the second one's seed."""
+"""The params of the ranker: model and training."""
 
 from __future__ import annotations
 
@@ -47,10 +47,3 @@ class RankerConfig(MicroConfig):
     selection_k: Count
     patience: NonNegativeInt
     ndcg: Ideal
-
-
-@config_dataclass
-class CheckConfig:
-    """Params `ranker_check`: in what the second ranker differs from the first."""
-
-    seed_offset: Count

@@ -22,14 +22,13 @@ from torch.nn import functional
 
 from pipeline.checkpoints import open_checkpoints
 from pipeline.metrics.protocol import CUTOFF, Ideal
-from pipeline.metrics.ranking import compute_ndcg, compute_ranks, compute_recall
+from pipeline.metrics.ranking import build_candidate_mask, compute_ndcg, compute_ranks, compute_recall
 from pipeline.randomness import make_generator
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.graph import split_rows
 from pipeline.ranker.interactions import PairSampler, RankerData, build_ranker_data, build_sampler, sample_triples
 from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
 from pipeline.ranker.micro import MODALITIES, ItemGraphs, Micro
-from pipeline.ranker.scoring import build_candidate_mask
 from pipeline.training import CurveRow, Plan, TrainingState, decay, run_training
 
 STAGE = "ranker"

@@ -25,30 +25,13 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import read_tensors, write_tensors
-from pipeline.metrics.ranking import compute_ranks
+from pipeline.metrics.ranking import build_candidate_mask, compute_ranks
 from pipeline.randomness import make_generator
 from pipeline.ranker.config import MicroConfig
 from pipeline.ranker.graph import invert_root, normalise_rows, select_neighbours, split_rows
 from pipeline.ranker.micro import MODALITIES, Micro, join_text
 
 Ids = Sequence[str]
-
-
-def build_candidate_mask(
-    num_items: int, target_B: Tensor, *, excluded: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]] | None = None
-) -> Tensor:
-    """Decide every row's candidates -> (B, N) bool: all items (or those `allowed`) but the excluded; the target always is one.
-
-    The only place where candidates are decided: for validation, for the original and for substituted images alike.
-    """
-    mask_BN = torch.full((len(target_B), num_items), allowed is None, device=target_B.device)
-    for rows, value in ((allowed, True), (excluded, False)):
-        if rows is not None:
-            count_B = torch.tensor([len(row) for row in rows], dtype=torch.int64, device=target_B.device)
-            row_E = torch.repeat_interleave(torch.arange(len(rows), device=target_B.device), count_B)
-            column_E = torch.tensor([index for row in rows for index in row], dtype=torch.int64, device=target_B.device)
-            mask_BN[row_E, column_E] = value
-    return mask_BN.scatter_(1, target_B[:, None], True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 ORDER = (
-    "dataset", "captioning", "embedding", "keywords", "retrieval", "preference", "ti", "ti_retrieved", "pmg", "pmg_retrieved",
+    "dataset", "captioning", "embedding", "ranker_check", "keywords", "retrieval", "preference", "ti", "ti_retrieved", "pmg", "pmg_retrieved",
     "generation", "evaluation",
 )  # fmt: skip
-ITEM_STAGES = ("captioning", "embedding", "keywords")
+ITEM_STAGES = ("captioning", "embedding", "ranker_check", "keywords")
 CASE_STAGES = ("retrieval", "preference", "ti_retrieved", "pmg", "pmg_retrieved")
 UNITS = dict.fromkeys(ITEM_STAGES, "item") | dict.fromkeys(CASE_STAGES, "case") | {"ti": "user"}
 UNITS |= dict.fromkeys(("generation", "evaluation"), "picture")

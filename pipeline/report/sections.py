@@ -24,7 +24,7 @@ from pipeline.report.inputs import ReportInputs
 
 CHARTED = ("style_accuracy", "concept_accuracy", "*_truth", "cpis", "cis", "log2_rank_gain", "cis_truth", "cps", "cs", "*_pers", "*_sem")
 NUM_CHARTS = 6  # the first of those that the run has
-FACTS = {"style_accuracy": "drawn in the right style", "concept_accuracy": "show the right thing", "delta_r": "rank change ΔR"}
+FACTS = {"style_accuracy": "drawn in the right style", "concept_accuracy": "show the right thing", "delta_r_check": "rank change ΔR"}
 Pairs = list[tuple[str, str]]  # name, value
 
 
@@ -148,7 +148,7 @@ def build_metric_row(metric: Metric, summary: dict[str, Any]) -> MetricRow:
             cells.append(Cell("–", look=role))
         else:
             look = f"{role} best" if method in best else role
-            cells.append(Cell(format_value(entry["value"], metric), format_interval(entry, metric), look, f"n = {entry['n']} users"))
+            cells.append(Cell(format_value(entry["value"], metric), format_interval(entry, metric), look, f"n = {entry['n']} {metric.counted}"))
     return MetricRow(metric, cells)
 
 
@@ -167,7 +167,7 @@ def build_difference(entry: Entry | None, metric: Metric) -> Cell:
     if entry is None or entry["value"] is None:
         return Cell("–")
     text, interval = format_value(entry["value"], metric, signed=True), format_interval(entry, metric, signed=True)
-    return Cell(text, interval, judge_difference(entry, metric), f"n = {entry['n']} users")
+    return Cell(text, interval, judge_difference(entry, metric), f"n = {entry['n']} {metric.counted}")
 
 
 def list_curves(inputs: ReportInputs) -> list[tuple[str, list[Panel]]]:

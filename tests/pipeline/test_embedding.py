@@ -17,15 +17,14 @@ from pipeline.embedding import (
     EmbeddingConfig,
     Encoders,
     build_semantic_text,
-    embed_check,
     embed_items,
-    find_faults,
     iterate_vectors,
 )
 from pipeline.models.encoders import load_clip, load_visual
 from pipeline.models.lazy import LazyModel
 from pipeline.rows import MapResult
 from pipeline.schemas import CAPTIONS, EMBEDDINGS
+from pipeline.vectors import find_faults
 from tests.broken_items import REJECTED, TableImages, build_items
 from tests.configs import EMBEDDING
 from tests.tiny_encoders import save_tiny_clip, save_tiny_vit
@@ -45,11 +44,6 @@ def make_config(**changes: Any) -> EmbeddingConfig:
 
 def embed(items: pa.Table, captions: pa.Table, config: EmbeddingConfig, **options: Any) -> MapResult:
     with embed_items(items, TableImages(items), captions, config, **options) as result:
-        return result.load()
-
-
-def embed_second(items: pa.Table, **options: Any) -> MapResult:
-    with embed_check(items, TableImages(items), make_config(), **options) as result:
         return result.load()
 
 
@@ -137,16 +131,6 @@ def test_nothing_but_broken_items_is_an_error_with_the_first_reason(encoders: En
     broken = items.filter(pa.array([name in REJECTED for name in items["item_id"].to_pylist()]))
     with pytest.raises(ValueError, match="No item could be embedded; the first reason: The image is blank"):
         embed_table(broken, make_captions(), make_config(), encoders=LazyModel(" ".join(MODELS), lambda: encoders))
-
-
-def test_the_second_rankers_vectors_are_its_encoders_own_and_computed_once(encoders: Encoders) -> None:
-    items = build_items(5, odd=False)
-    result = embed_second(items, encoder=LazyModel("vit-1 float32", lambda: encoders.visual))
-    images = [decode_image(image["bytes"]) for image in items["image"].to_pylist()]
-    matrix = np.stack([np.frombuffer(value["check_visual"], dtype="<f4") for value in result.values.values()])
-    torch.testing.assert_close(torch.from_numpy(matrix), encoders.visual.encode_images(images))
-    again = embed_second(items, encoder=LazyModel("vit-1 float32", lambda: pytest.fail("loaded again")))
-    assert (again.summary.reused, again.values) == (5, result.values)
 
 
 @pytest.mark.parametrize(

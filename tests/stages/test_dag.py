@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from pipeline import code
 REPO = Path(__file__).resolve().parents[2]
 HASHES = "data/code/hashes.json"
 TRAINED_OR_DRAWN = ("retrieval", "preference", "ranker", "mapper", "reflection", "generation")
-CHECK_FILES = ("data/ranker_check", "data/embedding/check.parquet")
+CHECK_FILES = ("data/ranker_check",)
+RULER = "ranker_check"  # all that the frozen evaluation ranker depends on:
+RULER_DEPS = {"data/dataset/items.parquet", "data/dataset/interactions.parquet", "requirements-weights.lock"}
+RULER_PARAMS = {"ranker_check", "models.check_visual"}
+RULER_PACKAGES = {"pipeline/data", "pipeline/metrics", "pipeline/models", "pipeline/ranker_check"}  # and modules that lie in none
 CHECK_PARAMS = ("ranker_check", "models.check_visual")
 
 
@@ -102,15 +107,62 @@ def test_nothing_that_is_trained_or_drawn_depends_on_the_second_ranker(name: str
     assert not [path for path in paths if path.startswith(CHECK_FILES)]
     assert "ranker_check" not in upstream
     assert not set(CHECK_PARAMS) & set(list_params(stages[name]))
-    assert not any(word in stages[name]["cmd"] for word in ("ranker_check", "ranker-check", "check_embeddings", "check-embeddings"))
+    assert not any(word in stages[name]["cmd"] for word in ("ranker_check", "ranker-check"))
     closure = code.compute_closure({REPO / "stages" / f"{name}.py"})
     assert REPO / "stages" / "ranker_check.py" not in closure
 
 
+def list_changed(stage: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the stage's params that differ between two composed documents, as DVC looks at them."""
+
+    def read(document: Any, name: str) -> Any:
+        for part in name.split("."):
+            document = document[part]
+        return document
+
+    return [name for name in list_params(stage) if read(before, name) != read(after, name)]
+
+
+def list_values(block: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of all values of the params."""
+    if not isinstance(block, dict):
+        return [prefix]
+    return [name for key, value in block.items() for name in list_values(value, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def test_no_param_of_the_method_reaches_the_evaluation_ranker(stages: dict[str, dict[str, Any]]) -> None:
+    ruler = stages[RULER]
+    assert set(ruler["deps"]) == RULER_DEPS
+    assert set(list_params(ruler)) == RULER_PARAMS
+    _, upstream = list_upstream(RULER, stages)
+    assert upstream == {"dataset"}
+    document = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
+    reaches = []
+    for name in list_values(document):
+        after = copy.deepcopy(document)
+        *path, last = name.split(".")
+        block = after
+        for part in path:
+            block = block[part]
+        block[last] = "changed"
+        changed = [stage for stage in (RULER, "dataset") if list_changed(stages[stage], document, after)]
+        reaches += [name] if changed else []
+    assert {name.split(".")[0] for name in reaches} == {"seed", "dataset", "ranker_check", "models"}  # the first two make the data set
+    assert [name for name in reaches if name.startswith("models.")] == ["models.check_visual"]
+
+
+def test_the_evaluation_ranker_runs_no_code_of_the_method() -> None:
+    closure = code.compute_closure({REPO / "stages" / f"{RULER}.py"})
+    folders = {path.parent.relative_to(REPO).as_posix() for path in closure} - {"pipeline", "stages"}
+    assert folders == RULER_PACKAGES
+    assert not any((REPO / "pipeline" / name).with_suffix(".py") in closure for name in ("embedding", "captioning"))
+
+
 @pytest.mark.parametrize("profile", ["embedded", "paper"])
-def test_the_two_rankers_see_by_different_models(profile: str) -> None:
+def test_the_method_sees_by_no_model_of_the_evaluation_ranker(profile: str) -> None:
     models = yaml.safe_load((REPO / "conf" / "models" / f"{profile}.yaml").read_text(encoding="utf-8"))["models"]
-    assert len({models["visual"], models["check_visual"]}) == 2
+    used = ("captioner", "clip", "visual", "language_model", "diffusion", "selection_clip")
+    assert models["check_visual"] not in {models[role] for role in used}
 
 
 def test_the_evaluation_depends_on_both_rankers_and_every_method(stages: dict[str, dict[str, Any]]) -> None:

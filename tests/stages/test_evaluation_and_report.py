@@ -22,6 +22,9 @@ from pipeline.models.encoders import VisualEncoder, load_clip, load_visual
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
+from pipeline.ranker_check.fit import build_tower
+from pipeline.ranker_check.material import build_catalogue, build_data
+from pipeline.ranker_check.scoring import save_check
 from pipeline.schemas import (
     CAPTIONS,
     CASES,
@@ -36,7 +39,8 @@ from pipeline.schemas import (
     Table,
 )
 from stages import evaluation, report
-from tests.configs import EVALUATION, RANKER, RUNTIME
+from tests.configs import EVALUATION, RANKER, RANKER_CHECK, RUNTIME
+from tests.pipeline.ranker_check.conftest import make_interactions
 from tests.tiny_encoders import CLIP_DIM, save_tiny_backbone, save_tiny_clip
 
 ITEM_IDS = [f"i{n}" for n in range(12)]
@@ -59,7 +63,7 @@ def save_models(folder: Path) -> dict[str, object]:
     save_file(JudgeNetwork(judge).state_dict(), folder / "judge" / "model.safetensors")
     (folder / "judge" / "config.json").write_text(json.dumps(vars(judge)))
     clip = str(folder / "clip")
-    paths = {"perceptual": str(folder / "perceptual"), "check_visual": str(folder / "perceptual"), "judge": str(folder / "judge")}
+    paths = {"perceptual": str(folder / "perceptual"), "check_visual": str(folder / "perceptual"), "judge": {"toy": str(folder / "judge")}}
     return {"profile": "tiny", "dtype": "float32", "clip": clip, "visual": clip, "metric_clip": clip, **paths}
 
 
@@ -114,16 +118,25 @@ def save_tiny_ranker(path: Path, *, image_feature: str = "clip_image", encoder: 
     save_ranker(path, model, features, user_ids=["u0", "u1", "u2"], item_ids=ITEM_IDS, image_feature=image_feature)
 
 
+def save_tiny_check(path: Path, *, encoder: VisualEncoder) -> None:
+    """Save an untrained evaluation ranker over the items and users."""
+    image_NF = encoder.encode_images([decode_image(make_png(n)) for n in range(len(ITEM_IDS))]).numpy()
+    histories = {f"u{user}": ITEM_IDS[2 + user : 6 + user] for user in range(3)}
+    data = build_data(make_interactions(histories), build_catalogue(ITEM_IDS, image_NF, dict.fromkeys(ITEM_IDS, "c")))
+    save_check(path, build_tower(data, RANKER_CHECK), data, config=RANKER_CHECK)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     save_tables(folder)
     models = save_models(folder)
     save_tiny_ranker(folder / "ranker.safetensors", encoder=load_clip(str(models["clip"])))
-    save_tiny_ranker(folder / "check.safetensors", image_feature="check_visual", encoder=load_visual(str(models["check_visual"])))
+    save_tiny_check(folder / "check.safetensors", encoder=load_visual(str(models["check_visual"])))
     shown = {"title": "<i>tiny</i>", "num_users": 2, "num_concepts": 2, "num_rejected": 5}
     params = {
         "seed": 0,
+        "dataset": {"name": "toy"},
         "runtime": asdict(RUNTIME),
         "models": models,
         "evaluation": asdict(replace(EVALUATION, image_size=32, num_resamples=100)),
@@ -182,7 +195,7 @@ def test_evaluation_without_a_second_ranker_leaves_its_columns_out(project: Path
 
 
 def test_the_reward_itself_is_no_second_ranker(project: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="reads the image feature 'clip_image', but the second ranker must read 'check_visual'"):
+    with pytest.raises(ValueError, match="is not the evaluation ranker that the stage ranker_check writes"):
         run_evaluation(project, tmp_path / "a", check="ranker.safetensors")
 
 

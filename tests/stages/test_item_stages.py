@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.json_files import read_json
-from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS, REJECTED, RETRIEVED
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, REJECTED, RETRIEVED
 from stages import captioning, embedding, retrieval
 from tests.broken_items import REJECTED as BROKEN
 from tests.broken_items import build_items
 from tests.configs import CAPTIONING, EMBEDDING, RETRIEVAL, RUNTIME
-from tests.tiny_encoders import CLIP_DIM, save_tiny_backbone, save_tiny_blip2, save_tiny_clip, save_tiny_hf_clip, save_tiny_vit
+from tests.tiny_encoders import CLIP_DIM, save_tiny_blip2, save_tiny_clip, save_tiny_hf_clip, save_tiny_vit
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "captioner": str(save_tiny_blip2(folder / "blip2")),
         "clip": str(save_tiny_hf_clip(folder / "hf_clip")),
         "visual": str(save_tiny_vit(folder / "vit")),
-        "check_visual": str(save_tiny_backbone(folder / "backbone")),
         "native": str(save_tiny_clip(folder / "clip")),
     }
 
@@ -120,23 +119,6 @@ def test_vectors_have_the_width_of_their_models_and_tables_say_who_made_them(pro
     assert read_provenance(project.root / "captioning/captions.parquet")["revision"].startswith("blip2-")
     metrics = read_json(project.root / "retrieval/metrics.json")
     assert (metrics["k"], metrics["cases"], metrics["cases_retrieved"], metrics["similarity"]["n"]) == (2, 3, 2, 2)
-
-
-def test_the_second_rankers_vectors_cover_the_same_items_in_a_table_of_their_own(project: Project) -> None:
-    project.run_all()
-    table = read_table(project.root / "embedding/check.parquet", CHECK_EMBEDDINGS)
-    assert table["item_id"].equals(read_table(project.root / "embedding/embeddings.parquet", EMBEDDINGS)["item_id"])
-    assert table.schema.field("check_visual").type.list_size == 512
-    assert read_provenance(project.root / "embedding/check.parquet")["revision"].startswith("backbone-")
-
-
-def test_another_check_encoder_changes_its_own_table_and_no_other_byte(project: Project) -> None:
-    project.run_all()
-    before = project.hash_outs()
-    project.params["models"]["check_visual"] = project.params["models"]["visual"]
-    assert "0 computed, 17 reused" in project.run_all()[1]
-    after = project.hash_outs()
-    assert {name for name in after if after[name] != before[name]} == {"embedding/check.parquet"}
 
 
 def test_a_native_clip_in_both_roles_takes_the_same_path(project: Project) -> None:

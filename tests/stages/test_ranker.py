@@ -1,4 +1,4 @@
-"""Wiring of the stages `ranker` and `ranker_check`, and a real kill in the first. Run: python -m pytest tests/stages/test_ranker.py"""
+"""Wiring of the stage `ranker`, and a real kill in it. Run: python -m pytest tests/stages/test_ranker.py"""
 
 import csv
 import dataclasses
@@ -10,17 +10,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.artifacts import read_table, write_table
+from pipeline.artifacts import write_table
 from pipeline.json_files import read_json
 from pipeline.ranker.scoring import load_ranker
-from pipeline.schemas import CASES, CHECK_EMBEDDINGS, EMBEDDINGS, INTERACTIONS
-from stages import ranker_check
+from pipeline.schemas import CASES, EMBEDDINGS, INTERACTIONS
 from stages.ranker import app
 from tests.configs import RANKER, RUNTIME
 from tests.pipeline.ranker.conftest import build_world
@@ -33,7 +30,7 @@ def write_inputs(folder: Path, **changes: object) -> list[str]:
     """Write the three tables and params.yaml, and return the stage's arguments without `--out`."""
     config = replace(RANKER, epochs=4)
     runtime = dataclasses.asdict(replace(RUNTIME, checkpoint_every=1))
-    params = {"seed": 0, "runtime": runtime, "ranker": {**dataclasses.asdict(config), **changes}, "ranker_check": {"seed_offset": 7}}
+    params = {"seed": 0, "runtime": runtime, "ranker": {**dataclasses.asdict(config), **changes}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     arguments = ["--params", str(folder / "params.yaml")]
     for table, schema in zip(build_world(30, 120), (INTERACTIONS, CASES, EMBEDDINGS), strict=True):
@@ -55,48 +52,6 @@ def test_the_stage_writes_a_ranker_its_metrics_and_its_curves(tmp_path: Path) ->
     assert rows[0]["recall_at_10"] == ""
     assert float(rows[1]["recall_at_10"]) >= 0
     assert "ranker: 240 rows in, 240 computed, 0 reused, 0 rejected" in result.stdout
-
-
-def write_check_vectors(folder: Path, *, left_out: int = 0) -> list[str]:
-    """Write another encoder's vectors of the items but the last `left_out`, and return the argument that names them."""
-    item_ids = read_table(folder / "embeddings.parquet", EMBEDDINGS)["item_id"].to_pylist()
-    vectors = np.random.default_rng(5).normal(size=(len(item_ids) - left_out, 9))
-    rows = [{"item_id": item_id, "check_visual": vector.tolist()} for item_id, vector in zip(item_ids, vectors, strict=False)]
-    write_table(folder / "check.parquet", rows, CHECK_EMBEDDINGS, provenance={})
-    return ["--check-embeddings", str(folder / "check.parquet")]
-
-
-def test_the_second_ranker_has_another_encoder_and_seed_and_all_else_alike(tmp_path: Path) -> None:
-    arguments = write_inputs(tmp_path)
-    CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "ranker")], catch_exceptions=False)
-    arguments += write_check_vectors(tmp_path)
-    result = CliRunner().invoke(ranker_check.app, [*arguments, "--out", str(tmp_path / "check")], catch_exceptions=False)
-    assert sorted(path.name for path in (tmp_path / "check").iterdir()) == sorted(FILES)
-    assert "ranker_check: 240 rows in, 240 computed, 0 reused, 0 rejected" in result.stdout
-    first, second = load_ranker(tmp_path / "ranker/ranker.safetensors"), load_ranker(tmp_path / "check/ranker.safetensors")
-    assert (first.image_feature, second.image_feature) == ("visual", "check_visual")
-    assert (first.item_ids, first.user_ids, first.model.config) == (second.item_ids, second.user_ids, second.model.config)
-    assert second.features["image"].shape == (120, 9)
-    assert torch.equal(first.features["text"], second.features["text"])
-    assert not torch.equal(first.model.user_embedding.weight, second.model.user_embedding.weight)
-    again = CliRunner().invoke(ranker_check.app, [*arguments, "--out", str(tmp_path / "again")], catch_exceptions=False)
-    assert again.exit_code == 0
-    assert all((tmp_path / "check" / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
-
-
-def test_an_item_that_only_the_first_encoder_could_read_is_left_out_of_the_second_ranker(tmp_path: Path) -> None:
-    arguments = write_inputs(tmp_path) + write_check_vectors(tmp_path, left_out=3)
-    CliRunner().invoke(ranker_check.app, [*arguments, "--out", str(tmp_path / "check")], catch_exceptions=False)
-    assert len(load_ranker(tmp_path / "check/ranker.safetensors").item_ids) == 117
-    assert read_json(tmp_path / "check/metrics.json")["left_out"] > 0
-
-
-def test_a_second_ranker_of_the_same_seed_is_refused(tmp_path: Path) -> None:
-    arguments = write_inputs(tmp_path) + write_check_vectors(tmp_path)
-    params = yaml.safe_load((tmp_path / "params.yaml").read_text())
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({**params, "ranker_check": {"seed_offset": 0}}))
-    with pytest.raises(ValueError, match="seed_offset is 0, but it must be >= 1"):
-        CliRunner().invoke(ranker_check.app, [*arguments, "--out", str(tmp_path / "check")], catch_exceptions=False)
 
 
 def test_micros_own_ndcg_is_a_setting(tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ class StubJudge:
 
     config = JudgeConfig(styles=("classic", "neon"), concepts=("thing",), image_size=SIZE)
 
+    def encode_images(self, images):
+        return torch.tensor([[float(image.mean()) / 255, 1.0] for image in images])
+
     def name_images(self, images):
         return [Verdict("neon" if image.mean() < 128 else "classic", ("thing",)) for image in images]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from pipeline.evaluation.run import RankerPaths
+from pipeline.evaluation.run import ROLES, RankerPaths, read_names
 from pipeline.evaluation.scoring import SecondRanker, build_check_columns, build_rank_columns
 from tests.pipeline.evaluation.conftest import METRICS, make_models, pick, run
 
@@ -59,3 +60,24 @@ def test_another_second_ranker_makes_finished_scores_invalid(tmp_path: Path) -> 
         (tmp_path / name).write_text(name)
     digests = [RankerPaths(tmp_path / "a", check).list_digests() for check in (None, tmp_path / "a", tmp_path / "b")]
     assert len({tuple(digest) for digest in digests}) == 3
+
+
+@pytest.mark.parametrize(
+    ("judge", "data_set", "found"),
+    [
+        ({"stylemoji": "j"}, "stylemoji", "j"),
+        ({"stylemoji": "j", "artmoji": None}, "artmoji", None),
+        ({"stylemoji": "j"}, "pog", None),
+        (None, "x", None),
+    ],
+)
+def test_every_data_set_has_its_own_judge_or_none(judge: object, data_set: str, found: str | None, tmp_path: Path) -> None:
+    models = dict.fromkeys(("profile", "dtype", "metric_clip", "clip", "visual", "check_visual", "perceptual"), "m")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"dataset": {"name": data_set}, "models": {**models, "judge": judge}}))
+    assert read_names(tmp_path / "params.yaml").judge == found
+
+
+def test_one_judge_for_everything_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"models": dict.fromkeys(("profile", "dtype", *ROLES), "m")}))
+    with pytest.raises(ValueError, match=r"models\.judge is 'm', but it must be null or name a judge by data set"):
+        read_names(tmp_path / "params.yaml")

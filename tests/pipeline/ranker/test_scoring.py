@@ -11,12 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.artifacts import write_tensors
 from pipeline.columns import map_columns
-from pipeline.metrics.ranking import compute_rank_change
+from pipeline.metrics.ranking import build_candidate_mask, compute_rank_change
 from pipeline.ranker import micro
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import build_model, read_data
 from pipeline.ranker.interactions import RankerData
-from pipeline.ranker.scoring import RankerScorer, build_candidate_mask, build_scorer, load_ranker, save_ranker
+from pipeline.ranker.scoring import RankerScorer, build_scorer, load_ranker, save_ranker
 
 
 def make_scorer(tables: tuple, config: RankerConfig, *, drift: float = 0.02) -> tuple[RankerData, RankerScorer]:
