@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.data.images import ImageError, decode_drawing
 
-SMALL_SIDE = 96  # px, history and contact sheet
-LARGE_SIDE = 192  # px, reference, truth and drawn images
+SMALL_SIDE = 192  # px, history and contact sheet: twice what is shown, since they open large
+LARGE_SIDE = 512  # px, reference, truth and drawn images, as large as Stable Diffusion draws them
 LOSSLESS_SIDE = 96  # px, up to which pictures are stored without loss
 QUALITY = 86
 
