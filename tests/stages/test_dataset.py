@@ -21,7 +21,7 @@ from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
 from tests import raw_sets
-from tests.configs import PARAMS
+from tests.configs import PARAMS, read_block
 from tests.raw_sets import write_csv_rows
 from tests.test_repo_rules import REPO
 
@@ -48,8 +48,7 @@ class Project:
 
     def __init__(self, root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.raw, self.out, self._monkeypatch = root, MAKERS[name](root / "raw"), root / "out", monkeypatch
-        block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-        self.params = copy.deepcopy(PARAMS) | {"dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
+        self.params = copy.deepcopy(PARAMS) | {"dataset": read_block(name) | SIZES | OWN[name] | {"raw": str(self.raw)}}
         monkeypatch.setattr(entry, "setup_logging", lambda: None)  # it quietens the whole process
 
     def run(self, *arguments: str) -> int:
