@@ -86,7 +86,7 @@ def describe_users(cases: pa.Table, drawn: Collection[str], split: str) -> list[
     measured, others = ({row["user_id"] for row in rows if (row["split"] == split) is wanted} for wanted in (True, False))
     if not others:
         return []
-    return [f"evaluation: metrics over the {len(measured):,} held-out users ({split}); {len(others):,} other users are drawn and not measured."]
+    return [f"evaluation: metrics over the {len(measured):,} held-out users ({split}); {len(others):,} of other splits are drawn and not measured."]
 
 
 def flatten_metrics(summary: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -92,7 +92,7 @@ def list_causes(inputs: ReportInputs, limit: int) -> LeftOutView:
         examples = []
         for example in cause.examples:
             data, text = known.images.get(example.item_id or ""), clip(known.texts.get(example.item_id or "", ""))
-            picture = None if data is None else build_picture(data, side=SMALL_SIDE, title=text or example.key)
+            picture = None if data is None else build_picture(data, side=SMALL_SIDE, title=f"“{text or example.key}”.")
             examples.append(ExampleView(example.key, text, example.reason, picture))
         views.append(CauseView(cause, examples))
     return LeftOutView(views, len(causes) - len(views), sum(cause.count for cause in causes[limit:]))
@@ -106,7 +106,7 @@ def build_style_sheet(inputs: ReportInputs) -> StyleSheet | None:
     styles = set(concepts[0][1])
     ordered = [style for style in STYLE_ORDER if style in styles] + sorted(styles - set(STYLE_ORDER))
     rows = [
-        (style, [show_item(inputs, by_style[style], side=SMALL_SIDE, title=f"{concept}, {style}") for concept, by_style in concepts])
+        (style, [show_item(inputs, by_style[style], side=SMALL_SIDE, title=f"“{concept}” in the style {style}.") for concept, by_style in concepts])
         for style in ordered
     ]
     return StyleSheet([concept for concept, _ in concepts], rows)
@@ -191,8 +191,9 @@ def build_drawn_tile(inputs: ReportInputs, case: dict[str, Any], method: str) ->
     """Show what a method drew."""
     main_method, score = inputs.summary["main_method"], inputs.scores.get((method, case["case_id"]), {})
     data = inputs.shown.drawn[method].get(case["case_id"])
-    title = f"{get_title(method)}{' drew this: ' + values if (values := list_values(inputs, score)) else ' drew this'}."
-    picture = build_picture(data, side=LARGE_SIDE, title=title if data is not None else get_title(method), missing="nothing was drawn.")
+    values = list_values(inputs, score)
+    title = "" if data is None else f"{get_title(method)} drew this{': ' if values else ''}{values}."
+    picture = build_picture(data, side=LARGE_SIDE, title=title, missing=f"{get_title(method)} drew nothing.")
     return Tile(picture, get_title(method), get_role(method, main_method), list_verdicts(score), is_leading=method == main_method)
 
 

@@ -85,7 +85,9 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
         is_missing = stage == "dataset" and key in missing
         is_user = stage == "dataset" and key.startswith(USER)
         reason = clip(missing[key]["reason"] if is_missing else row["reason"])
-        names = [] if is_missing else [key.removeprefix(USER) if is_user else key, *([cases[case].reference_id] if case else [])]  # what is wrong with a picture names no item
+        names = (
+            [] if is_missing else [key.removeprefix(USER) if is_user else key, *([cases[case].reference_id] if case else [])]
+        )  # what is wrong with a picture names no item
         general = generalise(reason, names)
         cause = causes.setdefault((stage, general), Cause(stage, "item" if is_missing else "user" if is_user else get_unit(stage), reason))
         cause.count += 1
@@ -93,7 +95,13 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
             cause.reason = general
         if len(cause.examples) < NUM_EXAMPLES:
             is_item = stage in ITEM_STAGES or is_missing
-            cause.examples.append(Example(clip(key.removeprefix(USER) if is_user else key), clip(row["reason"]), key if is_item else cases[case].reference_id if case else None))
+            cause.examples.append(
+                Example(
+                    clip(key.removeprefix(USER) if is_user else key),
+                    clip(row["reason"]),
+                    key if is_item else cases[case].reference_id if case else None,
+                )
+            )
         cause_of.setdefault(write_name(row["stage"], key), (cause, row["reason"]))
     return sorted(causes.values(), key=lambda cause: (rank_stage(cause.stage), -cause.count))
 

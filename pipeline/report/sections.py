@@ -22,7 +22,8 @@ def describe_measured(inputs: ReportInputs) -> str:
         return sentence
     total = sum(others.values())
     named = ", ".join(f"{count:,} {split}" for split, count in others.items())
-    return f"{sentence} {count_things(total, 'other user')} ({named}) {'is' if total == 1 else 'are'} drawn and not measured: the models have learned from them."
+    verb = "is" if total == 1 else "are"
+    return f"{sentence} {count_things(total, 'other user')} ({named}) {verb} drawn and not measured: the models have learned from them."
 
 
 def describe_shown(inputs: ReportInputs) -> str:

@@ -17,7 +17,7 @@ PLAIN = ("sd", "keywords", "retrieved", "global", "pmg", "ti", "original")  # wh
 OWN = ("original", *PLAIN)
 NO_DIFFERENCE, TOO_FEW = "no difference seen", "too few users to say"
 WORDS = {"win": "better", "loss": "worse", "": NO_DIFFERENCE}
-# by method, metrics whose value holds by definition (`*` stands for the perceptual model), and of these the ones that no other method can beat or lose to
+# by method, metrics whose value holds by definition (`*` stands for the perceptual model), and of these the ones at the end of their scale
 BY_DEFINITION = {
     "original": {"delta_r", "log2_rank_gain", "rank_improved", "delta_r_check", "log2_rank_gain_check", "cis", "ssim_sem", "*_sem"},
     "truth": {"cis_truth", "ssim_truth", "*_truth"},

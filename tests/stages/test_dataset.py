@@ -203,6 +203,17 @@ def test_rows_that_are_left_out_are_printed_and_in_the_table_of_rejected_rows(ma
     assert read_json(project.out / "summary.json")["rows_left_out"] == 2
 
 
+def test_users_left_out_are_printed_and_named_in_the_table_of_rejected_rows(make_project, capsys) -> None:
+    project = make_project("folder")
+    with (project.raw / "interactions.csv").open("a") as file:
+        file.write("anna,000,2026-01-31\n")
+    assert project.run() == 0
+    reason = "The user is left out: besides the reference 0 items have a readable image, fewer than dataset.min_history, 3."
+    rejected = {row["row_key"]: row["reason"] for row in read_table(project.out / "rejected.parquet", REJECTED).to_pylist()}
+    assert rejected["user/anna"] == reason
+    assert any(line.startswith("users: 2 of 14 are left out, e.g. ") for line in capsys.readouterr().out.splitlines())
+
+
 def test_control_characters_of_raw_files_never_reach_the_terminal(make_project, capsys) -> None:
     project = make_project("folder")
     with (project.raw / "items.csv").open("a", encoding="utf-8") as file:

@@ -8,9 +8,9 @@
     <raw>/references.csv|tsv|parquet     optional: user_id, item_id; default: each user's last interaction
 
 A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
-fewer than `min_history` items besides the reference is left out and named, and so is one whose reference has no picture. A row without an id, or without a time where others have one,
-is left out and counted too. Ids are texts: 007 and 7 are two ids. A row about a file that a system puts beside pictures (.DS_Store,
-Thumbs.db) is no item.
+fewer than `min_history` items besides the reference is left out and named, and so is one whose reference has no picture. A row without an
+id, or without a time where others have one, is left out and counted too. Ids are texts: 007 and 7 are two ids. A row about a file that a
+system puts beside pictures (.DS_Store, Thumbs.db) is no item.
 """
 
 from __future__ import annotations
@@ -164,9 +164,7 @@ def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownId
     return False
 
 
-def build_sequences(
-    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig
-) -> Chosen:
+def build_sequences(interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig) -> Chosen:
     """Make one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
     chosen = Chosen()
     for user_id in dict.fromkeys([*interactions, *references]):
@@ -175,8 +173,8 @@ def build_sequences(
         reference = references.get(user_id) or (items[-1] if items else None)
         known = tuple(item_id for item_id in items if item_id != reference)
         if reference not in available:
-            named = f"its reference, {quote(reference)}, has" if reference else "none of its items has"
-            chosen.left_out[user_id] = f"The user is left out: {named} no readable image."
+            named = f"its reference, {quote(reference)}, has no" if reference else "none of its items has a"
+            chosen.left_out[user_id] = f"The user is left out: {named} readable image."
         elif len(known) < config.min_history:
             chosen.left_out[user_id] = (
                 f"The user is left out: besides the reference {count_items(len(known))} a readable image, "
