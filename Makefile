@@ -149,8 +149,9 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_judge
 	$(PY) -m embedded.train_unet
 
-embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json
+embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json
 	$(PY) -m embedded.check
+	$(PY) -m embedded.domain
 
 picture: setup  ## draw docs/gallery.png from the finished run
 	$(PY) -m pipeline.report.picture

@@ -19,7 +19,7 @@ from pipeline.evaluation.run import (
     read_names,
     score_all,
 )
-from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, flatten_metrics, list_rows
+from pipeline.evaluation.summary import CSV_COLUMNS, build_summary, describe_users, flatten_metrics, list_rows
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import write_json
 from pipeline.metrics.definitions import define_metrics
@@ -29,6 +29,7 @@ from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LABELS, RETRIEVED, SCORES
 from pipeline.spreadsheets import write_csv
 from pipeline.table_images import ImageColumn
+from pipeline.terminal import say
 from stages.entry import list_files, run_stage, write_outcome
 
 app = typer.Typer(add_completion=False)
@@ -58,7 +59,10 @@ def main(
     item_table = read_table(items, ITEMS, columns=["image_sha256", "text"])
     catalogue = build_catalogue(item_table, ImageColumn(items), read_table(captions, CAPTIONS), label_table, source=config.text)
     drawn = list_generated(list_files(generated, "generated.parquet"))
-    tasks, missing = build_tasks(read_table(cases, CASES), drawn, read_table(retrieved, RETRIEVED), catalogue, config)
+    case_table = read_table(cases, CASES)
+    tasks, missing = build_tasks(case_table, drawn, read_table(retrieved, RETRIEVED), catalogue, config)
+
+    say(*describe_users(case_table, {case_id for method in drawn for case_id in method.case_ids}, config.split))
 
     rankers = RankerPaths(ranker, ranker_check)
     models = load_models(names, rankers, device=device, dtype=parse_dtype(names.dtype, device))

@@ -11,7 +11,17 @@ from pipeline.files import write_bytes
 from pipeline.json_files import read_json
 from pipeline.params import load_params, load_seed
 from pipeline.report.config import ReportConfig
-from pipeline.report.inputs import ReportInputs, index_retrieved, read_curves, read_left_out, read_params, read_shown
+from pipeline.report.domain import measure_domain
+from pipeline.report.inputs import (
+    ReportInputs,
+    count_users,
+    index_retrieved,
+    list_drawn_cases,
+    read_curves,
+    read_left_out,
+    read_params,
+    read_shown,
+)
 from pipeline.report.page import build_page
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
@@ -38,26 +48,29 @@ def main(
     dataset: Path | None = None,
     missing: Path | None = None,
     prompts: Path | None = None,
+    embeddings: Path | None = None,
+    domain: Path | None = None,
     params: Path = Path("params.yaml"),
 ) -> None:
     """Write index.html; the title of a CSV of curves is the name of its folder.
 
-    `dataset` and `missing` are the dataset stage's summary and its list of missing images, `prompts` the preference stage's metrics.
+    `dataset` and `missing` are the dataset stage's summary and its list of missing images, `prompts` the preference stage's metrics;
+    `domain` says how well pictures fit their texts where the models know them, to compare `embeddings` with.
     """
     started = time.monotonic()
     config, seed = load_params(params, "report", ReportConfig), load_seed(params)
     labels_of = {row["item_id"]: (row["style"], row["concept"]) for row in read_table(labels, LABELS).to_pylist()} if labels else {}
     scores_of = {(row["method"], row["case_id"]): row for row in read_table(scores, SCORES).to_pylist()}
-    scored = {case_id for _, case_id in scores_of}
     all_cases = read_table(cases, CASES).to_pylist()
-    scored_cases = [case for case in all_cases if case["case_id"] in scored]
+    tables = list_files(generated, "generated.parquet")
+    drawn_cases = list_drawn_cases(tables, all_cases)
     preference_table = read_table(preferences, PREFERENCES)
     rejects = list_files([*rejected, *filter(Path.is_dir, generated)], "rejected.parquet")
     rejected_rows = [row for path in rejects for row in read_table(path, REJECTED).to_pylist()]
     drawn = list_files([*filter(Path.is_dir, generated)], "metrics.json")
     left_out = read_left_out(items, rejected_rows, cases=all_cases, missing=missing, prompts=prompts, drawn=drawn, limit=config.num_rejected)
     inputs = ReportInputs(
-        shown=read_shown(items, list_files(generated, "generated.parquet"), cases=scored_cases, labels=labels_of, config=config, seed=seed),
+        shown=read_shown(items, tables, cases=drawn_cases, labels=labels_of, config=config, seed=seed),
         labels=labels_of,
         preferences=map_columns(preference_table, "case_id", "keywords"),
         retrieved=index_retrieved(read_table(retrieved, RETRIEVED)),
@@ -69,6 +82,8 @@ def main(
         provenance=read_provenance(scores),
         dataset=read_json(dataset) if dataset else {},
         left_out=left_out,
+        num_drawn=count_users(drawn_cases),
+        domain=measure_domain(embeddings, domain) if embeddings and domain else None,
     )
     page = build_page(inputs, config).encode()
     write_bytes(out / "index.html", page)

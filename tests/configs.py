@@ -43,8 +43,9 @@ def read_default(section: str, config_class: type[T], **changes: Any) -> T:
 
 
 def read_block(name: str) -> dict[str, Any]:
-    """Return what a data set's file in conf/ says."""
-    return yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
+    """Return what a data set's file in conf/ says of the block `dataset`; a file may set other blocks too."""
+    document = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return document.get("dataset", document)
 
 
 def read_data_set(name: str, config_class: type[T], **changes: Any) -> T:

@@ -183,7 +183,7 @@ def test_params_yaml_is_the_composed_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPO / "conf").rglob("*.yaml")), ids=lambda p: p.relative_to(REPO).as_posix())
 def test_every_param_has_a_comment_with_its_unit_or_source(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
-        is_value = re.match(r"^\s*[a-z_]+: *[^ #]", line) and not line.startswith(("defaults:", "name:", "protocol: themes"))
+        is_value = re.match(r"^\s*[a-z_]+: *[^ #]", line) and not line.strip().startswith(("defaults:", "name:", "protocol: themes"))
         assert not is_value or "#" in line, f"{path.name}: no comment: {line}"
 
 

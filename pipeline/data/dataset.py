@@ -45,6 +45,7 @@ class Dataset:
     facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
     missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
     left_out: dict[str, str] = field(default_factory=dict)  # why rows of the raw tables were left out, by the first one's file and line
+    users_left_out: dict[str, str] = field(default_factory=dict)  # why, by user_id
     notes: list[str] = field(default_factory=list)  # what a person should know about the raw files
     max_missing_fraction: float = 1.0  # share of the named items; more is an error
 

@@ -5,7 +5,7 @@ Not in the paper, which prints means without n. A case that lacks a score is lef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -98,6 +98,15 @@ def build_summary(
         "num_users": len({task.user_id for task in tasks}),
         "skipped": skipped,
     }
+
+
+def describe_users(cases: pa.Table, drawn: Collection[str], split: str) -> list[str]:
+    """Say over whom the metrics are taken if users of other splits are drawn (`drawn` are case_ids) too; nothing if none is."""
+    rows = [row for row in cases.select(["case_id", "user_id", "split"]).to_pylist() if row["case_id"] in drawn]
+    measured, others = ({row["user_id"] for row in rows if (row["split"] == split) is wanted} for wanted in (True, False))
+    if not others:
+        return []
+    return [f"evaluation: metrics over the {len(measured):,} held-out users ({split}); {len(others):,} of other splits are drawn and not measured."]
 
 
 def flatten_metrics(summary: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MIN_USERS = 10  # below, a bootstrap over so few values is far too narrow, and no interval is given
 MAX_DRAWS = 32_768  # indices drawn at once: 256 KiB, which stay in the cache, whatever the number of users
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n users; the bounds are None below two users, the value too when there is none."""
+    """A mean over n users; the bounds are None below MIN_USERS, the value too when there is none."""
 
     value: float | None
     low: float | None
@@ -34,7 +35,7 @@ def average_by_user(user_ids: Sequence[Hashable], values: Sequence[float | None]
 
 
 def compute_mean_interval(by_user: dict[Hashable, float], *, seed: int, num_resamples: int = 2000, level: float = 0.95) -> Interval:
-    """Return the mean over users with the percentile bootstrap interval of the given level."""
+    """Return the mean over users with the percentile bootstrap interval of the given level, if there are enough users for one."""
     from scipy.stats import bootstrap
 
     if not 0 < level < 1 or num_resamples < 2:
@@ -43,8 +44,8 @@ def compute_mean_interval(by_user: dict[Hashable, float], *, seed: int, num_resa
     if len(value_U) == 0:
         return Interval(None, None, None, 0)
     mean = float(value_U.mean())
-    if len(value_U) == 1:
-        return Interval(mean, None, None, 1)
+    if len(value_U) < MIN_USERS:
+        return Interval(mean, None, None, len(value_U))
     found = bootstrap(
         (value_U,),
         np.mean,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH = 300  # user units; the page scales charts to their column
-LABEL_WIDTH, VALUE_WIDTH = 74, 50  # left and right of an interval chart's axis
+LABEL_WIDTH, VALUE_WIDTH = 102, 50  # left and right of an interval chart's axis
 ROW_HEIGHT = 21
 PLOT_HEIGHT = 120
 MAX_POINTS = 240  # of a curve; longer ones are averaged in equal blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import NonNegativeInt
 
 from pipeline.config import config_dataclass
+from pipeline.metrics.intervals import MIN_USERS
 
 FEW_USERS = 20  # below, a mean over users and its bootstrap interval say little
 
@@ -23,4 +24,6 @@ def describe_few_users(num_users: int) -> str:
     """Say what a mean over fewer than FEW_USERS users is worth."""
     if num_users == 1:
         return "One user has no interval, and says nothing of others."
+    if num_users < MIN_USERS:
+        return f"Means over {num_users} users say little of others: below {MIN_USERS} users there is no interval and no word but too few."
     return f"Means over {num_users} users say little of others, and their intervals are too narrow."

@@ -43,6 +43,11 @@ def sort_methods(methods: Sequence[str]) -> list[str]:
     return sorted(methods, key=lambda name: (place.get(name, place["ragar"] - 0.5), name))
 
 
+def order_columns(methods: Sequence[str], main_method: str) -> list[str]:
+    """Return the methods as the page's columns: the main one, the others that draw, then those that show an item's own image."""
+    return sorted(sort_methods(methods), key=lambda name: (name in BOUNDS, name != main_method))
+
+
 def get_role(method: str, main_method: str) -> str:
     """Return the CSS class of a method: bound, main or drawn."""
     return "bound" if method in BOUNDS else "main" if method == main_method else "drawn"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.report.figures import BOUNDS, get_role, get_title, sort_methods
+from pipeline.metrics.definitions import define_metrics
+from pipeline.report.figures import BOUNDS, format_value, get_role, get_title, order_columns
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.left_out import Cause, clip, find_causes
 from pipeline.report.thumbnails import LARGE_SIDE, SMALL_SIDE, Picture, build_picture
@@ -64,17 +66,21 @@ class Tile:
     name: str
     role: str
     verdicts: list[tuple[bool, str]]
+    is_leading: bool = False  # reference, main method, truth: they stand side by side in the first row
 
 
 @dataclass(frozen=True)
 class Card:
-    """A user: what was wanted, the history, keywords, and the pictures."""
+    """A user: what was wanted, the history, keywords, and the pictures; `note` says whether they count."""
 
+    number: int  # on the page
     user_id: str
     wanted: str
+    note: str
     history: list[Slot]
     keywords: list[str]
-    tiles: list[Tile]
+    leading: list[Tile]
+    others: list[Tile]
 
 
 def list_causes(inputs: ReportInputs, limit: int) -> LeftOutView:
@@ -86,7 +92,7 @@ def list_causes(inputs: ReportInputs, limit: int) -> LeftOutView:
         examples = []
         for example in cause.examples:
             data, text = known.images.get(example.item_id or ""), clip(known.texts.get(example.item_id or "", ""))
-            picture = None if data is None else build_picture(data, side=SMALL_SIDE, title=text or example.key)
+            picture = None if data is None else build_picture(data, side=SMALL_SIDE, title=f"“{text or example.key}”.")
             examples.append(ExampleView(example.key, text, example.reason, picture))
         views.append(CauseView(cause, examples))
     return LeftOutView(views, len(causes) - len(views), sum(cause.count for cause in causes[limit:]))
@@ -100,7 +106,7 @@ def build_style_sheet(inputs: ReportInputs) -> StyleSheet | None:
     styles = set(concepts[0][1])
     ordered = [style for style in STYLE_ORDER if style in styles] + sorted(styles - set(STYLE_ORDER))
     rows = [
-        (style, [show_item(inputs, by_style[style], side=SMALL_SIDE, title=f"{concept}, {style}") for concept, by_style in concepts])
+        (style, [show_item(inputs, by_style[style], side=SMALL_SIDE, title=f"“{concept}” in the style {style}.") for concept, by_style in concepts])
         for style in ordered
     ]
     return StyleSheet([concept for concept, _ in concepts], rows)
@@ -112,16 +118,26 @@ def show_item(inputs: ReportInputs, item_id: str, *, side: int, title: str) -> P
 
 
 def describe_item(inputs: ReportInputs, item_id: str) -> str:
-    """Return an item's tooltip: its text, its style where known, its id."""
-    label = inputs.labels.get(item_id)
-    parts = [inputs.shown.item_texts.get(item_id, ""), label[0] if label else "", item_id]
-    return " · ".join(part for part in parts if part)
+    """Say in a sentence what an item is called, and its style where known."""
+    text, label = inputs.shown.item_texts.get(item_id, ""), inputs.labels.get(item_id)
+    named = f"“{text}”, the item {item_id}" if text else f"The item {item_id}"
+    return f"{named}, in the style {label[0]}." if label else f"{named}."
 
 
-def build_card(inputs: ReportInputs, case: dict[str, Any]) -> Card:
+def build_card(inputs: ReportInputs, case: dict[str, Any], *, number: int) -> Card:
     """Gather a user's card."""
-    keywords = inputs.preferences.get(case["case_id"], [])
-    return Card(case["user_id"], describe_wish(inputs, case), build_history(inputs, case), keywords, build_tiles(inputs, case))
+    tiles = build_tiles(inputs, case)
+    num_leading = sum(tile.is_leading for tile in tiles)
+    return Card(
+        number=number,
+        user_id=case["user_id"],
+        wanted=describe_wish(inputs, case),
+        note="" if case["split"] == inputs.summary["split"] else f"drawn but not measured: a user of the split {case['split']}",
+        history=build_history(inputs, case),
+        keywords=inputs.preferences.get(case["case_id"], []),
+        leading=tiles[:num_leading],
+        others=tiles[num_leading:],
+    )
 
 
 def describe_wish(inputs: ReportInputs, case: dict[str, Any]) -> str:
@@ -139,32 +155,61 @@ def build_history(inputs: ReportInputs, case: dict[str, Any]) -> list[Slot]:
         title, hit = describe_item(inputs, item_id), retrieved.get(item_id)
         if hit is not None:
             rank, similarity, weight = hit
-            title = f"{title} · retrieved {rank + 1}, similarity {similarity:.3f}, weight {weight:.3f}"
+            title = f"{title} It was retrieved as number {rank + 1}, with similarity {similarity:.3f} and weight {weight:.3f}."
         slots.append(Slot(show_item(inputs, item_id, side=SMALL_SIDE, title=title), None if hit is None else hit[0] + 1))
     return slots
 
 
 def build_tiles(inputs: ReportInputs, case: dict[str, Any]) -> list[Tile]:
-    """Show the reference, every drawn method, the truth where known."""
+    """Show the reference, what the main method drew, the truth where known, and what the others drew; a picture of several names is shown once."""
     main_method, drawn = inputs.summary["main_method"], inputs.shown.drawn
-    tiles = [build_item_tile(inputs, case, case["reference_id"], "reference", method="original")]
-    for method in sort_methods([name for name in drawn if name not in BOUNDS]):
-        score = inputs.scores.get((method, case["case_id"]), {})
-        title = "; ".join([get_title(method), *(f"{name} {value:.3g}" for name, value in score.items() if isinstance(value, float))])
-        picture = build_picture(drawn[method].get(case["case_id"]), side=LARGE_SIDE, title=title, missing="nothing was drawn")
-        tiles.append(Tile(picture, get_title(method), get_role(method, main_method), list_verdicts(score)))
-    if case["truth_id"]:
-        tiles.append(build_item_tile(inputs, case, case["truth_id"], "truth", method="truth"))
-    return tiles
+    methods = [name for name in order_columns(list(drawn), main_method) if name not in BOUNDS]
+    items = [("reference", "original", case["reference_id"])] + ([("truth", "truth", case["truth_id"])] if case["truth_id"] else [])
+    own = [(build_item_tile(inputs, case, item_id, name, method=method), inputs.shown.items.get(item_id)) for name, method, item_id in items]
+    made = [(build_drawn_tile(inputs, case, method), drawn[method].get(case["case_id"])) for method in methods]
+    num_main = int(methods[:1] == [main_method])
+    return merge_tiles([*own[:1], *made[:num_main], *own[1:], *made[num_main:]])
+
+
+def merge_tiles(tiles: Sequence[tuple[Tile, bytes | None]]) -> list[Tile]:
+    """Put tiles of the same picture together under the names of all."""
+    merged: list[Tile] = []
+    place_of: dict[bytes, int] = {}
+    for tile, data in tiles:
+        place = place_of.setdefault(data, len(merged)) if data else len(merged)
+        if place == len(merged):
+            merged.append(tile)
+            continue
+        first = merged[place]
+        role = next((role for role in ("main", "truth") if role in (first.role, tile.role)), first.role)
+        title = f"{first.picture.title} {tile.picture.title}"
+        merged[place] = replace(first, picture=replace(first.picture, title=title), name=f"{first.name} = {tile.name}", role=role)
+    return merged
+
+
+def build_drawn_tile(inputs: ReportInputs, case: dict[str, Any], method: str) -> Tile:
+    """Show what a method drew."""
+    main_method, score = inputs.summary["main_method"], inputs.scores.get((method, case["case_id"]), {})
+    data = inputs.shown.drawn[method].get(case["case_id"])
+    values = list_values(inputs, score)
+    title = "" if data is None else f"{get_title(method)} drew this{': ' if values else ''}{values}."
+    picture = build_picture(data, side=LARGE_SIDE, title=title, missing=f"{get_title(method)} drew nothing.")
+    return Tile(picture, get_title(method), get_role(method, main_method), list_verdicts(score), is_leading=method == main_method)
+
+
+def list_values(inputs: ReportInputs, score: Mapping[str, Any]) -> str:
+    """Write a picture's scores by their titles."""
+    metrics = define_metrics(inputs.summary["perceptual"])
+    return ", ".join(f"{metric.title} {format_value(score[metric.name], metric)}" for metric in metrics if score.get(metric.name) is not None)
 
 
 def build_item_tile(inputs: ReportInputs, case: dict[str, Any], item_id: str, name: str, *, method: str) -> Tile:
     """Show the reference or the truth, with the verdict on the method that shows it."""
     picture = show_item(inputs, item_id, side=LARGE_SIDE, title=describe_item(inputs, item_id))
-    return Tile(picture, name, name, list_verdicts(inputs.scores.get((method, case["case_id"]), {})))
+    return Tile(picture, name, name, list_verdicts(inputs.scores.get((method, case["case_id"]), {})), is_leading=True)
 
 
-def list_verdicts(score: dict[str, Any]) -> list[tuple[bool, str]]:
+def list_verdicts(score: Mapping[str, Any]) -> list[tuple[bool, str]]:
     """Return what the judge said of a picture; nothing where there was no verdict."""
     verdicts = ((score.get(f"{what}_accuracy"), what) for what in ("style", "concept"))
     return [(bool(value), what) for value, what in verdicts if value is not None]

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.artifacts import read_table
+from pipeline.data.dataset import SPLITS
 from pipeline.json_files import read_json
 from pipeline.report.config import ReportConfig
+from pipeline.report.domain import DomainFit
 from pipeline.report.left_out import CaseOf, find_causes
 from pipeline.schemas import GENERATED, ITEMS
 from pipeline.spreadsheets import read_csv
@@ -78,6 +80,8 @@ class ReportInputs:
     params: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)  # counts of the dataset stage
+    num_drawn: dict[str, int] = field(default_factory=dict)  # users who have a drawn picture, by split
+    domain: DomainFit | None = None  # how well the catalogue's pictures fit their texts, where the models' own are known
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
@@ -103,6 +107,17 @@ def read_shown(
         items=images.read(item_ids),
         drawn=read_drawn(generated, [case["case_id"] for case in chosen]),
     )
+
+
+def list_drawn_cases(paths: Sequence[Path], cases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cases that a method has drawn, whether they are measured or not."""
+    drawn = {case_id for path in paths for case_id in read_table(path, GENERATED, columns=[])["case_id"].to_pylist()}
+    return [case for case in cases if case["case_id"] in drawn]
+
+
+def count_users(cases: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Count the users of the cases by split, in the order of the splits."""
+    return {split: len(users) for split in SPLITS if (users := {case["user_id"] for case in cases if case["split"] == split})}
 
 
 def list_items(cases: Sequence[dict[str, Any]], concepts: Sequence[tuple[str, dict[str, str]]]) -> list[str]:

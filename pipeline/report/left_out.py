@@ -19,6 +19,7 @@ ORDER = (
 ITEM_STAGES = ("captioning", "embedding", "ranker_check", "keywords")
 CASE_STAGES = ("retrieval", "preference", "ti_retrieved", "pmg", "pmg_retrieved")
 UNITS = dict.fromkeys(ITEM_STAGES, "item") | dict.fromkeys(CASE_STAGES, "case") | {"ti": "user"}
+USER = "user/"  # what the key of a user that the stage dataset has left out begins with
 UNITS |= dict.fromkeys(("generation", "evaluation"), "picture")
 NUM_EXAMPLES = 3
 MAX_CHARS = 300  # of a reason or a name on the page
@@ -88,16 +89,25 @@ def find_causes(rejected: Sequence[Mapping[str, str]], *, cases: Mapping[str, Ca
             cause_of.setdefault(write_name(row["stage"], key), found)
             continue
         is_missing = stage == "dataset" and key in missing
+        is_user = stage == "dataset" and key.startswith(USER)
         reason = clip(missing[key]["reason"] if is_missing else row["reason"])
-        names = [] if is_missing else [key, *([cases[case].reference_id] if case else [])]  # what is wrong with a picture names no item
+        names = (
+            [] if is_missing else [key.removeprefix(USER) if is_user else key, *([cases[case].reference_id] if case else [])]
+        )  # what is wrong with a picture names no item
         general = generalise(reason, names)
-        cause = causes.setdefault((stage, general), Cause(stage, "item" if is_missing else get_unit(stage), reason))
+        cause = causes.setdefault((stage, general), Cause(stage, "item" if is_missing else "user" if is_user else get_unit(stage), reason))
         cause.count += 1
         if reason != cause.reason:
             cause.reason = general
         if len(cause.examples) < NUM_EXAMPLES:
             is_item = stage in ITEM_STAGES or is_missing
-            cause.examples.append(Example(clip(key), clip(row["reason"]), key if is_item else cases[case].reference_id if case else None))
+            cause.examples.append(
+                Example(
+                    clip(key.removeprefix(USER) if is_user else key),
+                    clip(row["reason"]),
+                    key if is_item else cases[case].reference_id if case else None,
+                )
+            )
         cause_of.setdefault(write_name(row["stage"], key), (cause, row["reason"]))
     return sorted(causes.values(), key=lambda cause: (rank_stage(cause.stage), -cause.count))
 

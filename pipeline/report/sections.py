@@ -1,173 +1,40 @@
-"""What the sections about numbers show: key figures, interval charts, summary table, paired differences, curves, rejects, origin."""
+"""What the sections about a run show beside its results: training curves, the data set's counts, where the numbers come from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from pipeline.metrics.definitions import GROUPS, Metric, define_metrics
-from pipeline.report.charts import CurveChart, IntervalChart, Mark, lay_out_curve, lay_out_intervals
-from pipeline.report.figures import (
-    BOUNDS,
-    EXPLANATIONS,
-    Entry,
-    find_best,
-    format_interval,
-    format_value,
-    get_role,
-    get_title,
-    judge_difference,
-    sort_methods,
-)
+from pipeline.report.charts import lay_out_curve
 from pipeline.report.inputs import ReportInputs
+from pipeline.report.results import Panel
 
-CHARTED = ("style_accuracy", "concept_accuracy", "*_truth", "cpis", "cis", "log2_rank_gain", "cis_truth", "cps", "cs", "*_pers", "*_sem")
-NUM_CHARTS = 6  # the first of those that the run has
-FACTS = {"style_accuracy": "drawn in the right style", "concept_accuracy": "show the right thing", "delta_r_check": "rank change ΔR"}
 Pairs = list[tuple[str, str]]  # name, value
 
 
-@dataclass(frozen=True)
-class Fact:
-    """A key figure at the top of the page."""
-
-    value: str
-    title: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A chart with its heading."""
-
-    title: str
-    hint: str
-    tooltip: str | None
-    chart: IntervalChart | CurveChart
+def describe_measured(inputs: ReportInputs) -> str:
+    """Say over which users the figures are, and which others are drawn without being measured."""
+    summary = inputs.summary
+    users, profile = count_things(summary["num_users"], "held-out user"), summary["profile"]
+    others = {split: count for split, count in inputs.num_drawn.items() if split != summary["split"]}
+    sentence = f"Measured over {users} (the split {summary['split']}), {profile} profile."
+    if not others:
+        return sentence
+    total = sum(others.values())
+    named = ", ".join(f"{count:,} {split}" for split, count in others.items())
+    verb = "is" if total == 1 else "are"
+    return f"{sentence} {count_things(total, 'other user')} ({named}) {verb} drawn and not measured: the models have learned from them."
 
 
-@dataclass(frozen=True)
-class Column:
-    """A method at the head of a table."""
-
-    title: str
-    detail: str
-    role: str
+def describe_shown(inputs: ReportInputs) -> str:
+    """Say how many of the users who have a picture are on the page; nothing if all are."""
+    total, shown = sum(inputs.num_drawn.values()), len(inputs.shown.cases)
+    return f"{shown:,} of {total:,} users are on this page, chosen by the seed; -S report.num_users={total} shows all." if shown < total else ""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A value with its interval; `look` holds CSS classes."""
-
-    text: str
-    interval: str = ""
-    look: str = ""
-    tooltip: str | None = None
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """A metric's line in a table."""
-
-    metric: Metric
-    cells: list[Cell]
-
-
-def list_metrics(summary: dict[str, Any]) -> list[Metric]:
-    """Return the metrics that at least one method has, in table order."""
-    known = define_metrics(summary["perceptual"])
-    return [metric for metric in known if any(metric.name in entries for entries in summary["methods"].values())]
-
-
-def get_entries(summary: dict[str, Any], metric: Metric) -> dict[str, dict[str, Any]]:
-    """Return one metric's value, low, high and n by method, in reading order."""
-    methods = summary["methods"]
-    return {method: methods[method][metric.name] for method in sort_methods(list(methods)) if metric.name in methods[method]}
-
-
-def list_facts(summary: dict[str, Any]) -> list[Fact]:
-    """Return the key figures: the main method's, with intervals, and the size of the test."""
-    metrics = {metric.name: metric for metric in list_metrics(summary)}
-    main = summary["methods"].get(summary["main_method"], {})
-    facts = []
-    for name, title in FACTS.items():
-        if name in metrics and main.get(name, {}).get("value") is not None:
-            metric, entry = metrics[name], main[name]
-            interval = format_interval(entry, metric)
-            detail = f"{summary['interval']['level']:.0%} interval {interval}" if interval else ""
-            facts.append(Fact(format_value(entry["value"], metric), title, detail))
-    sizes = f"{summary['num_cases']:,} cases, {len(summary['methods'])} methods, seed {summary['seed']}"
-    return [*facts, Fact(f"{summary['num_users']:,}", "test user" if summary["num_users"] == 1 else "test users", sizes)]
-
-
-def list_charts(summary: dict[str, Any]) -> list[Panel]:
-    """Return interval charts of the most telling metrics; `*` stands for the perceptual model."""
-    metrics = list_metrics(summary)
-    names = [name.replace("*", summary["perceptual"]) for name in CHARTED]
-    chosen = [name for name in names if name in {metric.name for metric in metrics}][:NUM_CHARTS]
-    panels = []
-    for metric in (metric for metric in metrics if metric.name in chosen):
-        entries = get_entries(summary, metric)
-        marks = [build_mark(method, entry, metric, summary) for method, entry in entries.items() if entry["value"] is not None]
-        if marks:
-            hint = {True: "higher is better", False: "lower is better", None: ""}[metric.higher_is_better]
-            chart = lay_out_intervals(marks, label=metric.sentence, limits=(0.0, 100.0) if metric.unit == "%" else None)
-            panels.append(Panel(metric.title, hint, metric.sentence, chart))
-    return panels
-
-
-def build_mark(method: str, entry: Entry, metric: Metric, summary: dict[str, Any]) -> Mark:
-    """Turn a method's value into a mark in the metric's own scale."""
-    low, high = (None if entry[name] is None else entry[name] * metric.scale for name in ("low", "high"))
-    role = get_role(method, summary["main_method"])
-    return Mark(get_title(method), entry["value"] * metric.scale, low, high, role, format_value(entry["value"], metric))
-
-
-def list_columns(summary: dict[str, Any]) -> list[Column]:
-    """Return the summary table's columns: one per method."""
-    methods = sort_methods(list(summary["methods"]))
-    return [Column(get_title(m), BOUNDS.get(m) or EXPLANATIONS.get(m, ""), get_role(m, summary["main_method"])) for m in methods]
-
-
-def group_rows(summary: dict[str, Any]) -> list[tuple[str, list[MetricRow]]]:
-    """Return the summary table's rows, one per metric, under the titles of their groups."""
-    rows = [build_metric_row(metric, summary) for metric in list_metrics(summary)]
-    groups = [(group, [row for row in rows if row.metric.group == group]) for group in GROUPS]
-    return [(group, own) for group, own in groups if own]
-
-
-def build_metric_row(metric: Metric, summary: dict[str, Any]) -> MetricRow:
-    """Return one metric's row of the summary table: the best drawn method bold."""
-    entries = get_entries(summary, metric)
-    best = find_best(entries, metric)
-    cells = []
-    for method in sort_methods(list(summary["methods"])):
-        role, entry = get_role(method, summary["main_method"]), entries.get(method)
-        if entry is None:
-            cells.append(Cell("–", look=role))
-        else:
-            look = f"{role} best" if method in best else role
-            cells.append(Cell(format_value(entry["value"], metric), format_interval(entry, metric), look, f"n = {entry['n']} {metric.counted}"))
-    return MetricRow(metric, cells)
-
-
-def list_differences(summary: dict[str, Any]) -> tuple[list[str], list[MetricRow]]:
-    """Return the table of paired differences between the main method and every other one: titles of the columns, and rows."""
-    differences = summary.get("differences") or {}
-    methods = sort_methods(list(differences))
-    main = get_title(summary["main_method"])
-    metrics = [metric for metric in list_metrics(summary) if metric.higher_is_better is not None]
-    rows = [MetricRow(metric, [build_difference(differences[method].get(metric.name), metric) for method in methods]) for metric in metrics]
-    return [f"{main} − {get_title(method)}" for method in methods], rows
-
-
-def build_difference(entry: Entry | None, metric: Metric) -> Cell:
-    """Return a difference with its interval."""
-    if entry is None or entry["value"] is None:
-        return Cell("–")
-    text, interval = format_value(entry["value"], metric, signed=True), format_interval(entry, metric, signed=True)
-    return Cell(text, interval, judge_difference(entry, metric), f"n = {entry['n']} {metric.counted}")
+def count_things(count: int, name: str) -> str:
+    """Write a number and what it counts."""
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def list_curves(inputs: ReportInputs) -> list[tuple[str, list[Panel]]]:
@@ -207,12 +74,14 @@ def list_origin(inputs: ReportInputs) -> Pairs:
     """Return where the numbers come from: models, package versions, what was left out."""
     summary = inputs.summary
     skipped = summary.get("skipped", {})
+    domain = [("pictures and texts", f"{inputs.domain.summary}.")] if inputs.domain else []
     return [
         ("profile", summary["profile"]),
         ("seed", str(summary["seed"])),
         ("intervals", f"{summary['interval']['level']:.0%} percentile bootstrap over users, {summary['interval']['num_resamples']:,} resamples"),
         ("compared at", f"{summary['image_size']} px, history: {summary['history']}, item text: {summary['text']}"),
         ("left out", ", ".join(f"{name.replace('_', ' ')}: {format_count(value)}" for name, value in sorted(skipped.items()))),
+        *domain,
         *((f"model: {role}", name) for role, name in sorted(summary["models"].items())),
         *((f"package: {name}", version) for name, version in sorted(inputs.provenance.get("packages", {}).items())),
     ]

@@ -13,8 +13,8 @@ from PIL import Image
 
 from pipeline.data.images import ImageError, decode_drawing
 
-SMALL_SIDE = 96  # px, history and contact sheet
-LARGE_SIDE = 192  # px, reference, truth and drawn images
+SMALL_SIDE = 192  # px, history and contact sheet: twice what is shown, since they open large
+LARGE_SIDE = 512  # px, reference, truth and drawn images, as large as Stable Diffusion draws them
 LOSSLESS_SIDE = 96  # px, up to which pictures are stored without loss
 QUALITY = 86
 
@@ -38,11 +38,11 @@ def encode_thumbnail(image: Image.Image, side: int) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "no image") -> Picture:
+def build_picture(data: bytes | None, *, side: int, title: str, missing: str = "There is no image.") -> Picture:
     """Decode and shrink an image; what is wrong with it, or `missing` where there is none, goes into the tooltip."""
     try:
         if data is None:
             raise ImageError(missing)
         return Picture(title, encode_thumbnail(decode_drawing(data), side))
     except ImageError as error:
-        return Picture(f"{title}: {error}" if title else str(error))
+        return Picture(f"{title} {error}" if title else str(error))

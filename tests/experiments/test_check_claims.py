@@ -94,7 +94,7 @@ def test_a_positive_gain_whose_interval_holds_zero_is_no_gain() -> None:
 
 
 def test_a_smaller_distance_is_a_gain() -> None:
-    near, far = make([1.0, 2.0, 3.0], metric=DISTANCE), make([3.0, 4.0, 5.5], metric=DISTANCE, name="y")
+    near, far = make([1.0, 2.0, 3.0] * 4, metric=DISTANCE), make([3.0, 4.0, 5.5] * 4, metric=DISTANCE, name="y")
     assert compute_gain(near, far, DISTANCE).value == pytest.approx(6.5 / 3)
     assert check_gain(near, far, DISTANCE).holds
     assert not check_gain(far, near, DISTANCE).holds
@@ -124,7 +124,7 @@ def test_intervals_that_overlap_are_not_apart_even_if_every_user_gains() -> None
 
 
 def test_apart_follows_the_direction_of_the_metric() -> None:
-    near, far = make([1.0, 1.1, 1.2], metric=DISTANCE), make([5.0, 5.1, 5.2], metric=DISTANCE, name="y")
+    near, far = make([1.0, 1.1, 1.2] * 4, metric=DISTANCE), make([5.0, 5.1, 5.2] * 4, metric=DISTANCE, name="y")
     assert check_apart(near, far, DISTANCE).holds
     assert not check_apart(far, near, DISTANCE).holds
 

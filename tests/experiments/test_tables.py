@@ -25,11 +25,11 @@ ALL_RESULTS = make_evidence(good, num_users=12).results
 
 
 def test_a_row_holds_the_mean_and_the_paired_difference_to_the_default() -> None:
-    rows = build_rows(SMALL, make_small({"default": [1.0, 1.0, 0.0, 0.0], "k-7": [1.0, 0.0, 0.0, 0.0]}))
-    assert [(row.point.label, row.value.value, row.value.n) for row in rows] == [("5", 0.5, 4), ("7", 0.25, 4)]
+    rows = build_rows(SMALL, make_small({"default": [1.0, 1.0, 0.0, 0.0] * 3, "k-7": [1.0, 0.0, 0.0, 0.0] * 3}))
+    assert [(row.point.label, row.value.value, row.value.n) for row in rows] == [("5", 0.5, 12), ("7", 0.25, 12)]
     assert rows[0].difference is None
-    assert (rows[1].difference.value, rows[1].difference.n) == (-0.25, 4)
-    assert rows[1].difference.low < -0.25 < rows[1].difference.high == 0.0
+    assert (rows[1].difference.value, rows[1].difference.n) == (-0.25, 12)
+    assert rows[1].difference.low < -0.25 < rows[1].difference.high <= 0.0
 
 
 def test_only_users_of_both_runs_are_paired() -> None:
@@ -72,12 +72,12 @@ def test_the_page_says_how_it_was_made_and_marks_what_excludes_zero() -> None:
 
 
 def test_the_csv_has_every_figure_and_empty_cells_for_what_does_not_exist(tmp_path: Path) -> None:
-    rows = list_csv_rows(build_rows(SMALL, make_small({"default": [1.0, 0.0], "k-7": [0.0, 0.0]})))
+    rows = list_csv_rows(build_rows(SMALL, make_small({"default": [1.0] * 10, "k-7": [0.5] * 10})))
     write_csv(tmp_path / "small.csv", rows, CSV_COLUMNS)
     lines = (tmp_path / "small.csv").read_text().splitlines()
     assert lines[0].split(",") == list(CSV_COLUMNS)
-    assert lines[1] == "k,5,default,ragar-default-0000000000,ragar,style_accuracy,0,0.5,0,1,2,,,,"
-    assert lines[2] == "k,7,k-7,ragar-k-7-0000000000,ragar,style_accuracy,0,0,0,0,2,-0.5,-1,0,2"
+    assert lines[1] == "k,5,default,ragar-default-0000000000,ragar,style_accuracy,0,1,1,1,10,,,,"
+    assert lines[2] == "k,7,k-7,ragar-k-7-0000000000,ragar,style_accuracy,0,0.5,0.5,0.5,10,-0.5,-0.5,-0.5,10"
 
 
 def test_the_csv_is_read_back_without_differences(tmp_path: Path) -> None:

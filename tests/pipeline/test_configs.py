@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.params import build_config
+from pipeline.compose import compose_params
+from pipeline.params import build_config, read_document
 from tests import configs
 from tests.configs import REPO
 
@@ -92,3 +94,20 @@ def test_reading_params_loads_no_model_library() -> None:
     code = f"import sys, {', '.join(modules)}\nprint(sorted({{'torch', 'transformers', 'diffusers', 'timm'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "splits"),
+    [
+        (["dataset=folder"], ["train", "val", "test"]),
+        (["dataset=folder", "generation.splits=[test]"], ["test"]),
+        (["dataset=folder", "models=paper"], ["train", "val", "test"]),
+        ([], ["test"]),
+    ],
+)
+def test_everybody_of_a_catalogue_of_ones_own_gets_a_picture_and_test_users_are_measured(
+    overrides: list[str], splits: list[str], tmp_path: Path
+) -> None:
+    compose_params(overrides, conf=REPO / "conf", out=tmp_path / "params.yaml")
+    params = read_document(tmp_path / "params.yaml")
+    assert (params["generation"]["splits"], params["evaluation"]["split"]) == (splits, "test")

@@ -21,7 +21,7 @@ from pipeline.json_files import read_json
 from pipeline.schemas import CASES, INTERACTIONS, ITEMS, LABELS, REJECTED
 from stages import dataset, entry
 from tests import raw_sets
-from tests.configs import PARAMS
+from tests.configs import PARAMS, read_block
 from tests.raw_sets import write_csv_rows
 from tests.test_repo_rules import REPO
 
@@ -48,8 +48,7 @@ class Project:
 
     def __init__(self, root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.raw, self.out, self._monkeypatch = root, MAKERS[name](root / "raw"), root / "out", monkeypatch
-        block = yaml.safe_load((REPO / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-        self.params = copy.deepcopy(PARAMS) | {"dataset": block | SIZES | OWN[name] | {"raw": str(self.raw)}}
+        self.params = copy.deepcopy(PARAMS) | {"dataset": read_block(name) | SIZES | OWN[name] | {"raw": str(self.raw)}}
         monkeypatch.setattr(entry, "setup_logging", lambda: None)  # it quietens the whole process
 
     def run(self, *arguments: str) -> int:
@@ -202,6 +201,17 @@ def test_rows_that_are_left_out_are_printed_and_in_the_table_of_rejected_rows(ma
     rejected = {row["row_key"]: row["reason"] for row in read_table(project.out / "rejected.parquet", REJECTED).to_pylist()}
     assert rejected[f"{place}, line 112"] == reason
     assert read_json(project.out / "summary.json")["rows_left_out"] == 2
+
+
+def test_users_left_out_are_printed_and_named_in_the_table_of_rejected_rows(make_project, capsys) -> None:
+    project = make_project("folder")
+    with (project.raw / "interactions.csv").open("a") as file:
+        file.write("anna,000,2026-01-31\n")
+    assert project.run() == 0
+    reason = "The user is left out: besides the reference 0 items have a readable image, fewer than dataset.min_history, 3."
+    rejected = {row["row_key"]: row["reason"] for row in read_table(project.out / "rejected.parquet", REJECTED).to_pylist()}
+    assert rejected["user/anna"] == reason
+    assert any(line.startswith("users: 2 of 14 are left out, e.g. ") for line in capsys.readouterr().out.splitlines())
 
 
 def test_control_characters_of_raw_files_never_reach_the_terminal(make_project, capsys) -> None:

@@ -8,9 +8,9 @@
     <raw>/references.csv|tsv|parquet     optional: user_id, item_id; default: each user's last interaction
 
 A repeated interaction counts once, at its last time. An item without a readable image is left out and listed as missing. A user with
-fewer than `min_history` items besides the reference is left out and counted. A row without an id, or without a time where others have one,
-is left out and counted too. Ids are texts: 007 and 7 are two ids. A row about a file that a system puts beside pictures (.DS_Store,
-Thumbs.db) is no item.
+fewer than `min_history` items besides the reference is left out and named, and so is one whose reference has no picture. A row without an
+id, or without a time where others have one, is left out and counted too. Ids are texts: 007 and 7 are two ids. A row about a file that a
+system puts beside pictures (.DS_Store, Thumbs.db) is no item.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
@@ -57,6 +57,15 @@ class Interaction:
     item_id: str
 
 
+@dataclass
+class Chosen:
+    """The users' sequences, why other users are left out, and how many interactions are older than what history_length keeps."""
+
+    sequences: list[UserSequence] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # by user_id
+    num_cut: int = 0
+
+
 def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
     """Build the data set that the params' `dataset` block says; nothing in it is random."""
     return build_folder(load_params(params, "dataset", FolderConfig), extra=extra)
@@ -73,13 +82,14 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     problems.check_left_out(config.max_rejected_fraction)
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
-    sequences = build_sequences(interactions, references, set(catalogue.items), config)
+    chosen = build_sequences(interactions, references, set(catalogue.items), config)
     facts = {
-        "users_left_out": len({*interactions, *references}) - len(sequences),
+        "users_left_out": len(chosen.left_out),
+        "interactions_cut_by_history_length": chosen.num_cut,
         "repeated_interactions": sum(len(rows) - len({row.item_id for row in rows}) for rows in interactions.values()),
     }
-    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts | {"rows_left_out": problems.num_left_out})
-    return replace(data, left_out=problems.left_out, notes=problems.notes)
+    data = build_tables(catalogue, chosen.sequences, config, extra=extra, facts=facts | {"rows_left_out": problems.num_left_out})
+    return replace(data, left_out=problems.left_out, users_left_out=chosen.left_out, notes=problems.notes)
 
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
@@ -154,19 +164,31 @@ def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownId
     return False
 
 
-def build_sequences(
-    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig
-) -> list[UserSequence]:
-    """Return one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
-    sequences = []
-    for user_id, rows in interactions.items():
-        ordered = [row.item_id for row in sorted(rows, key=lambda row: row.time)]
+def build_sequences(interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig) -> Chosen:
+    """Make one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
+    chosen = Chosen()
+    for user_id in dict.fromkeys([*interactions, *references]):
+        ordered = [row.item_id for row in sorted(interactions.get(user_id, ()), key=lambda row: row.time)]
         items = [item_id for item_id in reversed(dict.fromkeys(reversed(ordered))) if item_id in available]
         reference = references.get(user_id) or (items[-1] if items else None)
-        history = tuple(item_id for item_id in items if item_id != reference)[-config.history_length :]
-        if reference in available and len(history) >= config.min_history:
-            sequences.append(UserSequence(user_id, history, reference))
-    return sequences
+        known = tuple(item_id for item_id in items if item_id != reference)
+        if reference not in available:
+            named = f"its reference, {quote(reference)}, has no" if reference else "none of its items has a"
+            chosen.left_out[user_id] = f"The user is left out: {named} readable image."
+        elif len(known) < config.min_history:
+            chosen.left_out[user_id] = (
+                f"The user is left out: besides the reference {count_items(len(known))} a readable image, "
+                f"fewer than dataset.min_history, {config.min_history}."
+            )
+        else:
+            chosen.num_cut += max(0, len(known) - config.history_length)
+            chosen.sequences.append(UserSequence(user_id, known[-config.history_length :], reference))
+    return chosen
+
+
+def count_items(count: int) -> str:
+    """Write `1 item has`, or `2 items have`."""
+    return "1 item has" if count == 1 else f"{count} items have"
 
 
 def require_table(raw: Path, stem: str) -> Path:

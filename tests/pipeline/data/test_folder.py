@@ -272,3 +272,29 @@ def test_a_table_of_nearly_the_right_name_is_suggested(config: FolderConfig, nam
     (Path(config.raw) / "items.csv").rename(Path(config.raw) / name)
     with pytest.raises(ValueError, match=rf"holds neither items\.csv nor items\.parquet \(did you mean '{re.escape(name)}'\?\); one of"):
         build(config)
+
+
+def test_users_left_out_are_named_with_the_reason_and_interactions_cut_are_counted(tmp_path: Path) -> None:
+    raw = make_folder(tmp_path / "raw")
+    long = [[user, f"{n:03d}"] for user in "abc" for n in range(9)]  # eight besides the reference, of which six are kept
+    others = [
+        ["short", "000"],
+        ["short", "001"],
+        ["short", "002"],
+        ["gone", "9999"],
+        ["lost", "000"],
+        ["lost", "001"],
+        ["lost", "002"],
+        ["lost", "003"],
+    ]
+    write_csv_rows(raw / "interactions.csv", ["user_id", "item_id"], long + others)
+    write_csv_rows(raw / "references.csv", ["user_id", "item_id"], [["lost", "9999"], ["silent", "000"]])
+    data = build(replace(CONFIG, raw=str(raw)))
+    assert data.users_left_out == {
+        "short": "The user is left out: besides the reference 2 items have a readable image, fewer than dataset.min_history, 3.",
+        "gone": "The user is left out: none of its items has a readable image.",
+        "lost": "The user is left out: its reference, '9999', has no readable image.",
+        "silent": "The user is left out: besides the reference 0 items have a readable image, fewer than dataset.min_history, 3.",
+    }
+    assert (data.facts["users_left_out"], data.facts["interactions_cut_by_history_length"]) == (4, 6)
+    assert {len(case["history"]) for case in data.cases} == {6}

@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import write_table
+from pipeline.artifacts import build_table, write_table
 from pipeline.data.images import decode_image
 from pipeline.evaluation import features as features_module
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import describe_item
 from pipeline.evaluation.run import list_generated
 from pipeline.evaluation.scoring import build_rank_columns
-from pipeline.evaluation.summary import build_summary, flatten_metrics, list_rows
+from pipeline.evaluation.summary import build_summary, describe_users, flatten_metrics, list_rows
 from pipeline.models.fake import FakeClip
 from pipeline.models.text_budget import TextBudget
-from pipeline.schemas import GENERATED, SCORES
+from pipeline.schemas import CASES, GENERATED, SCORES
 from tests.pipeline.evaluation.conftest import CONFIG, METRICS, SIZE, CountingClip, make_item, make_models, make_perceptual, make_png, pick, run
 
 
@@ -212,6 +212,17 @@ def test_other_splits_are_left_out_and_an_empty_split_is_an_error(world):
         world.build(replace(CONFIG, split="train"))
 
 
+def test_users_of_other_splits_that_are_drawn_are_not_measured_and_said_so(world):
+    world.cases[0]["split"] = "train"
+    _, tasks, missing, *_ = world.build()
+    assert {task.case_id for task in tasks} == {"k1", "k2"}
+    assert set(missing.values()) == {0}
+    cases = build_table(world.cases, CASES)
+    said = "evaluation: metrics over the 2 held-out users (test); 1 of other splits are drawn and not measured."
+    assert describe_users(cases, {"k0", "k1", "k2"}, "test") == [said]
+    assert describe_users(cases, {"k1", "k2"}, "test") == []
+
+
 def test_cases_that_a_method_lacks_are_counted_and_a_method_given_twice_is_refused(world):
     world.generated["ragar"].pop()
     assert world.build()[2] == {"original": 0, "truth": 0, "ragar": 1}
@@ -227,7 +238,7 @@ def test_summary_pairs_users_and_flattens_the_main_method(world):
     entry = summary["methods"]["ragar"]["style_accuracy"]
     assert entry["value"] == pytest.approx(1 / 3)
     assert entry["n"] == 3
-    assert 0 <= entry["low"] <= entry["high"] <= 1
+    assert (entry["low"], entry["high"]) == (None, None)  # three users are too few for an interval
     assert summary["differences"]["truth"]["style_accuracy"]["value"] == pytest.approx(-2 / 3)
     assert set(summary["differences"]) == {"original", "truth"}
     flat = flatten_metrics(summary)

@@ -109,6 +109,15 @@ def test_a_baseline_that_is_given_retrieved_items_needs_some() -> None:
     ]
 
 
+def test_only_test_users_are_refused_in_sentences_about_the_splits() -> None:
+    dataset = make_dataset([ABC, ["d", "e", "f"], ["g", "h", "i"]], ["test"] * 3)
+    everybody = {"splits": ("train", "val", "test")}
+    assert find(dataset, change(DEFAULT, shares=(0.0, 0.0, 1.0), generation=everybody)) == [
+        "mapper and reflection need a user of the split train, but none of the 3 is in it; set dataset.splits=[0.1,0.1,0.8].",
+        "reflection needs a user of the split val, but none of the 3 is in it; set dataset.splits=[0.1,0.1,0.8].",
+    ]
+
+
 def test_what_is_drawn_must_be_what_is_scored() -> None:
     dataset = make_dataset([ABC, ["d", "e", "f"], ["g", "h", "i"]], SPLIT_OF_THREE)
     assert find(dataset, change(DEFAULT, generation={"splits": ("val",)})) == [
@@ -168,7 +177,7 @@ def test_notes_say_what_few_users_and_few_items_do_to_the_figures() -> None:
     ]
     assert list_all([ABC] * 22, ["train", "val", *["test"] * 20], num_items=99) == []
     assert list_all([ABC] * 7, ["train", "val", *["test"] * 5], num_items=99) == [
-        "evaluation scores 5 test users. Means over 5 users say little of others, and their intervals are too narrow."
+        "evaluation scores 5 test users. Means over 5 users say little of others: below 10 users there is no interval and no word but too few."
     ]
 
 

@@ -30,13 +30,22 @@ def test_drawing_in_chunks_changes_nothing(monkeypatch):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("num_users", [2, 3, 200])
+@pytest.mark.parametrize("num_users", [10, 11, 200])
 def test_users_that_agree_get_an_interval_without_width(num_users):
     assert compute_mean_interval(dict.fromkeys(range(num_users), 0.25), seed=0) == Interval(0.25, 0.25, 0.25, num_users)
 
 
-def test_worked_case_of_two_users():
+@pytest.mark.parametrize("num_users", [2, 4, 9])
+def test_fewer_than_ten_users_have_a_mean_and_no_interval(num_users):
+    by_user = make_values(num_users)
+    assert compute_mean_interval(by_user, seed=0) == Interval(pytest.approx(np.mean(list(by_user.values()))), None, None, num_users)
+    found = compute_paired_interval(dict.fromkeys(by_user, 3.0), dict.fromkeys(by_user, 1.0), seed=0)
+    assert found == Interval(2.0, None, None, num_users)
+
+
+def test_worked_case_of_two_users(monkeypatch):
     # Means of two draws from {0, 1}: 0 with probability 1/4, 0.5 with 1/2, 1 with 1/4; the 2.5% and 97.5% quantiles are 0 and 1.
+    monkeypatch.setattr("pipeline.metrics.intervals.MIN_USERS", 2)
     assert compute_mean_interval({"a": 0.0, "b": 1.0}, seed=0) == Interval(0.5, 0.0, 1.0, 2)
 
 
@@ -67,7 +76,7 @@ def test_no_user_gives_no_value_and_one_user_gives_no_interval():
 
 def test_paired_interval_uses_only_users_that_have_both():
     found = compute_paired_interval({"a": 3.0, "b": 5.0, "c": 100.0}, {"a": 1.0, "b": 3.0, "d": 9.0}, seed=0)
-    assert found == Interval(2.0, 2.0, 2.0, 2)
+    assert found == Interval(2.0, None, None, 2)
 
 
 def test_paired_interval_is_shorter_than_the_unpaired_ones_when_users_differ_much():

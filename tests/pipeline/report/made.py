@@ -14,7 +14,7 @@ from pipeline.report.inputs import Curves, ReportInputs, Shown, index_retrieved
 from pipeline.schemas import RETRIEVED
 
 CONFIG = ReportConfig(title="RAGAR", num_users=3, num_concepts=2, num_rejected=2)
-VOID_TAGS = {"img", "meta"}
+VOID_TAGS = {"img", "meta", "input"}
 
 
 class Reader(HTMLParser):
@@ -58,13 +58,14 @@ def make_entry(value: float | None) -> dict:
 def make_summary(word: str) -> dict:
     names = ("style_accuracy", "concept_accuracy", "effnet_truth", "cis", "delta_r")
     methods = {method: {name: make_entry(0.5) for name in names} for method in ("original", "truth", "ragar", word)}
-    methods[word]["cis"] = make_entry(None)
+    methods[word] = {name: make_entry(0.25) for name in names} | {"cis": make_entry(None)}
+    methods["original"] |= {"cis": make_entry(1.0), "delta_r": make_entry(0.0)}
     return {
         "profile": word,
         "perceptual": "effnet",
         "main_method": "ragar",
         "methods": methods,
-        "differences": {word: {name: make_entry(0.0) for name in names}},
+        "differences": {word: {name: make_entry(0.0) for name in names}, "original": {"delta_r": make_entry(0.4), "cis": make_entry(-0.5)}},
         "models": {"metric_clip": word},
         "interval": {"level": 0.95, "num_resamples": 2000, "unit": "user"},
         "seed": 0,
@@ -85,6 +86,7 @@ def make_inputs(word: str = "word", *, broken: bytes = b"", summary: dict | None
         {
             "case_id": f"k{n}{word}",
             "user_id": f"u{n}{word}",
+            "split": "train" if n == 3 else "test",
             "history": [ids[2], ids[3], "unknown item"],
             "reference_id": ids[4 if n == 3 else 0],
             "truth_id": None if n == 2 else ids[1],
@@ -111,5 +113,6 @@ def make_inputs(word: str = "word", *, broken: bytes = b"", summary: dict | None
         curves={word: Curves(word, {word: [(0.0, 1.0), (1.0, 0.5)]}), "empty": Curves()},
         params={word: {word: [word]}, "report": {"title": word}},
         provenance={"packages": {word: word}},
+        num_drawn={"train": 1, "test": 3},
         dataset={"items": 4, "users": 3, "interactions": 9, "cases": {word: 3}, f"more {word}": 7},
     )

@@ -39,9 +39,9 @@ def test_charts_of_one_point_equal_values_and_no_interval_are_whole():
 def test_dots_and_bars_stand_where_their_values_are_on_the_axis():
     marks = [Mark("low", 0.0, 0.0, 25.0, "main", "0"), Mark("high", 100.0, None, None, "drawn", "100")]
     chart = lay_out_intervals(marks, label="x", limits=(0.0, 100.0))
-    assert [row.x for row in chart.rows] == ["74.0", "250.0"]
-    assert [row.bar for row in chart.rows] == [("74.0", "118.0"), None]
-    assert chart.ticks == [("74.0", "0"), ("162.0", "50"), ("250.0", "100")]
+    assert [row.x for row in chart.rows] == ["102.0", "250.0"]
+    assert [row.bar for row in chart.rows] == [("102.0", "139.0"), None]
+    assert chart.ticks == [("102.0", "0"), ("176.0", "50"), ("250.0", "100")]
 
 
 def test_long_curves_are_shortened_and_smoothed_without_moving_their_mean():

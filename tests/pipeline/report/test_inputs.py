@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.artifacts import write_table
-from pipeline.report.inputs import Curves, Shown, choose_cases, choose_concepts, read_curves, read_shown
+from pipeline.report.inputs import Curves, Shown, choose_cases, choose_concepts, count_users, list_drawn_cases, read_curves, read_shown
 from pipeline.report.sections import flatten_params
 from pipeline.schemas import GENERATED, ITEMS
 from tests.pipeline.report.made import CONFIG
@@ -80,3 +80,13 @@ def test_a_file_of_two_methods_is_refused(tmp_path):
     write_table(tmp_path / "two.parquet", rows, GENERATED, provenance={})
     with pytest.raises(ValueError, match="holds the methods sd, ti"):
         read(tmp_path, "two", cases=cases, labels={})
+
+
+def test_drawn_users_are_counted_by_split_whether_they_are_measured_or_not(tmp_path):
+    write_project(tmp_path)
+    cases = [{"case_id": f"k{n}", "user_id": f"u{n}", "split": "train" if n else "test"} for n in range(3)]
+    drawn = [{"method": "sd", "case_id": "k1", "image": {"bytes": b"drawn", "path": None}}]
+    write_table(tmp_path / "sd.parquet", drawn, GENERATED, provenance={})
+    chosen = list_drawn_cases([tmp_path / "ragar.parquet", tmp_path / "sd.parquet", tmp_path / "none.parquet"], cases)
+    assert [case["case_id"] for case in chosen] == ["k0", "k1"]
+    assert count_users(chosen) == {"train": 1, "test": 1}

@@ -154,3 +154,10 @@ def test_more_causes_than_are_listed_are_counted() -> None:
     assert "Reason b." in text
     assert "Reason c." not in text
     assert "and 4 more causes, of 4 rows" in text
+
+
+def test_users_that_the_data_set_has_left_out_are_counted_and_named() -> None:
+    few = "The user is left out: besides the reference {} items have a readable image, fewer than dataset.min_history, 3."
+    (cause,) = find(reject("dataset", "user/anna", few.format(2)), reject("dataset", "user/3", few.format(0)))
+    assert (cause.title, sorted(example.key for example in cause.examples)) == ("2 users", ["3", "anna"])
+    assert cause.reason == few.format("…").replace("history, 3", "history, …")

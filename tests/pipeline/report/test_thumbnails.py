@@ -29,5 +29,5 @@ def test_bytes_of_the_data_never_reach_the_page_undecoded():
 
 
 def test_the_tooltip_of_what_cannot_be_shown_says_why():
-    assert build_picture(None, side=96, title="t", missing="nothing was drawn") == Picture("t: nothing was drawn")
+    assert build_picture(None, side=96, title="t", missing="nothing was drawn") == Picture("t nothing was drawn")
     assert build_picture(b"", side=96, title="") == Picture("The image is empty (0 bytes).")
