@@ -39,11 +39,11 @@ class Verdict:
         return (not self.keep_original, self.is_sound, self.shows, self.margin)
 
 
-def judge_candidate(scored: Scored, *, fault: str | None, reference_text: str, reference_caption: str) -> Verdict:
-    """Judge one candidate; `fault` says why it is not sound."""
+def judge_candidate(scored: Scored, *, fault: str | None, reference_text: str) -> Verdict:
+    """Judge one candidate; `fault` says why it is not sound, `reference_text` what the thing is called."""
     gains = [gain for name in ("delta_r", "delta_r_check") if (gain := scored.scores.get(name)) is not None]
     margin = min(gains, default=0.0)
-    named = find_named(scored.caption, f"{reference_text} {reference_caption}")
+    named = find_named(scored.caption, reference_text)
     cs, own = scored.scores.get("cs"), scored.cs_original
     is_close = cs is not None and own is not None and own > 0 and cs >= SHOWS * own
     shows, is_preferred = bool(named) or is_close, margin > 0
@@ -83,11 +83,13 @@ def choose(verdicts: Sequence[Verdict]) -> int:
     return max(range(len(verdicts)), key=lambda place: (verdicts[place].rank, -place))
 
 
-def explain_choice(verdicts: Sequence[Verdict], place: int) -> str:
-    """Say why this candidate was chosen, or why the original is to be kept."""
+def explain_choice(verdicts: Sequence[Verdict], place: int, best: int) -> str:
+    """Say why this candidate was chosen, why the original is to be kept, or why another candidate is better."""
     verdict, number = verdicts[place], len(verdicts)
+    if place != best:
+        return f"Candidate {best + 1} is better; of this one: {verdict.reason}."
     among = f"the best of {number} candidates: " if number > 1 else ""
-    return f"Keep the original: {verdict.reason}." if verdict.keep_original else f"Use it, {among}{verdict.reason}."
+    return f"{'Keep the original' if verdict.keep_original else 'Use it'}: {among}{verdict.reason}."
 
 
 def format_number(value: float | None) -> str:

@@ -5,6 +5,7 @@ Where files are is written in dvc.yaml and read from there: the options of the s
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ def read_options(definition: dict[str, Any], **names: str) -> dict[str, Path]:
     words = shlex.split(command)
     return {
         word.removeprefix("--").replace("-", "_"): Path(value)
-        for word, value in zip(words, words[1:], strict=False)
+        for word, value in itertools.pairwise(words)
         if word.startswith("--") and not value.startswith("-")
     }
 
@@ -68,6 +69,12 @@ class FinishedRun:
         """Return the table of the images that the run drew by a method."""
         stage = self._stages["generation"]
         return self.root / read_options(stage["do"], key=method, item_arguments="")["out"] / "generated.parquet"
+
+    def list_out_folders(self) -> list[Path]:
+        """Return the folders that stages write to."""
+        definitions = [stage.get("do", stage) for stage in self._stages.values()]
+        outs = [out for definition in definitions for out in definition["outs"]]
+        return sorted({(self.root / out.split("${")[0]).resolve() if "${" in out else (self.root / out).resolve().parent for out in outs})
 
     def list_methods(self) -> list[str]:
         """Return the methods that have a stage."""
@@ -179,15 +186,12 @@ class FinishedRun:
             if read_provenance(path).get("params") != compute_fingerprint(config):
                 raise ValueError(f"{self.params}: the block `{section}` is not what {path} was made with; {FINISH}.")
 
-    def check_identity(self, method: str, identity: object) -> bool:
-        """Say whether the run drew images by this method; ValueError if it did so with other models or params than those at hand."""
+    def check_identity(self, method: str, identity: object) -> None:
+        """Raise ValueError if the run drew its images by a method with other models or params than those at hand."""
         path = self.locate_generated(method)
-        known = read_provenance(path).get("identity") if path.is_file() else None
-        if known is None:
-            return False
-        if known != json.loads(json.dumps(identity, sort_keys=True, default=str)):
+        known, at_hand = (json.dumps(value, sort_keys=True, default=str) for value in (read_provenance(path).get("identity"), identity))
+        if known != at_hand:
             raise ValueError(f"{path} was drawn with other params or models than those of {self.params}; {FINISH}.")
-        return True
 
     def _read(self, stage: str, option: str, table: Table, *, columns: Sequence[str] | None = None) -> pa.Table:
         return read_table(self.locate(stage, option), table, columns=columns)

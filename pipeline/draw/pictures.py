@@ -7,8 +7,7 @@ was killed goes on to the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -59,36 +58,53 @@ def list_candidates(wishes: Sequence[Wish], *, seed: int) -> list[Candidate]:
     ]
 
 
-def draw_candidates(
-    candidates: Sequence[Candidate], run: FinishedRun, new_items: NewItems
-) -> tuple[dict[tuple[str, str], bytes], dict[tuple[str, str], str]]:
-    """Return the PNG bytes, and the reasons of those that cannot be drawn, by (method, case_id)."""
-    pictures: dict[tuple[str, str], bytes] = {}
-    reasons: dict[tuple[str, str], str] = {}
+@dataclass
+class Pictures:
+    """What became of the candidates, by (method, case_id): PNG bytes or the reason why there are none, and the words that a text encoder read."""
+
+    images: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    prompts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def draw_candidates(candidates: Sequence[Candidate], run: FinishedRun, new_items: NewItems) -> Pictures:
+    """Take or draw the pictures of all candidates, method by method."""
+    pictures = Pictures()
     for method in sorted({candidate.wish.request.method for candidate in candidates}):
         cases = {candidate.case.case_id: candidate.case for candidate in candidates if candidate.wish.request.method == method}
-        drawn, failed = draw_method_cases(method, list(cases.values()), run, new_items)
-        pictures |= {(method, case_id): image for case_id, image in drawn.items()}
-        reasons |= {(method, case_id): reason for case_id, reason in failed.items()}
-    return pictures, reasons
+        images, reasons = draw_method_cases(method, list(cases.values()), run, new_items)
+        pictures.images |= {(method, case_id): image for case_id, image in images.items()}
+        pictures.reasons |= {(method, case_id): reason for case_id, reason in reasons.items()}
+        describing = build_for(method, run, new_items, []) if method not in ONLY_OF_RUN else None
+        pictures.prompts |= {(method, case_id): read_prompt(describing, case) for case_id, case in cases.items()}
+    return pictures
+
+
+def read_prompt(method: Method | None, case: Case) -> str:
+    """Return what a method says of a case: its prompt, RAGAR's p_g; empty for one that reads no text."""
+    described = method.describe(case) if method is not None else None
+    if not isinstance(described, dict):
+        return ""
+    return described.get("prompt", "") or described.get("detailed_prompt", "")
 
 
 def draw_method_cases(method: str, cases: Sequence[Case], run: FinishedRun, new_items: NewItems) -> tuple[dict[str, bytes], dict[str, str]]:
     """Take from the run's table what it holds, and draw the other cases: PNG bytes and reasons by case_id."""
     path = run.locate_generated(method)
     stored = ImageColumn(path, "case_id") if path.is_file() else None
-    in_table = [case for case in cases if stored is not None and case.case_id in stored]
-    build = partial(build_for, method, run, new_items)
-    if in_table:
-        run.check_identity(method, build(cases[:1]).identity)
-    taken = stored.read([case.case_id for case in in_table]) if stored is not None else {}
+    in_table = sorted(case.case_id for case in cases if stored is not None and case.case_id in stored)
+    taken = stored.read(in_table) if stored is not None else {}
     lacking = [case for case in cases if case.case_id not in taken]
-    if not lacking:
-        return taken, {}
+    if not lacking and not taken:
+        return {}, {}
     if method in ONLY_OF_RUN:
         reason = f"The run has no picture of this case by the method {method}, and none can be drawn now: {ONLY_OF_RUN[method]}."
         return taken, dict.fromkeys((case.case_id for case in lacking), reason)
-    built = build(lacking)
+    built = build_for(method, run, new_items, lacking)
+    if taken:
+        run.check_identity(method, built.identity)
+    if not lacking:
+        return taken, {}
     result = draw_cases(built, method, built.context.cases, batch_size=built.context.config.batch_size, device=built.context.device)
     drawn = {str(case_id): value["image"] for case_id, value in result.values.items()}
     return taken | drawn, {str(case_id): reason for case_id, reason in result.rejected.items()}
