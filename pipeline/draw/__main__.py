@@ -6,29 +6,18 @@ rejected.csv. 2: the table, the run or an option is bad, or no request could be 
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads, as for the stages
-os.environ.setdefault("TQDM_DISABLE", "1")
-
 import typer
 
-from pipeline.allocator import keep_freed_memory
+from pipeline.draw.command import check_choice, print_outcome, run_app
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.picture_files import FORMATS
 from pipeline.draw.requests import MAX_CANDIDATES, MAX_SEED, Defaults
-from pipeline.endings import run_command
-from pipeline.memory import note_running
-from pipeline.overrides import split_words
-from pipeline.runtime import setup_logging
 from pipeline.terminal import say
-from pipeline.work import work_dir
 
-KEPT = "finished pictures are kept, the same command goes on from there"
 NUM_SHOWN = 5  # reasons that are printed
 OUT = Path("data/draw")
 
@@ -43,41 +32,29 @@ FormatName = Annotated[str, typer.Option("--format", help=f"Format of the files:
 
 @app.command()
 def main(
-    requests: Table, out: Out = OUT, method: MethodName = "ragar", candidates: Candidates = 1, seed: Seed = -1, picture_format: FormatName = "png"
+    requests: Table,
+    out: Out = OUT,
+    method: MethodName = "ragar",
+    candidates: Candidates = 1,
+    seed: Seed = -1,
+    picture_format: FormatName = "png",
 ) -> None:
     """Draw a table of requests from the finished run in this folder; nothing is trained, and what is there already is used again."""
     started = time.monotonic()
     run = FinishedRun()
     run.check()
-    if method not in run.list_methods():
-        raise ValueError(f"--method is {method!r}, but it must be one of: {', '.join(run.list_methods())}.")
-    if picture_format not in FORMATS:
-        raise ValueError(f"--format is {picture_format!r}, but it must be one of: {', '.join(FORMATS)}.")
+    check_choice("--method", method, run.list_methods())
+    check_choice("--format", picture_format, FORMATS)
     from pipeline.draw.run import draw_requests  # late: it loads torch, and a bad option is said at once
 
     defaults = Defaults(method, run.seed if seed < 0 else seed, candidates, run.list_methods())
     outcome = draw_requests(requests, out, run, defaults, picture_format)
     for row in outcome.rejected[:NUM_SHOWN]:
         say(f"draw: row {row.number:,} is rejected: {row.reason}")
-    if outcome.strangers:
-        say(f"draw: note: {len(outcome.strangers):,} pictures in {out} are not in its manifest, e.g. {outcome.strangers[0]}")
-    kept = f"; of {outcome.num_kept:,} the manifest says to keep the original" if outcome.num_kept else ""
-    say(
-        f"draw: {outcome.num_requests:,} requests, {outcome.num_files:,} pictures in {out}{kept}, {len(outcome.rejected):,} rejected "
-        f"(rejected.csv), {time.monotonic() - started:.1f} s"
-    )
-    if not outcome.num_files:
+    print_outcome("draw", outcome, out, seconds=time.monotonic() - started)
+    if not outcome.chosen:
         raise ValueError(f"no request of {requests} could be drawn; the reasons are in {out / 'rejected.csv'}.")
 
 
-def run() -> None:
-    """Run the command on the words that it was given."""
-    sys.argv[1:] = split_words(sys.argv[1:])
-    with note_running("draw"):
-        app()
-
-
 if __name__ == "__main__":
-    setup_logging()
-    keep_freed_memory()
-    run_command(run, kept=KEPT, folders=[OUT, work_dir()], stage="generation")
+    run_app(app, "draw")

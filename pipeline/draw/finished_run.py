@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from pipeline.artifacts import read_provenance, read_table
 from pipeline.captioning import CaptioningConfig
 from pipeline.embedding import EmbeddingConfig
-from pipeline.evaluation.run import RankerPaths
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import load_params, load_seed, read_section
@@ -27,6 +26,9 @@ from pipeline.retrieval.config import RetrievalConfig
 from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, PREFERENCES, RETRIEVED, Table
 from pipeline.table_images import ImageColumn
 from pipeline.yaml_files import read_yaml_mapping
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.run import RankerPaths
 
 ITEM_COLUMNS = ["image_sha256", "text", "category"]
 FINISH = "finish a run with these params first (`make repro`, or `make exp`)"
@@ -168,6 +170,8 @@ class FinishedRun:
     @cached_property
     def rankers(self) -> RankerPaths:
         """The ranker that was the reward, and the one that checks it."""
+        from pipeline.evaluation.run import RankerPaths  # late: it loads torch
+
         return RankerPaths(self.locate("evaluation", "ranker"), self.locate("evaluation", "ranker_check"))
 
     def check(self) -> None:

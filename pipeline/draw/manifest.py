@@ -18,7 +18,7 @@ from pipeline.draw.scores import SHOWN
 from pipeline.schemas import STRINGS, Table
 from pipeline.spreadsheets import write_csv
 
-CHOSEN, OTHER, REJECTED, TAKEN = "chosen", "other candidate", "rejected", "of the run"
+CHOSEN, OTHER, REJECTED = "chosen", "other candidate", "rejected"
 RETRIEVED = pa.list_(pa.struct([("item_id", pa.string()), ("weight", pa.float64())]))
 TEXTS = ("request_id", "status", "file", "reason", "user_id", "user_vector", "reference_id", "reference_text", "method", "prompt")
 FLAGS = ("keep_original", "is_sound", "shows_the_thing", "is_preferred")
@@ -28,7 +28,7 @@ MANIFEST = Table(
         "request": pa.int64(),  # line or row of the table of requests
         "candidate": pa.int64(),  # from 1; 0 for a rejected request
         "request_id": pa.string(),
-        "status": pa.string(),  # chosen | other candidate | rejected | of the run (an export)
+        "status": pa.string(),  # chosen | other candidate | rejected
         "file": pa.string(),  # relative to the manifest
         "keep_original": pa.bool_(),  # whether the catalogue's own picture is to be kept
         "reason": pa.string(),  # of the choice, or of the rejection
