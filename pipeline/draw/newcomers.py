@@ -30,7 +30,7 @@ from pipeline.ranker.scoring import RankerScorer
 from pipeline.retrieval.index import to_unit_rows
 
 Kind = Literal["items", "neighbours", "filled"]
-KIND: Kind = "neighbours"
+KIND: Kind = "filled"
 
 
 def add_users(scorer: RankerScorer, histories: Mapping[str, Sequence[str]], *, kind: Kind = KIND) -> RankerScorer:
