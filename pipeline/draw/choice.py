@@ -1,7 +1,7 @@
 """Which picture to ship: the rule of docs/draw.md, in words that stand in the manifest.
 
-A candidate can be shipped if it is technically sound, still shows the thing, and both rankers put the reference further up with it. Of several
-that can, the one is chosen whose smaller ΔR of the two is largest; of several that cannot, the one that fails last (sound, then shows, then ΔR).
+A candidate can be shipped if it is technically sound, still shows the thing, and both rankers put the reference clearly further up with it. Of
+several that can, the one is chosen whose smaller ΔR of the two is largest; of several that cannot, the one that fails last (sound, then shows, then ΔR).
 Where the chosen one cannot be shipped, the catalogue's own picture is to be kept, for the reason that is given.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pipeline.draw.scores import Scored
 
 SHOWS = 0.5  # of the CS of the reference's own picture
+GAIN = 0.2  # ΔR: a fifth of the way up to the first place; less than that was often a picture in another wrong style
 WORD = re.compile(r"[^\W\d_]{3,}")
 EMPTY_WORDS = frozenset({"the", "and", "with", "for", "from", "picture", "image", "photo", "sticker", "drawing", "new"})
 
@@ -46,7 +47,7 @@ def judge_candidate(scored: Scored, *, fault: str | None, reference_text: str) -
     named = find_named(scored.caption, reference_text)
     cs, own = scored.scores.get("cs"), scored.cs_original
     is_close = cs is not None and own is not None and own > 0 and cs >= SHOWS * own
-    shows, is_preferred = bool(named) or is_close, margin > 0
+    shows, is_preferred = bool(named) or is_close, margin >= GAIN
     if fault:
         reason = fault
     elif not shows:
@@ -55,7 +56,7 @@ def judge_candidate(scored: Scored, *, fault: str | None, reference_text: str) -
     elif not gains:
         reason = "no ranker knows this user, so nobody can say whether it is preferred"
     elif not is_preferred:
-        reason = f"not both rankers prefer it: {describe_gains(scored)}"
+        reason = f"not both rankers prefer it clearly (ΔR of {GAIN} or more): {describe_gains(scored)}"
     else:
         seen = f"its caption names {named}" if named else f"CS is {format_number(cs)} against {format_number(own)} of the catalogue's picture"
         reason = f"sound; shows the thing ({seen}); both rankers prefer it: {describe_gains(scored)}"
