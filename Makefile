@@ -20,12 +20,12 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp check-data fetch-images draw export torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
+.PHONY: draw export verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -111,6 +111,12 @@ fetch-images: setup  ## download missing images by the URLs in your own data, e.
 	@$(PY) -m pipeline.compose --without --allow-host --args $(WORDS)
 	-@$(PY) -m stages.dataset --check
 	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv --args $(WORDS)
+
+draw: setup  ## draw a table of requests from the finished run, e.g. make draw ARGS='requests.csv --out drawn --candidates 4' (docs/draw.md)
+	@$(PY) -m pipeline.draw --args $(WORDS)
+
+export: setup  ## write the run's pictures as files with a manifest, e.g. make export ARGS='--out exported --method ragar --format webp'
+	@$(PY) -m pipeline.draw.export --args $(WORDS)
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)

@@ -61,6 +61,7 @@ LAYERS = (
     {"generation"},
     {"evaluation", "report"},
     {"feasibility"},
+    {"draw"},  # calls what the stages call
     {"compose"},  # checks every block against the config that owns it
 )
 READERS = {  # what reads people's files, and what else calls the same function for other bytes

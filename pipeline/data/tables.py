@@ -39,7 +39,7 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str], prob
     if is_parquet:
         rows = read_parquet(path, required, optional, problems)
     else:
-        rows = read_any_csv(path, find_form(path, required, problems), required, optional, problems)
+        rows = read_any_csv(path, find_form(path, required or optional, problems), required, optional, problems)
     number = 0
     for number, row in enumerate(rows, start=1):  # noqa: B007
         yield row

@@ -47,7 +47,7 @@ def list_headlines(summary: dict[str, Any]) -> list[tuple[Metric, Headline]]:
     perceptual = summary["perceptual"]
     known = [Headline(name, words, PLAIN) for name, words in RIGHT] + [Headline(f"{perceptual}_truth", "distance from what the user wanted", PLAIN)]
     unknown = [Headline("cpis", "likeness to the history (CPIS)", OWN), Headline("cs", "likeness to the reference's text (CS)", PLAIN)]
-    ranked = [Headline("delta_r", "rank change ΔR", OWN), Headline("delta_r_check", "ΔR by a second ranker, never a reward", OWN)]
+    ranked = [Headline("delta_r_check", "rank change ΔR", OWN), Headline("delta_r", "ΔR by the ranker that is the reward", OWN)]
     metrics = {metric.name: metric for metric in define_metrics(perceptual)}
     values = summary["methods"].get(summary["main_method"], {})
 

@@ -1,0 +1,20 @@
+"""What the tests of draw and export share: a toy run, and a small world for the rankers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.models.fake import FakeDiffusion
+from tests.pipeline.draw.toy_run import ToyRun, stand_in_models
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> ToyRun:
+    return ToyRun(tmp_path)
+
+
+@pytest.fixture
+def diffusion(monkeypatch: pytest.MonkeyPatch) -> FakeDiffusion:
+    return stand_in_models(monkeypatch)
