@@ -6,6 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+CHECK := data/check
 EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 define NEWLINE
@@ -20,11 +21,11 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp use check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
 .PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -101,13 +102,17 @@ claims: setup  ## check every claim against the experiments, into docs/results/c
 	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m experiments.check_claims
 
-check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
-	@$(PY) -m stages.dataset --check
+check-data: setup  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'; no tracked file changes
+	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --args $(WORDS)
+	@$(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml
 
 fetch-images: setup  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
-	@$(PY) -m pipeline.compose --without --allow-host --args $(WORDS)
-	-@$(PY) -m stages.dataset --check
-	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv --args $(WORDS)
+	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --without --allow-host --args $(WORDS)
+	-@$(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml
+	@$(PY) -m pipeline.data.fetch $(CHECK)/missing.csv --params $(CHECK)/params.yaml --args $(WORDS)
+
+use: setup  ## choose for all runs, e.g. make use ARGS='dataset=folder'; without ARGS say what is chosen, with ARGS=--reset go back
+	@$(PY) -m pipeline.use --args $(WORDS)
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)

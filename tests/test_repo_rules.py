@@ -61,7 +61,9 @@ LAYERS = (
     {"generation"},
     {"evaluation", "report"},
     {"feasibility"},
+    {"choice", "replaced_tables"},
     {"compose"},  # checks every block against the config that owns it
+    {"use"},
 )
 READERS = {  # what reads people's files, and what else calls the same function for other bytes
     "Image.open": {"pipeline/data/images.py"},
