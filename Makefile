@@ -15,6 +15,11 @@ define NEWLINE
 endef
 # ARGS as it was typed, as one word of the shell, which would otherwise take ( ) & ; for its own; make would take $ for its own
 WORDS = '$(subst ','\'',$(subst $(NEWLINE), ,$(value ARGS)))'
+# Ctrl-C reaches make as well, which would have the last word: what was interrupted has said all, so make ends by the same signal, in silence
+STOPPABLE = trap : INT;
+OR = || { code=$$?; [ $$code -ne 130 ] || { kill -INT $$PPID; exit 0; };
+END = exit $$code; }
+WHY = $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; code=1;  # killed, or a damaged file: these say so
 HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3.12 setup" >&2; exit 2; }
 
 # what would be ignored in silence is refused: `make check-data dataset=pog` sets a variable of make, and not every target reads ARGS
@@ -44,12 +49,12 @@ $(INSTALLED): requirements.lock requirements-weights.lock
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
-	$(PY) -m dvc repro || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }  # killed, or a damaged file: these say so
+	@$(STOPPABLE) $(PY) -m pipeline.dvc_command repro $(OR) $(WHY) $(END)
 	@$(PY) -m pipeline.integrity outs
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
-	$(PY) -m dvc repro $@ || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }
+	@$(STOPPABLE) $(PY) -m pipeline.dvc_command repro $@ $(OR) $(WHY) $(END)
 	@$(PY) -m pipeline.integrity outs $@
 
 # all that start DVC: what would stop it is said first, and a dvc.lock that was half written when DVC was killed is moved aside
@@ -68,34 +73,34 @@ verify: setup params  ## check every file that DVC keeps against its hash, and m
 	@$(PY) -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
-	$(PY) -m experiments.launch exp run --args $(WORDS) || { $(PY) -m pipeline.doctor --after; exit 1; }
+	@$(STOPPABLE) $(PY) -m experiments.launch exp run --args $(WORDS) $(OR) $(PY) -m pipeline.doctor --after; code=1; $(END)
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (each of these: another setting with ARGS='--set dataset=... --set models=paper')
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced by each method's
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 ablation: setup  ## experiment: our readings of the paper against the printed ones
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 seeds: setup  ## experiment: three seeds of the whole pipeline
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 reflection-effect: setup  ## experiment: before and after reflection training
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
-	@$(PY) -m experiments
+	@$(STOPPABLE) $(PY) -m experiments $(OR) $(END)
 	@$(PY) -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
@@ -104,12 +109,12 @@ claims: setup  ## check every claim against the experiments, into docs/results/c
 
 check-data: setup  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'; no tracked file changes
 	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --args $(WORDS)
-	@$(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml
+	@$(STOPPABLE) $(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml $(OR) $(END)
 
 fetch-images: setup  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
 	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --without --allow-host --args $(WORDS)
-	-@$(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml
-	@$(PY) -m pipeline.data.fetch $(CHECK)/missing.csv --params $(CHECK)/params.yaml --args $(WORDS)
+	-@$(STOPPABLE) $(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml $(OR) $(END)
+	@$(STOPPABLE) $(PY) -m pipeline.data.fetch $(CHECK)/missing.csv --params $(CHECK)/params.yaml --args $(WORDS) $(OR) $(END)
 
 use: setup  ## choose for all runs, e.g. make use ARGS='dataset=folder'; without ARGS say what is chosen, with ARGS=--reset go back
 	@$(PY) -m pipeline.use --args $(WORDS)

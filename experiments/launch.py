@@ -24,6 +24,7 @@ from configobj import ConfigObj
 
 from experiments.plan import compose_overrides, read_inputs
 from pipeline.choice import change_choice, describe_choice, find_remembered, hold_choice, read_choice
+from pipeline.dvc_command import KEPT, run_dvc
 from pipeline.endings import run_command
 from pipeline.overrides import HOW, SETTERS, clean_override, match_setter, split_words
 from pipeline.replaced_tables import describe_replaced
@@ -36,7 +37,6 @@ ELSEWHERE = {"--temp", "--queue"}  # the options of a run that is not in the wor
 
 def main(arguments: Sequence[str]) -> int:
     """Run DVC's command line and return its exit code."""
-    from dvc.cli import main as run_dvc
     from dvc.repo.experiments.executor.base import BaseExecutor
 
     ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
@@ -139,4 +139,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda: run(sys.argv[1:]))
+    run_command(lambda: run(sys.argv[1:]), kept=KEPT)

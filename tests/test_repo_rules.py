@@ -28,6 +28,7 @@ LAYERS = (
         "config",
         "cost",
         "doctor",
+        "dvc_command",
         "endings",
         "files",
         "fingerprint",
