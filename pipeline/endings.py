@@ -94,9 +94,18 @@ def run_to_end(command: Callable[[], object]) -> None:
         if isinstance(error.__context__, BrokenPipeError):
             raise error.__context__ from error
         if not error.code:
-            flush_stdout()
+            finish()
         raise
+    finish()
+
+
+def finish() -> None:
+    """Print what is still to be printed, and note that a stage has come to its end."""
     flush_stdout()
+    if "DVC_STAGE" in os.environ:
+        from pipeline.run_progress import end_stage  # needs packages, of which this module must be able to say that they are missing
+
+        end_stage()
 
 
 def flush_stdout() -> None:

@@ -44,6 +44,7 @@ LAYERS = (
         "platforms",
         "randomness",
         "rows",
+        "run_progress",
         "runtime",
         "schemas",
         "spreadsheets",
