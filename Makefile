@@ -26,11 +26,11 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp use check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp exps use check-data fetch-images torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup use repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
 .PHONY: verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -74,6 +74,9 @@ verify: setup params  ## check every file that DVC keeps against its hash, and m
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
 	@$(STOPPABLE) $(PY) -m experiments.launch exp run --args $(WORDS) $(OR) $(PY) -m pipeline.doctor --after; code=1; $(END)
+
+exps: setup  ## the experiments side by side: the main figures, and the params in which they differ (ARGS are those of dvc exp show)
+	@$(PY) -m experiments.show --args $(WORDS)
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (each of these: another setting with ARGS='--set dataset=... --set models=paper')
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)

@@ -25,7 +25,7 @@ def dry_run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("check-data", "dataset=folder"), "dataset=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder'"),
         (("exp", "retrieval.k=7"), "retrieval.k=... is not read here; params stand in ARGS"),
         (("params", "args=retrieval.k=7"), "args=... is not read here"),
-        (("test", "ARGS=-k x"), "make test reads no ARGS; these do: repro params exp "),
+        (("test", "ARGS=-k x"), "make test reads no ARGS; these do: repro params exp exps use "),
         (("experiments", "ARGS=--set dataset=pog"), "make experiments reads no ARGS; these do: "),
         (("exp", "doctor", "ARGS=-S seed=1"), "make doctor reads no ARGS"),
     ],
