@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.items import ItemRows
+from pipeline.data.losses import Losses
 
 SPLITS = ("train", "val", "test")
 
@@ -46,6 +47,7 @@ class Dataset:
     missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
     left_out: dict[str, str] = field(default_factory=dict)  # why rows of the raw tables were left out, by the first one's file and line
     notes: list[str] = field(default_factory=list)  # what a person should know about the raw files
+    losses: Losses = field(default_factory=Losses)
     max_missing_fraction: float = 1.0  # share of the named items; more is an error
 
 
@@ -104,5 +106,6 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "users": len({case["user_id"] for case in dataset.cases}),
         "cases": {split: splits.count(split) for split in SPLITS},
         "missing_images": len(dataset.missing),
+        **dataset.losses.summarise(),
         **dataset.facts,
     }

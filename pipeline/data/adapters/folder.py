@@ -24,6 +24,7 @@ from pathlib import Path
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.known_ids import KnownIds, explain_rounded
+from pipeline.data.losses import NO_IMAGE, REFERENCES, REPEATED, Losses, describe_cut
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
@@ -73,12 +74,13 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     problems.check_left_out(config.max_rejected_fraction)
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
-    sequences = build_sequences(interactions, references, set(catalogue.items), config)
+    losses = Losses(sum(map(len, interactions.values())))
+    sequences = build_sequences(interactions, references, set(catalogue.items), config, losses)
     facts = {
-        "users_left_out": len({*interactions, *references}) - len(sequences),
         "repeated_interactions": sum(len(rows) - len({row.item_id for row in rows}) for rows in interactions.values()),
+        "rows_left_out": problems.num_left_out,
     }
-    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts | {"rows_left_out": problems.num_left_out})
+    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts, losses=losses)
     return replace(data, left_out=problems.left_out, notes=problems.notes)
 
 
@@ -155,18 +157,42 @@ def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownId
 
 
 def build_sequences(
-    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig
+    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig, losses: Losses
 ) -> list[UserSequence]:
-    """Return one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
+    """Return one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first.
+
+    What comes into none is added to the losses.
+    """
     sequences = []
     for user_id, rows in interactions.items():
         ordered = [row.item_id for row in sorted(rows, key=lambda row: row.time)]
         items = [item_id for item_id in reversed(dict.fromkeys(reversed(ordered))) if item_id in available]
         reference = references.get(user_id) or (items[-1] if items else None)
-        history = tuple(item_id for item_id in items if item_id != reference)[-config.history_length :]
-        if reference in available and len(history) >= config.min_history:
-            sequences.append(UserSequence(user_id, history, reference))
+        others = [item_id for item_id in items if item_id != reference]
+        history = tuple(others[-config.history_length :])
+        if reason := find_reason(reference, len(others), available, config):
+            losses.leave_out(user_id, reason, num_read=len(rows))
+            continue
+        sequences.append(UserSequence(user_id, history, reference))
+        distinct = set(ordered)
+        losses.count(REPEATED, len(ordered) - len(distinct))
+        losses.count(NO_IMAGE, len(distinct - available))
+        losses.count(REFERENCES, len(items) - len(others))
+        losses.count(describe_cut(config.history_length), len(others) - len(history))
+    for user_id in references.keys() - interactions.keys():
+        losses.leave_out(user_id, "there is a reference for this user, but no interaction")
     return sequences
+
+
+def find_reason(reference: str | None, num_others: int, available: set[str], config: FolderConfig) -> str | None:
+    """Return why a user cannot be a case, None if they can."""
+    if reference is None:
+        return "none of the user's items has a readable image"
+    if reference not in available:
+        return f"the reference {quote(reference)} has no readable image"
+    if num_others < config.min_history:
+        return f"{num_others} items with a readable image besides the reference, fewer than dataset.min_history, {config.min_history}"
+    return None
 
 
 def require_table(raw: Path, stem: str) -> Path:

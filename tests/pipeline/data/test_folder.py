@@ -34,7 +34,7 @@ def test_traps_become_whole_tables(config: FolderConfig) -> None:
     assert (len(data.items), len(data.cases)) == (40, 12)
     assert [row.item_id for row in data.missing] == ["9999"]
     assert data.missing[0].path.endswith("images/gone.jpg")
-    assert (data.facts["users_left_out"], data.facts["repeated_interactions"]) == (1, 12)
+    assert (len(data.losses.users), data.facts["repeated_interactions"]) == (1, 12)
     first = data.items["000"]
     assert (first["item_id"], first["text"], first["category"]) == ("000", 'Mug "No. 0", blue, 0.3 l', "cups, plates")
     with Image.open(io.BytesIO(first["image"]["bytes"])) as image:
