@@ -6,6 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
 STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+CHECK := data/check
 EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 define NEWLINE
@@ -14,17 +15,22 @@ define NEWLINE
 endef
 # ARGS as it was typed, as one word of the shell, which would otherwise take ( ) & ; for its own; make would take $ for its own
 WORDS = '$(subst ','\'',$(subst $(NEWLINE), ,$(value ARGS)))'
+# Ctrl-C reaches make as well, which would have the last word: what was interrupted has said all, so make ends by the same signal, in silence
+STOPPABLE = trap : INT;
+OR = || { code=$$?; [ $$code -ne 130 ] || { kill -INT $$PPID; exit 0; };
+END = exit $$code; }
+WHY = $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; code=1;  # killed, or a damaged file: these say so
 HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: there is no $(PYTHON) here; install Python 3.11 or newer, or say where it is: make PYTHON=/path/to/python3.12 setup" >&2; exit 2; }
 
 # what would be ignored in silence is refused: `make check-data dataset=pog` sets a variable of make, and not every target reads ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp check-data fetch-images draw export torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp exps use check-data fetch-images draw export torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-unit test-full-size lint params exp doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
 .PHONY: draw export verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -43,12 +49,12 @@ $(INSTALLED): requirements.lock requirements-weights.lock
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
-	$(PY) -m dvc repro || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }  # killed, or a damaged file: these say so
+	@$(STOPPABLE) $(PY) -m pipeline.dvc_command repro $(OR) $(WHY) $(END)
 	@$(PY) -m pipeline.integrity outs
 	@echo "the gallery: data/report/index.html"
 
 $(STAGES): setup params  ## (each of the stages) run that stage and what it needs
-	$(PY) -m dvc repro $@ || { $(PY) -m pipeline.doctor --after; $(PY) -m pipeline.integrity outs; exit 1; }
+	@$(STOPPABLE) $(PY) -m pipeline.dvc_command repro $@ $(OR) $(WHY) $(END)
 	@$(PY) -m pipeline.integrity outs $@
 
 # all that start DVC: what would stop it is said first, and a dvc.lock that was half written when DVC was killed is moved aside
@@ -67,56 +73,63 @@ verify: setup params  ## check every file that DVC keeps against its hash, and m
 	@$(PY) -m pipeline.integrity verify
 
 exp: setup  ## run an experiment, e.g. make exp ARGS='-S retrieval.k=7'
-	$(PY) -m experiments.launch exp run --args $(WORDS) || { $(PY) -m pipeline.doctor --after; exit 1; }
+	@$(STOPPABLE) $(PY) -m experiments.launch exp run --args $(WORDS) $(OR) $(PY) -m pipeline.doctor --after; code=1; $(END)
+
+exps: setup  ## the experiments side by side: the main figures, and the params in which they differ (ARGS are those of dvc exp show)
+	@$(PY) -m experiments.show --args $(WORDS)
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (each of these: another setting with ARGS='--set dataset=... --set models=paper')
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 table4: setup  ## experiment: R@10 and N@10 with the reference's image replaced by each method's
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 ablation: setup  ## experiment: our readings of the paper against the printed ones
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 choices: setup  ## experiment: one parameter changed at a time, where the paper leaves a choice
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 strength: setup  ## experiment: how long the baselines train, on validation users, and what it costs beside RAGAR
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 seeds: setup  ## experiment: three seeds of the whole pipeline
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 reflection-effect: setup  ## experiment: before and after reflection training
-	@$(PY) -m experiments $@ --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)
-	@$(PY) -m experiments
+	@$(STOPPABLE) $(PY) -m experiments $(OR) $(END)
 	@$(PY) -m experiments.check_claims
 
 claims: setup  ## check every claim against the experiments, into docs/results/claims.json
 	@$(PY) -m pipeline.doctor --before repro
 	@$(PY) -m experiments.check_claims
 
-check-data: setup params  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'
-	@$(PY) -m stages.dataset --check
+check-data: setup  ## explain every problem of a data set's raw files, e.g. make check-data ARGS='dataset=pog'; no tracked file changes
+	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml $(OR) $(END)
 
 fetch-images: setup  ## download missing images by the URLs in your own data, e.g. make fetch-images ARGS='dataset=pog'
-	@$(PY) -m pipeline.compose --without --allow-host --args $(WORDS)
-	-@$(PY) -m stages.dataset --check
-	@$(PY) -m pipeline.data.fetch data/dataset/missing.csv --args $(WORDS)
+	@$(PY) -m pipeline.compose --out $(CHECK)/params.yaml --without --allow-host --args $(WORDS)
+	-@$(STOPPABLE) $(PY) -m stages.dataset --check --out $(CHECK) --params $(CHECK)/params.yaml $(OR) $(END)
+	@$(STOPPABLE) $(PY) -m pipeline.data.fetch $(CHECK)/missing.csv --params $(CHECK)/params.yaml --args $(WORDS) $(OR) $(END)
+
+use: setup  ## choose for all runs, e.g. make use ARGS='dataset=folder'; without ARGS say what is chosen, with ARGS=--reset go back
+	@$(PY) -m pipeline.use --args $(WORDS)
 
 draw: setup  ## draw a table of requests from the finished run, e.g. make draw ARGS='requests.csv --out drawn --candidates 4' (docs/draw.md)
-	@$(PY) -m pipeline.draw --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m pipeline.draw --args $(WORDS) $(OR) $(END)
 
 export: setup  ## write the run's pictures as files with a manifest, e.g. make export ARGS='--out exported --method ragar --format webp'
-	@$(PY) -m pipeline.draw.export --args $(WORDS)
+	@$(STOPPABLE) $(PY) -m pipeline.draw.export --args $(WORDS) $(OR) $(END)
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)

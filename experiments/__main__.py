@@ -24,6 +24,7 @@ from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
+from pipeline.choice import change_choice, describe_choice, list_chosen, read_choice
 from pipeline.files import write_bytes
 from pipeline.locks import lock_folder
 from pipeline.memory import explain_killed, take_killed
@@ -44,11 +45,12 @@ def main(
 ) -> None:
     """Run what is missing of the named experiments, one run after the other, and write docs/results/.
 
-    `--set dataset=pog --set models=paper` adds overrides to every run, for another data set or profile than the default.
+    `--set dataset=pog --set models=paper` adds overrides to every run, for another data set or profile than the default or the chosen one.
     """
     root = find_root()
     chosen = [get_experiment(name) for name in names] if names else list(EXPERIMENTS)
-    out = root / OUT / sanitize_filename("_".join(setting.replace("=", "-") for setting in settings), replacement_text="-")
+    say(*describe_choice(read_choice(root / "conf")))
+    out = root / OUT / name_folder(settings, root)
     if plots_only:
         for experiment in chosen:
             redraw(experiment, out)
@@ -68,6 +70,13 @@ def main(
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise ValueError(f"{len(failed)} of {len(outcomes)} runs failed: {', '.join(failed)}. The same command tries them again, and only them.")
+
+
+def name_folder(settings: Sequence[str], root: Path) -> str:
+    """Return the folder in docs/results/ for results under these settings and what `make use` has chosen; empty for the default."""
+    choice = read_choice(root / "conf")
+    words = list_chosen(change_choice(choice, settings, root / "conf")) if choice else settings
+    return sanitize_filename("_".join(word.replace("=", "-") for word in words), replacement_text="-")
 
 
 def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:

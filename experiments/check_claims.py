@@ -27,6 +27,7 @@ from experiments.plan import Plan, plan_runs, read_inputs
 from experiments.series import get_log
 from experiments.store import Fetch, Stored, list_stored, open_experiment
 from pipeline.artifacts import read_table
+from pipeline.choice import RESET, list_chosen, read_choice
 from pipeline.data.openmoji import is_held_out
 from pipeline.json_files import read_json, write_json
 from pipeline.schemas import CASES, LABELS
@@ -47,6 +48,8 @@ class Checked:
 def main() -> None:
     """Write docs/results/claims.json and print the claims as a table."""
     root = find_root()
+    if choice := read_choice(root / "conf"):
+        raise ValueError(f"the claims are about the default, and {' '.join(list_chosen(choice))} is chosen: make use ARGS={RESET}, then make claims.")
     needed = [get_experiment(name) for name in dict.fromkeys(claim.experiment for claim in CLAIMS)]
     plans = plan_runs(list_runs(needed), read_inputs(root), root=root)
     stored = list_stored(root)

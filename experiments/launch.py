@@ -1,9 +1,10 @@
 """`python -m experiments.launch exp run ...`: DVC's command line, where people's folders have any letters and raw data of their own.
 
-Three things that DVC does not do: 1. `exp run --temp` writes the path of the cache into the temporary folder's configuration with configobj, which
+Four things that DVC does not do: 1. `exp run --temp` writes the path of the cache into the temporary folder's configuration with configobj, which
 takes ASCII unless it is told otherwise: no locale or variable changes that, so a repository in `/home/käthe/` could run no experiment.
 2. Paths among the overrides are written as Hydra reads them (`pipeline/overrides.py`). 3. A temporary or queued run works in a copy of the
-commit, which lacks what git ignores: the raw files that its own params name are copied too, as links where the disk can.
+commit, which lacks what git ignores: the raw files that its own params name are copied too, as links where the disk can. 4. The data set of
+a run in the workspace is chosen for the next ones too, and a sentence says whose tables the run will replace.
 
 `--args TEXT` behind the command holds further words, as the Makefile hands them on; `--planned` before it says that the copies are named.
 """
@@ -22,17 +23,20 @@ from typing import Any
 from configobj import ConfigObj
 
 from experiments.plan import compose_overrides, read_inputs
+from pipeline.choice import change_choice, describe_choice, find_remembered, hold_choice, read_choice
+from pipeline.dvc_command import KEPT, run_dvc
 from pipeline.endings import run_command
-from pipeline.overrides import HOW, clean_override, split_words
+from pipeline.overrides import HOW, SETTERS, clean_override, match_setter, split_words
+from pipeline.replaced_tables import describe_replaced
+from pipeline.terminal import say
 
-SET = ("-S", "--set-param")
+SET = SETTERS[1]
 PLANNED = "--planned"
 ELSEWHERE = {"--temp", "--queue"}  # the options of a run that is not in the workspace
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run DVC's command line and return its exit code."""
-    from dvc.cli import main as run_dvc
     from dvc.repo.experiments.executor.base import BaseExecutor
 
     ConfigObj.__init__ = partialmethod(ConfigObj.__init__, default_encoding="utf-8")
@@ -52,8 +56,13 @@ def complete(arguments: list[str], root: Path) -> list[str]:
     arguments = clean_arguments(arguments)
     if "--run-all" in arguments:
         return arguments
-    composed = [compose_overrides(overrides, root) for overrides in list_sweeps(list_overrides(arguments))]
-    if not ELSEWHERE & set(arguments):
+    conf, in_workspace = root / "conf", not ELSEWHERE & set(arguments)
+    remembered = find_remembered(list_overrides(arguments)) if in_workspace else []
+    with hold_choice(change_choice(read_choice(conf), remembered, conf), conf):
+        say(*describe_choice(read_choice(conf)))
+        composed = [compose_overrides(overrides, root) for overrides in list_sweeps(list_overrides(arguments))]
+    if in_workspace:
+        say(*describe_replaced(composed[0], root, conf=conf))
         return arguments
     given = {value for option, value in itertools.pairwise(arguments) if option in ("-C", "--copy-paths")}
     copies = [path for path in list_needed(composed, root) if path not in given]
@@ -65,17 +74,17 @@ def clean_arguments(arguments: list[str]) -> list[str]:
     cleaned: list[str] = []
     queued, words = "--queue" in arguments, iter(arguments)
     for word in words:
-        option = next((name for name in SET if word == name or word.startswith(f"{name}=") or (name == "-S" and word.startswith(name))), None)
+        option = match_setter(word)
         if option is None:
             cleaned.append(word)
             continue
         override = next(words, "") if word == option else word.removeprefix(option).removeprefix("=")
-        cleaned += [SET[1], clean_override(override, queued=queued)]
+        cleaned += [SET, clean_override(override, queued=queued)]
     for option, word in itertools.pairwise(cleaned):
         if (
             not word.startswith("-")
             and ("=" in word or os.sep in word)
-            and option not in (SET[1], "-C", "--copy-paths", "-n", "--name", "-m", "--message")
+            and option not in (SET, "-C", "--copy-paths", "-n", "--name", "-m", "--message")
         ):
             raise ValueError(f"{word!r} stands alone; an override needs -S before it, and {HOW}.")
     return cleaned
@@ -83,7 +92,7 @@ def clean_arguments(arguments: list[str]) -> list[str]:
 
 def list_overrides(arguments: Sequence[str]) -> list[str]:
     """Return the overrides of cleaned arguments."""
-    return [value for option, value in itertools.pairwise(arguments) if option == SET[1]]
+    return [value for option, value in itertools.pairwise(arguments) if option == SET]
 
 
 def list_sweeps(overrides: list[str]) -> list[list[str]]:
@@ -130,4 +139,4 @@ def run(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda: run(sys.argv[1:]))
+    run_command(lambda: run(sys.argv[1:]), kept=KEPT)

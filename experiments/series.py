@@ -25,7 +25,7 @@ from pipeline.terminal import say
 from pipeline.work import work_dir
 
 # the lines of a log that a person wants to see
-SHOWN = re.compile(r"(Running stage '|Stage '|WARNING: the GPU|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")
+SHOWN = re.compile(r"(Running stage '|Stage '|stage \d+ of \d+: |WARNING: the GPU|[Ee]rror: |ERROR: |[a-z@_]+: \d+ rows in, )")
 STAGE_VARIABLES = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV")  # set by DVC for a stage, wrong for a run
 
 

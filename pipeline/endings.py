@@ -24,6 +24,7 @@ from pipeline.terminal import say
 CHANGES_NO_RESULT = True
 
 FAILED = 2
+LAUNCHED = "RAGAR_LAUNCHED"  # set for a stage that our own launcher of DVC has started: it has the last word (pipeline/dvc_command.py)
 ADVICE = {
     errno.ENOSPC: "free some space on that disk and run the same command again",
     errno.EDQUOT: "free some of your quota and run the same command again",
@@ -67,11 +68,13 @@ def run_command(command: Callable[[], object], *, kept: str = "", folders: Seque
     prepare_streams()
     before = stop_on_signals()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, before)  # who starts us may hold them back until here, where they can be answered
         run_to_end(command)
     except (Stopped, KeyboardInterrupt) as error:
         code = error.code if isinstance(error, Stopped) else 128 + signal.SIGINT
         word = "terminated" if code == 128 + signal.SIGTERM else "interrupted"
-        complain(f"{word}: {kept}" if kept else word)
+        if LAUNCHED not in os.environ:
+            complain(f"{word}: {kept}" if kept else word)
         sys.exit(code)
     except Exception as error:
         sentence = explain(error, folders, stage)
@@ -91,9 +94,18 @@ def run_to_end(command: Callable[[], object]) -> None:
         if isinstance(error.__context__, BrokenPipeError):
             raise error.__context__ from error
         if not error.code:
-            flush_stdout()
+            finish()
         raise
+    finish()
+
+
+def finish() -> None:
+    """Print what is still to be printed, and note that a stage has come to its end."""
     flush_stdout()
+    if "DVC_STAGE" in os.environ:
+        from pipeline.run_progress import end_stage  # needs packages, of which this module must be able to say that they are missing
+
+        end_stage()
 
 
 def flush_stdout() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.overrides import LOCAL
 from pipeline.yaml_files import read_yaml_mapping
 
 NO_PARAM = re.compile(r"Could not override '(?P<name>[^'@]+)")
@@ -30,9 +31,9 @@ def explain_override(said: str, conf: Path) -> str:
 
 def list_names(conf: Path) -> list[str]:
     """Return the dotted names of all params in conf/, and its groups."""
-    groups = sorted(path.name for path in conf.iterdir() if path.is_dir())
+    groups = sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != LOCAL)
     documents = [read_yaml_mapping(conf / "config.yaml")]
-    for path in sorted(conf.glob("*/*.yaml")):
+    for path in (path for group in groups for path in sorted((conf / group).glob("*.yaml"))):
         document = read_yaml_mapping(path)
         is_global = "@package _global_" in path.read_text(encoding="utf-8-sig").partition("\n")[0]
         documents.append(document if is_global else {path.parent.name: document})
@@ -45,6 +46,15 @@ def walk_names(block: dict[str, Any], above: Sequence[str] = ()) -> Iterator[str
         yield ".".join([*above, str(name)])
         if isinstance(value, dict):
             yield from walk_names(value, [*above, str(name)])
+
+
+def walk_values(block: dict[str, Any], above: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of every value of a mapping that is no block itself; an empty block is a value."""
+    for name, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from walk_values(value, [*above, str(name)])
+        else:
+            yield ".".join([*above, str(name)]), value
 
 
 def suggest(name: str, names: Collection[str]) -> str:

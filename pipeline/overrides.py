@@ -6,15 +6,18 @@ error to it. What Hydra can read stays as it is; what it cannot, or what names a
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 NAME = re.compile(r"(?P<name>(~|\+{1,2})?[A-Za-z_][\w./@:-]*)=(?P<value>.*)", re.DOTALL)
 REMOVAL = re.compile(r"~[A-Za-z_][\w./@:-]*")
-SETTERS = ("-S", "--set-param", "--set")  # of `make exp` and of the experiments
+SETTERS = ("-S", "--set-param")  # the option before an override in `make exp`
+LOCAL = "local"  # the folder of conf/ that holds what `make use` has chosen
 HOW = """a value with spaces, brackets or commas needs quotes of its own inside of ARGS='...', as in ARGS='dataset.raw="/data/my pics (1)"'"""
 
 
@@ -48,6 +51,23 @@ def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]
     return values, rest
 
 
+def match_setter(word: str) -> str | None:
+    """Return the option that a word is, or begins with: `-S`, `-Sk=7`, `--set-param=k=7`; None for other words."""
+    return next((name for name in SETTERS if word == name or word.startswith(f"{name}=") or (name == "-S" and word.startswith(name))), None)
+
+
+def drop_setters(words: Sequence[str]) -> list[str]:
+    """Return the overrides of words, where one may stand behind `-S` as in `make exp`, or alone; ValueError if nothing stands behind one."""
+    overrides, following = [], iter(words)
+    for word in following:
+        option = match_setter(word)
+        override = next(following, "") if word == option else word.removeprefix(option or "").removeprefix("=" if option else "")
+        if option and not override:
+            raise ValueError(f"{option} stands there without an override; write it behind, as in {option} retrieval.k=7.")
+        overrides.append(override)
+    return overrides
+
+
 def clean_overrides(overrides: Sequence[str], *, queued: bool = False) -> list[str]:
     """Return the overrides as Hydra reads them; ValueError says which one is none, and how to quote it.
 
@@ -61,8 +81,8 @@ def clean_override(override: str, *, queued: bool = False) -> str:
     if REMOVAL.fullmatch(override):
         return override
     match = NAME.fullmatch(override)
-    if match is None and override in SETTERS:
-        raise ValueError(f"{override} is not written here; params stand alone, as in ARGS='retrieval.k=7 dataset=folder'.")
+    if match is None and override == "--set":  # of the experiments
+        raise ValueError(f"{override} is not written here; params stand alone or behind -S, as in ARGS='-S retrieval.k=7 -S dataset=folder'.")
     if match is None:
         raise ValueError(f"{override!r} is no override: it must be name=value, as in retrieval.k=7; {HOW}.")
     return f"{match['name']}={clean_value(match['value'], queued=queued)}"
@@ -83,6 +103,24 @@ def clean_value(value: str, *, queued: bool) -> str:
         return quote(os.path.expanduser(meant)) if meant.startswith("~") else value
     is_path = is_there(value) or (parsed.is_sweep_override() and "/" in value and not queued)
     return quote(value) if is_path else value
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """Return the name and the value of an override that sets one; ValueError for one that adds, removes or is several."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(clean_override(override))
+    if parsed.is_delete() or parsed.is_add() or parsed.is_force_add() or parsed.is_sweep_override() or "@" in override.partition("=")[0]:
+        raise ValueError(f"{override} cannot be chosen; only name=value can, as in dataset=folder.")
+    return str(parsed.key_or_group), parsed.value()
+
+
+def write_override(name: str, value: Any) -> str:
+    """Return the override that sets a value, for people and for Hydra."""
+    if isinstance(value, str):
+        plain = f"{name}={value}"
+        return plain if value and clean_override(plain) == plain and parse_override(plain)[1] == value else f"{name}={quote(value)}"
+    return f"{name}={json.dumps(value, ensure_ascii=False)}"
 
 
 def is_there(value: str) -> bool:

@@ -16,6 +16,7 @@ from pydantic import NonNegativeInt
 from pipeline.config import Count, config_dataclass
 from pipeline.gpu import explain_unusable, has_card, warn_of_unused_card
 from pipeline.params import load_params
+from pipeline.run_progress import describe_run_left
 from pipeline.terminal import say, show
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def progress(iterable: Iterable[T], *, label: str, total: int | None = None, ste
         now = time.monotonic()
         if now - shown >= LOG_SECONDS:
             shown = now
-            say(format_progress(label, done, total, now - started), file=sys.stderr)
+            line, left = format_progress(label, done, total, now - started), estimate_left(done, total, now - started)
+            say("; ".join(filter(None, [line, describe_run_left(left)])), file=sys.stderr)
 
 
 def _show_bar(iterable: Iterable[T], *, label: str, total: int | None, step: int) -> Iterator[T]:
@@ -122,6 +124,7 @@ def _show_bar(iterable: Iterable[T], *, label: str, total: int | None, step: int
     with tqdm(total=total, desc=label, unit="row", dynamic_ncols=True, leave=False, disable=False) as bar:
         for item in iterable:
             yield item
+            bar.set_postfix_str(describe_run_left(estimate_left(bar.n, total, bar.format_dict["elapsed"])), refresh=False)
             bar.update(min(step, total - bar.n) if total is not None else step)
 
 
@@ -133,6 +136,11 @@ def format_progress(label: str, done: int, total: int | None, seconds: float) ->
     done = min(done, total)
     left = f", {(total - done) / rate:.0f} s left" if rate else ""
     return f"{label}: {done}/{total}, {rate:.3g}/s{left}"
+
+
+def estimate_left(done: int, total: int | None, seconds: float) -> float | None:
+    """Return the seconds that a loop still takes, None if unknown."""
+    return (max(total - done, 0) / done) * seconds if total is not None and done else None
 
 
 def print_summary(stage: str, summary: Summary) -> None:

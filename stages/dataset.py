@@ -80,8 +80,7 @@ def build_checked(params: Path, extra: Path, out: Path, *, seed: int) -> Dataset
 
 def write_tables(dataset: Dataset, out: Path, *, provenance: dict[str, object]) -> None:
     """Write the tables and the counts."""
-    users = {("user", user_id): reason for user_id, reason in dataset.users_left_out.items()}
-    rejected = {**explain_missing(dataset.missing), **dataset.left_out, **users}
+    rejected = explain_missing(dataset.missing) | dataset.left_out | dataset.losses.explain_users()
     write_rejected(out / "rejected.parquet", STAGE, rejected, rows_in=len(rejected), max_fraction=1.0, provenance=provenance)
     write_table(out / "items.parquet", build_chunks(dataset.items.iterate_sorted(), ITEMS.build_schema()), ITEMS, provenance=provenance)
     write_table(out / "interactions.parquet", dataset.interactions, INTERACTIONS, provenance=provenance)
@@ -111,13 +110,7 @@ def describe(dataset: Dataset) -> list[str]:
         f"{name}: {entry['found']:,}, the paper's Table 2 has {entry['paper']:,} ({entry['deviation']:+.1%})"
         for name, entry in dataset.facts.get("table_2", {}).items()
     ]
-    lines += [*dataset.notes, *(f"{place}: {reason}" for place, reason in dataset.left_out.items())]
-    if dataset.users_left_out:
-        total = len({case["user_id"] for case in dataset.cases}) + len(dataset.users_left_out)
-        user_id, reason = next(iter(dataset.users_left_out.items()))
-        lines.append(f"users: {len(dataset.users_left_out):,} of {total:,} are left out, e.g. {user_id}: {reason}")
-    if num_cut := dataset.facts.get("interactions_cut_by_history_length"):
-        lines.append(f"interactions: {num_cut:,} are older than the latest dataset.history_length of their user, and left out.")
+    lines += [*dataset.notes, *(f"{place}: {reason}" for place, reason in dataset.left_out.items()), *dataset.losses.describe()]
     if dataset.missing:
         total = len(dataset.items) + len(dataset.missing)
         lines.append(f"images: {len(dataset.missing):,} of {total:,} are missing, e.g. {dataset.missing[0].path}: {dataset.missing[0].reason}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,8 @@ from pipeline.integrity.hashes import UNREADABLE, Mismatch, find_mismatches
 from pipeline.integrity.lock import read_outs
 from pipeline.json_files import read_json
 from pipeline.params import read_section
+from pipeline.run_progress import begin_stage
+from pipeline.terminal import say
 
 CHANGES_NO_RESULT = True
 
@@ -23,7 +26,9 @@ OUT_OPTION = "--out"
 
 
 def prepare(arguments: Sequence[str], root: Path) -> None:
-    """Remove leftovers in the stage's own folder, then check every input on the command line; ValueError names a damaged one."""
+    """Say where the run stands, remove leftovers in the stage's own folder, check every input on the command line; ValueError names a damaged one."""
+    if line := begin_stage(root):
+        say(line, file=sys.stderr)
     if folder := find_out_folder(arguments):
         remove_leftovers(folder)
     check_inputs(arguments, root)

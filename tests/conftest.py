@@ -12,6 +12,8 @@ from filelock import FileLock
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+from pipeline.choice import RESET
+from pipeline.overrides import LOCAL
 from tests.small_project import SmallProject
 
 LONGEST = ("test_end_to_end.py", "test_data_sets.py", "test_stale.py", "test_scale.py")  # minutes each, in this order
@@ -21,6 +23,8 @@ def pytest_configure() -> None:
     """Forget that `make test` started us: a make that a test starts is no part of it, and prints nothing of folders."""
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
         os.environ.pop(name, None)
+    if (Path(__file__).resolve().parents[1] / "conf" / LOCAL).exists():
+        pytest.exit(f"the tests are about the default, and something else is chosen: make use ARGS={RESET}, then make test.", returncode=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,7 @@ LAYERS = (
         "config",
         "cost",
         "doctor",
+        "dvc_command",
         "endings",
         "files",
         "fingerprint",
@@ -43,6 +44,7 @@ LAYERS = (
         "platforms",
         "randomness",
         "rows",
+        "run_progress",
         "runtime",
         "schemas",
         "spreadsheets",
@@ -62,7 +64,9 @@ LAYERS = (
     {"evaluation", "report"},
     {"feasibility"},
     {"draw"},  # calls what the stages call
+    {"choice", "replaced_tables"},
     {"compose"},  # checks every block against the config that owns it
+    {"use"},
 )
 READERS = {  # what reads people's files, and what else calls the same function for other bytes
     "Image.open": {"pipeline/data/images.py"},

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.items import ItemRows
+from pipeline.data.losses import Losses
 
 SPLITS = ("train", "val", "test")
 
@@ -45,8 +46,8 @@ class Dataset:
     facts: dict[str, Any] = field(default_factory=dict)  # counts that only this adapter knows
     missing: list[MissingImage] = field(default_factory=list)  # items that the raw files name but whose image cannot be had
     left_out: dict[str, str] = field(default_factory=dict)  # why rows of the raw tables were left out, by the first one's file and line
-    users_left_out: dict[str, str] = field(default_factory=dict)  # why, by user_id
     notes: list[str] = field(default_factory=list)  # what a person should know about the raw files
+    losses: Losses = field(default_factory=Losses)
     max_missing_fraction: float = 1.0  # share of the named items; more is an error
 
 
@@ -105,5 +106,6 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         "users": len({case["user_id"] for case in dataset.cases}),
         "cases": {split: splits.count(split) for split in SPLITS},
         "missing_images": len(dataset.missing),
+        **dataset.losses.summarise(),
         **dataset.facts,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pipeline.config import Share, config_dataclass
 from pipeline.data.dataset import Dataset, MissingImage, TooFewImagesError, assign_splits, build_interactions, check_shares
 from pipeline.data.extra import add_extra_items, place_in_histories
 from pipeline.data.items import ItemRows
+from pipeline.data.losses import Losses
 from pipeline.data.picture_folder import Place, refuse_outside_links
 from pipeline.data.stored_images import ImageFormat, store_images
 from pipeline.data.wording import keep_text
@@ -71,6 +72,7 @@ class LoadedItems:
 
     items: ItemRows
     missing: list[MissingImage]
+    wordless: list[str] = field(default_factory=list)  # whose text says nothing
 
 
 def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> LoadedItems:
@@ -82,14 +84,16 @@ def load_catalogue(raw_items: Sequence[RawItem], config: SourceConfig) -> Loaded
     paths = [item.image.path for item, there in zip(raw_items, present, strict=True) if there]
     refuse_outside_links(Path(config.raw), paths)
     stored = store_images(paths, image_size=config.image_size, image_format=config.image_format)
-    items, missing = ItemRows(), []
+    items, missing, wordless = ItemRows(), [], []
     for item, there in zip(raw_items, present, strict=True):
         outcome = next(stored) if there else explain_absence(item.image)
         if isinstance(outcome, bytes):
-            items.add(item.item_id, outcome, text=keep_text(item.text), category=item.category)
+            text = keep_text(item.text)
+            items.add(item.item_id, outcome, text=text, category=item.category)
+            wordless += [item.item_id] if item.text and not text else []
         else:
             missing.append(MissingImage(item.item_id, item.text, str(item.image.path), item.url, item.hint, outcome))
-    return LoadedItems(items, missing)
+    return LoadedItems(items, missing, wordless)
 
 
 def explain_absence(image: Place) -> str:
@@ -99,13 +103,15 @@ def explain_absence(image: Place) -> str:
     return f"There is no such file; did you mean {image.near}?" if image.near else "There is no such file."
 
 
-def build_tables(catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def build_tables(
+    catalogue: LoadedItems, sequences: Sequence[UserSequence], config: SplitConfig, *, extra: Path, facts: dict[str, Any], losses: Losses
+) -> Dataset:
     """Build the data set from one sequence per user; `extra` is a folder of further item images. ValueError if there are too few users."""
     if len(sequences) < MIN_USERS:
         raise TooFewImagesError(explain_few(len(sequences), catalogue.missing, config), catalogue.missing)
     splits = assign_splits([sequence.user_id for sequence in sequences], config.splits)
     cases = [build_case(sequence, split) for sequence, split in zip(sequences, splits, strict=True)]
-    return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
+    return finish_dataset(catalogue, cases, config, extra=extra, facts=facts, losses=losses)
 
 
 def explain_few(num_users: int, missing: Sequence[MissingImage], config: SplitConfig) -> str:
@@ -121,7 +127,9 @@ def explain_few(num_users: int, missing: Sequence[MissingImage], config: SplitCo
     return f"{sentence} {len(missing):,} images of items are missing, e.g. {missing[0].path}: {missing[0].reason}"
 
 
-def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any]) -> Dataset:
+def finish_dataset(
+    catalogue: LoadedItems, cases: list[dict[str, Any]], config: SourceConfig, *, extra: Path, facts: dict[str, Any], losses: Losses
+) -> Dataset:
     """Place the extra items and put the tables together; the facts compare the counts with the paper's Table 2."""
     counts = compare_counts(catalogue, cases, config)  # which know of no extra items
     extras, unusable = add_extra_items(extra, catalogue.items, image_size=config.image_size, image_format=config.image_format)
@@ -132,6 +140,7 @@ def finish_dataset(catalogue: LoadedItems, cases: list[dict[str, Any]], config: 
         cases=cases,
         facts={**facts, "extra_items": len(extras), "table_2": counts},
         missing=[*catalogue.missing, *unusable],
+        losses=replace(losses, titles=catalogue.wordless),
         max_missing_fraction=config.max_rejected_fraction,
     )
 

@@ -55,6 +55,16 @@ def read_outs(root: Path) -> list[Out]:
     return [Out(stage, out["path"], out["md5"]) for stage, entry in stages for out in entry.get("outs") or [] if out.get("md5")]
 
 
+def read_params(root: Path, stage: str) -> dict[str, Any]:
+    """Return the values of params.yaml with which a stage has last run, by dotted name; empty if it has not, or the file is broken."""
+    try:
+        document, fault = parse_lock((root / LOCK).read_bytes())
+    except FileNotFoundError:
+        return {}
+    found = {} if fault else document["stages"].get(stage, {}).get("params", {}).get("params.yaml", {})
+    return found if isinstance(found, dict) else {}
+
+
 def find_fault(root: Path) -> str | None:
     """Say what is wrong with the repository's dvc.lock; None if it is whole, or not there."""
     try:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.compose import compose_params
-from pipeline.overrides import clean_override, split_arguments
+from pipeline.overrides import clean_override, drop_setters, split_arguments
 from tests.toy_project import REPO
 
 NAMES = [
@@ -93,6 +93,13 @@ def test_what_is_no_override_is_a_sentence_that_shows_the_quotes(conf: Path, typ
         compose(conf, typed)
 
 
+def test_an_override_may_stand_behind_the_option_of_an_experiment() -> None:
+    typed = ["-S", "a=1", "-Sb=2", "-S=c=3", "--set-param", "d=4", "--set-param=e=5", "f=6"]
+    assert drop_setters(typed) == ["a=1", "b=2", "c=3", "d=4", "e=5", "f=6"]
+    with pytest.raises(ValueError, match=r"^-S stands there without an override; write it behind, as in -S retrieval\.k=7\.$"):
+        drop_setters(["a=1", "-S"])
+
+
 def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICS", "/x/y")
     text = """dataset.raw="/x/a b (1)"  k=7 'a=it is' b=é;&|<>#(1) c=\\n d=$PICS e=$$PICS"""
@@ -142,8 +149,7 @@ def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> N
             "retrieval.k=7,8",
             "retrieval.k=7,8 are several values, which only queued experiments take (ARGS='--queue -S ...'); a list is",
         ),
-        ("-S", "-S is not written here; params stand alone, as in ARGS='retrieval.k=7 dataset=folder'."),
-        ("--set", "--set is not written here; params stand alone"),
+        ("--set", "--set is not written here; params stand alone or behind -S, as in ARGS='-S retrieval.k=7 -S dataset=folder'."),
     ],
 )
 def test_an_override_that_fits_no_param_names_the_one_that_was_meant(tmp_path: Path, typed: str, words: str) -> None:

@@ -18,12 +18,13 @@ from __future__ import annotations
 import difflib
 import math
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
 from pipeline.data.dataset import Dataset
 from pipeline.data.known_ids import KnownIds, explain_rounded
+from pipeline.data.losses import NO_IMAGE, REFERENCES, REPEATED, Losses, describe_cut
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.picture_names import is_companion_path
 from pipeline.data.problems import DataError, Problems, quote
@@ -57,15 +58,6 @@ class Interaction:
     item_id: str
 
 
-@dataclass
-class Chosen:
-    """The users' sequences, why other users are left out, and how many interactions are older than what history_length keeps."""
-
-    sequences: list[UserSequence] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # by user_id
-    num_cut: int = 0
-
-
 def build_from_params(params: Path, extra: Path, seed: int) -> Dataset:
     """Build the data set that the params' `dataset` block says; nothing in it is random."""
     return build_folder(load_params(params, "dataset", FolderConfig), extra=extra)
@@ -82,14 +74,14 @@ def build_folder(config: FolderConfig, *, extra: Path) -> Dataset:
     problems.check_left_out(config.max_rejected_fraction)
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
-    chosen = build_sequences(interactions, references, set(catalogue.items), config)
+    losses = Losses(sum(map(len, interactions.values())))
+    sequences = build_sequences(interactions, references, set(catalogue.items), config, losses)
     facts = {
-        "users_left_out": len(chosen.left_out),
-        "interactions_cut_by_history_length": chosen.num_cut,
         "repeated_interactions": sum(len(rows) - len({row.item_id for row in rows}) for rows in interactions.values()),
+        "rows_left_out": problems.num_left_out,
     }
-    data = build_tables(catalogue, chosen.sequences, config, extra=extra, facts=facts | {"rows_left_out": problems.num_left_out})
-    return replace(data, left_out=problems.left_out, users_left_out=chosen.left_out, notes=problems.notes)
+    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts, losses=losses)
+    return replace(data, left_out=problems.left_out, notes=problems.notes)
 
 
 def read_items(raw: Path, problems: Problems) -> list[RawItem]:
@@ -164,31 +156,43 @@ def check_pair(path: Path, line: int, user_id: str, item_id: str, known: KnownId
     return False
 
 
-def build_sequences(interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig) -> Chosen:
-    """Make one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first."""
-    chosen = Chosen()
-    for user_id in dict.fromkeys([*interactions, *references]):
-        ordered = [row.item_id for row in sorted(interactions.get(user_id, ()), key=lambda row: row.time)]
+def build_sequences(
+    interactions: dict[str, list[Interaction]], references: dict[str, str], available: set[str], config: FolderConfig, losses: Losses
+) -> list[UserSequence]:
+    """Return one sequence of every user with enough available items, in the order of first interactions: the latest items, oldest first.
+
+    What comes into none is added to the losses.
+    """
+    sequences = []
+    for user_id, rows in interactions.items():
+        ordered = [row.item_id for row in sorted(rows, key=lambda row: row.time)]
         items = [item_id for item_id in reversed(dict.fromkeys(reversed(ordered))) if item_id in available]
         reference = references.get(user_id) or (items[-1] if items else None)
-        known = tuple(item_id for item_id in items if item_id != reference)
-        if reference not in available:
-            named = f"its reference, {quote(reference)}, has no" if reference else "none of its items has a"
-            chosen.left_out[user_id] = f"The user is left out: {named} readable image."
-        elif len(known) < config.min_history:
-            chosen.left_out[user_id] = (
-                f"The user is left out: besides the reference {count_items(len(known))} a readable image, "
-                f"fewer than dataset.min_history, {config.min_history}."
-            )
-        else:
-            chosen.num_cut += max(0, len(known) - config.history_length)
-            chosen.sequences.append(UserSequence(user_id, known[-config.history_length :], reference))
-    return chosen
+        others = [item_id for item_id in items if item_id != reference]
+        history = tuple(others[-config.history_length :])
+        if reason := find_reason(reference, len(others), available, config):
+            losses.leave_out(user_id, reason, num_read=len(rows))
+            continue
+        sequences.append(UserSequence(user_id, history, reference))
+        distinct = set(ordered)
+        losses.count(REPEATED, len(ordered) - len(distinct))
+        losses.count(NO_IMAGE, len(distinct - available))
+        losses.count(REFERENCES, len(items) - len(others))
+        losses.count(describe_cut(config.history_length), len(others) - len(history))
+    for user_id in [user_id for user_id in references if user_id not in interactions]:
+        losses.leave_out(user_id, "there is a reference for this user, but no interaction")
+    return sequences
 
 
-def count_items(count: int) -> str:
-    """Write `1 item has`, or `2 items have`."""
-    return "1 item has" if count == 1 else f"{count} items have"
+def find_reason(reference: str | None, num_others: int, available: set[str], config: FolderConfig) -> str | None:
+    """Return why a user cannot be a case, None if they can."""
+    if reference is None:
+        return "none of the user's items has a readable image"
+    if reference not in available:
+        return f"the reference {quote(reference)} has no readable image"
+    if num_others < config.min_history:
+        return f"{num_others} items with a readable image besides the reference, fewer than dataset.min_history, {config.min_history}"
+    return None
 
 
 def require_table(raw: Path, stem: str) -> Path:

@@ -27,6 +27,7 @@ from annotated_types import Ge, Le
 from pipeline.config import Count, config_dataclass
 from pipeline.data.csv_files import read_csv
 from pipeline.data.dataset import Dataset
+from pipeline.data.losses import NO_IMAGE, REFERENCES, REPEATED, Losses
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.problems import NUM_EXAMPLES, DataError, Problems, quote
 from pipeline.data.raw_files import read_lines, require_file, require_folder
@@ -61,8 +62,9 @@ def build_ml_latest(config: MlLatestConfig, *, extra: Path, seed: int) -> Datase
     problems = Problems()
     raw_items = read_movies(raw, problems)
     path = require_file(raw / "ratings.csv")
+    losses = Losses()
     try:
-        ratings = read_ratings(path, {item.item_id for item in raw_items}, config, problems, seed=seed)
+        ratings = read_ratings(path, {item.item_id for item in raw_items}, config, problems, losses, seed=seed)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: the file is no readable CSV ({str(error).splitlines()[0]}).") from error
     problems.raise_if_any()
@@ -72,7 +74,13 @@ def build_ml_latest(config: MlLatestConfig, *, extra: Path, seed: int) -> Datase
     catalogue = load_catalogue(raw_items, config)
     usable = ratings.filter(pl.col("movie").is_in([int(movie) for movie in catalogue.items]))
     facts = {"people": ratings["person"].n_unique(), "ratings": len(ratings), "ratings_without_poster": len(ratings) - len(usable)}
-    return build_tables(catalogue, list(cut_chunks(usable, config.history_length + 1)), config, extra=extra, facts=facts)
+    losses.count(NO_IMAGE, len(ratings) - len(usable))
+    with_poster = set(usable["person"].to_list())
+    for person in ratings["person"].unique(maintain_order=True).to_list():
+        if person not in with_poster:
+            losses.leave_out(str(person), "none of the rated movies has a readable poster")
+    sequences = list(cut_chunks(usable, config.history_length + 1, losses))
+    return build_tables(catalogue, sequences, config, extra=extra, facts=facts, losses=losses)
 
 
 def read_movies(raw: Path, problems: Problems) -> list[RawItem]:
@@ -115,8 +123,8 @@ def read_links(raw: Path, problems: Problems) -> dict[str, str]:
     return hints
 
 
-def read_ratings(path: Path, movies: set[str], config: MlLatestConfig, problems: Problems, *, seed: int) -> pl.DataFrame:
-    """Return the ratings of at least `min_rating` stars (columns person, movie, time), ordered by person, time and movie.
+def read_ratings(path: Path, movies: set[str], config: MlLatestConfig, problems: Problems, losses: Losses, *, seed: int) -> pl.DataFrame:
+    """Return the ratings of at least `min_rating` stars (columns person, movie, time), ordered by person, time and movie; others are losses.
 
     The file is scanned lazily and line by line, so that a bad line has a number; of the full set only `num_people` people are kept.
     """
@@ -131,14 +139,18 @@ def read_ratings(path: Path, movies: set[str], config: MlLatestConfig, problems:
         sentence = f"{quote(line or '')} is no rating; a line is {','.join(RATINGS_HEADER)}, all numbers, 0.5 to 5 stars."
         problems.add(path, number, sentence, times=times)
     problems.raise_if_any()
-    chosen = ratings.filter(pl.col("stars") >= config.min_rating)
     if config.num_people is not None:
         people = ratings.select(pl.col("person").unique()).collect(engine="streaming")["person"].to_list()
-        chosen = chosen.filter(pl.col("person").is_in(draw_people(people, config.num_people, seed=seed)))
+        ratings = ratings.filter(pl.col("person").is_in(draw_people(people, config.num_people, seed=seed)))
+    losses.num_read = ratings.select(pl.len()).collect(engine="streaming").item()
+    chosen = ratings.filter(pl.col("stars") >= config.min_rating)
     table = chosen.select("number", "person", "movie", "time").collect(engine="streaming").sort("person", "time", "movie")
     for number, movie in table.filter(~pl.col("movie").is_in([int(movie) for movie in movies])).select("number", "movie").iter_rows():
         problems.add(path, number, f"the movieId {movie} is not in movies.csv.")
-    return table.unique(["person", "movie"], keep="last", maintain_order=True)
+    unique = table.unique(["person", "movie"], keep="last", maintain_order=True)
+    losses.count("have fewer stars than dataset.min_rating", losses.num_read - len(table))
+    losses.count(REPEATED, len(table) - len(unique))
+    return unique
 
 
 def scan_ratings(path: Path) -> pl.LazyFrame:
@@ -176,10 +188,16 @@ def draw_people(people: list[int], num_people: int, *, seed: int) -> list[int]:
     return sorted(people, key=lambda person: hashlib.sha256(f"ml_latest:{seed}:{person}".encode()).digest())[:num_people]
 
 
-def cut_chunks(ratings: pl.DataFrame, size: int) -> Iterator[UserSequence]:
-    """Cut every person's ratings into consecutive chunks of `size`, each with its last rating as the reference; a shorter rest is dropped."""
+def cut_chunks(ratings: pl.DataFrame, size: int, losses: Losses) -> Iterator[UserSequence]:
+    """Cut every person's ratings into consecutive chunks of `size`, each with its last rating as the reference; a shorter rest is a loss."""
     for (person,), rows in ratings.group_by(["person"], maintain_order=True):
         movies = [str(movie) for movie in rows["movie"]]
+        if len(movies) < size:
+            reason = f"{len(movies)} rated movies with a readable poster, but history and reference need {size}"
+            losses.leave_out(str(person), reason, num_read=len(movies))
+            continue
+        losses.count(f"are the rest of a person's ratings, too short for a chunk of {size} (dataset.history_length + 1)", len(movies) % size)
+        losses.count(REFERENCES, len(movies) // size)
         for chunk in range(len(movies) // size):
             *history, reference = movies[chunk * size : (chunk + 1) * size]
             yield UserSequence(f"{person}_{chunk}", tuple(history), reference)

@@ -24,6 +24,7 @@ import numpy as np
 
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import SPLITS, Dataset, TooFewImagesError
+from pipeline.data.losses import REFERENCES, REPEATED, Losses
 from pipeline.data.npy import read_npy
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.problems import DataError, Problems, quote
@@ -59,13 +60,14 @@ def build_pigeon(config: PigeonConfig, *, extra: Path, seed: int) -> Dataset:
     windows = {split: read_windows(folder / name, known, config.history_length + 1, problems) for split, name in FILES.items()}
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
-    cases = [case for split, by_user in windows.items() for case in draw_cases(by_user, split, set(catalogue.items), seed=seed)]
+    losses = Losses(sum(len(ids) for by_user in windows.values() for choices in by_user.values() for ids in choices))
+    cases = [case for split, by_user in windows.items() for case in draw_cases(by_user, split, set(catalogue.items), losses, seed=seed)]
     for split in SPLITS:
         if not any(case["split"] == split for case in cases):
             missing = catalogue.missing
             raise TooFewImagesError(f"{folder / FILES[split]}: no window has a readable image of every item; {len(missing):,} are missing.", missing)
     facts = {"windows": {split: sum(map(len, by_user.values())) for split, by_user in windows.items()}}
-    return finish_dataset(catalogue, cases, config, extra=extra, facts=facts)
+    return finish_dataset(catalogue, cases, config, extra=extra, facts=facts, losses=losses)
 
 
 def read_items(raw: Path, folder: Path, problems: Problems) -> list[RawItem]:
@@ -145,12 +147,20 @@ def require_dict(value: Any, path: Path) -> dict:
     return value
 
 
-def draw_cases(windows: Windows, split: str, available: set[str], *, seed: int) -> Iterator[dict[str, Any]]:
-    """Draw one usable window of every user of a split."""
+def draw_cases(windows: Windows, split: str, available: set[str], losses: Losses, *, seed: int) -> Iterator[dict[str, Any]]:
+    """Draw one usable window of every user of a split; all else is added to the losses."""
     for user, choices in windows.items():
         usable = [ids for ids in choices if available.issuperset(ids) and ids[-1] not in ids[:-1]]
-        if usable:
-            digest = hashlib.sha256(f"pigeon:{seed}:{split}:{user}".encode()).hexdigest()
-            *history, reference = usable[random.Random(digest).randrange(len(usable))]
-            case = build_case(UserSequence(user, tuple(dict.fromkeys(history)), reference), split)
-            yield case | {"case_id": f"case-{user}-{split}"}
+        num_read = sum(map(len, choices))
+        if not usable:
+            reason = f"none of {len(choices)} windows has a readable image of every item, and a reference that is not in its own history"
+            losses.leave_out(f"{user}, split {split}", reason, num_read=num_read)
+            continue
+        digest = hashlib.sha256(f"pigeon:{seed}:{split}:{user}".encode()).hexdigest()
+        *history, reference = usable[random.Random(digest).randrange(len(usable))]
+        distinct = tuple(dict.fromkeys(history))
+        case = build_case(UserSequence(user, distinct, reference), split)
+        losses.count("are of windows that were not drawn, one of every user and split is", num_read - len(history) - 1)
+        losses.count(REPEATED, len(history) - len(distinct))
+        losses.count(REFERENCES, 1)
+        yield case | {"case_id": f"case-{user}-{split}"}

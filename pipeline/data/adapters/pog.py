@@ -26,6 +26,7 @@ from pydantic import NonNegativeInt
 
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset
+from pipeline.data.losses import NO_IMAGE, REFERENCES, Losses, describe_cut
 from pipeline.data.picture_folder import PictureFolder, PictureNameError
 from pipeline.data.problems import Problems
 from pipeline.data.raw_files import MAX_NAME_BYTES, MAX_TEXT_CHARS, decode_text, is_utf8, read_lines, require_folder
@@ -135,7 +136,8 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
     raw_items = read_items(raw, wanted, problems)
     problems.raise_if_any()
     catalogue = load_catalogue(raw_items, config)
-    sequences = choose_sequences(users, catalogue, config)
+    losses = Losses(sum(len(items) for _, items in users))
+    sequences = choose_sequences(users, catalogue, config, losses)
     used = {item_id for sequence in sequences for item_id in (*sequence.history, sequence.reference_id)}
     facts = {
         "lines": num_lines,
@@ -143,8 +145,8 @@ def build_pog(config: PogConfig, *, extra: Path, seed: int) -> Dataset:
         "items_looked_at": len(wanted),
         "items_not_in_item_data": len(wanted) - len(raw_items),
     }
-    kept = LoadedItems(catalogue.items.select(used), catalogue.missing)
-    return build_tables(kept, sequences, config, extra=extra, facts=facts)
+    kept = LoadedItems(catalogue.items.select(used), catalogue.missing, [item_id for item_id in catalogue.wordless if item_id in used])
+    return build_tables(kept, sequences, config, extra=extra, facts=facts, losses=losses)
 
 
 def sample_users(path: Path, sample: UserSample, problems: Problems) -> int:
@@ -191,12 +193,21 @@ def complete_url(url: str) -> str:
     return f"http:{url}" if url.startswith("//") else url
 
 
-def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: LoadedItems, config: PogConfig) -> list[UserSequence]:
-    """Return the first `num_users` users whose latest items have images, in hash order."""
+def choose_sequences(users: Iterable[tuple[str, list[str]]], catalogue: LoadedItems, config: PogConfig, losses: Losses) -> list[UserSequence]:
+    """Return the first `num_users` users whose latest items have images, in hash order; the others are added to the losses."""
     sequences: list[UserSequence] = []
     for user_id, items in users:
         available = [item_id for item_id in items if item_id in catalogue.items]
-        if len(sequences) < config.num_users and len(available) > config.history_length:
-            *history, reference = available[-config.history_length - 1 :]
-            sequences.append(UserSequence(user_id, tuple(history), reference))
+        if len(sequences) == config.num_users:
+            losses.count("are of spare users who were not needed", len(items))
+            continue
+        if len(available) <= config.history_length:
+            reason = f"{len(available)} items with a readable image, but history and reference need {config.history_length + 1}"
+            losses.leave_out(user_id, reason, num_read=len(items))
+            continue
+        *history, reference = available[-config.history_length - 1 :]
+        sequences.append(UserSequence(user_id, tuple(history), reference))
+        losses.count(NO_IMAGE, len(items) - len(available))
+        losses.count(REFERENCES, 1)
+        losses.count(describe_cut(config.history_length), len(available) - len(history) - 1)
     return sequences

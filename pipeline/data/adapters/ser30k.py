@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from annotated_types import Ge
 
 from pipeline.config import config_dataclass
 from pipeline.data.dataset import Dataset, TooFewImagesError
+from pipeline.data.losses import Losses
 from pipeline.data.picture_folder import PictureFolder, PictureNameError, Place
 from pipeline.data.problems import DataError, Problems, quote
 from pipeline.data.raw_files import MAX_TEXT_CHARS, require_file, require_folder
@@ -75,7 +77,20 @@ def build_ser30k(config: Ser30kConfig, *, extra: Path, seed: int) -> Dataset:
         )
     sequences = [draw_user(themes, large, index, config, seed=seed) for index in range(config.num_users)]
     facts = {"themes": len(themes), "themes_of_histories": len(large)}
-    return build_tables(catalogue, sequences, config, extra=extra, facts=facts)
+    data = build_tables(catalogue, sequences, config, extra=extra, facts=facts, losses=Losses())
+    return replace(data, notes=list_small_themes(themes, config))
+
+
+def list_small_themes(themes: dict[str, list[str]], config: Ser30kConfig) -> list[str]:
+    """Return the line that says which themes are in no history: users are drawn, so nothing else of the stickers is lost."""
+    small = {theme: len(stickers) for theme, stickers in themes.items() if len(stickers) < config.stickers_per_theme}
+    if not small:
+        return []
+    first = next(iter(small))
+    return [
+        f"themes: {len(small):,} of {len(themes):,} have fewer than {config.stickers_per_theme} readable stickers (dataset.stickers_per_theme), e.g. "
+        f"{quote(first)} with {small[first]}; their {sum(small.values()):,} stickers are drawn as references and in no history"
+    ]
 
 
 def read_stickers(raw: Path, emotions: Sequence[str], problems: Problems) -> list[RawItem]:

@@ -34,7 +34,7 @@ def test_traps_become_whole_tables(config: FolderConfig) -> None:
     assert (len(data.items), len(data.cases)) == (40, 12)
     assert [row.item_id for row in data.missing] == ["9999"]
     assert data.missing[0].path.endswith("images/gone.jpg")
-    assert (data.facts["users_left_out"], data.facts["repeated_interactions"]) == (1, 12)
+    assert (len(data.losses.users), data.facts["repeated_interactions"]) == (1, 12)
     first = data.items["000"]
     assert (first["item_id"], first["text"], first["category"]) == ("000", 'Mug "No. 0", blue, 0.3 l', "cups, plates")
     with Image.open(io.BytesIO(first["image"]["bytes"])) as image:
@@ -272,29 +272,3 @@ def test_a_table_of_nearly_the_right_name_is_suggested(config: FolderConfig, nam
     (Path(config.raw) / "items.csv").rename(Path(config.raw) / name)
     with pytest.raises(ValueError, match=rf"holds neither items\.csv nor items\.parquet \(did you mean '{re.escape(name)}'\?\); one of"):
         build(config)
-
-
-def test_users_left_out_are_named_with_the_reason_and_interactions_cut_are_counted(tmp_path: Path) -> None:
-    raw = make_folder(tmp_path / "raw")
-    long = [[user, f"{n:03d}"] for user in "abc" for n in range(9)]  # eight besides the reference, of which six are kept
-    others = [
-        ["short", "000"],
-        ["short", "001"],
-        ["short", "002"],
-        ["gone", "9999"],
-        ["lost", "000"],
-        ["lost", "001"],
-        ["lost", "002"],
-        ["lost", "003"],
-    ]
-    write_csv_rows(raw / "interactions.csv", ["user_id", "item_id"], long + others)
-    write_csv_rows(raw / "references.csv", ["user_id", "item_id"], [["lost", "9999"], ["silent", "000"]])
-    data = build(replace(CONFIG, raw=str(raw)))
-    assert data.users_left_out == {
-        "short": "The user is left out: besides the reference 2 items have a readable image, fewer than dataset.min_history, 3.",
-        "gone": "The user is left out: none of its items has a readable image.",
-        "lost": "The user is left out: its reference, '9999', has no readable image.",
-        "silent": "The user is left out: besides the reference 0 items have a readable image, fewer than dataset.min_history, 3.",
-    }
-    assert (data.facts["users_left_out"], data.facts["interactions_cut_by_history_length"]) == (4, 6)
-    assert {len(case["history"]) for case in data.cases} == {6}

@@ -257,8 +257,8 @@ def test_a_proxy_of_the_environment_is_named_as_not_used(project: Project, monke
 )
 def test_make_hands_the_allowed_hosts_to_the_download_and_the_rest_to_the_params(typed: str, hosts: list[str]) -> None:
     shown = subprocess.run(["make", "-n", "fetch-images", f"ARGS={typed}"], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    assert f"python -m pipeline.compose --without --allow-host --args '{typed}'\n" in shown
-    assert f"python -m pipeline.data.fetch data/dataset/missing.csv --args '{typed}'\n" in shown
+    assert f"python -m pipeline.compose --out data/check/params.yaml --without --allow-host --args '{typed}'\n" in shown
+    assert f"python -m pipeline.data.fetch data/check/missing.csv --params data/check/params.yaml --args '{typed}' " in shown
     assert keep_hosts(["missing.csv", "--args", typed]) == ["missing.csv", *hosts]
     assert keep_hosts(["missing.csv", "--allow-host", "a"]) == ["missing.csv", "--allow-host", "a"]
 

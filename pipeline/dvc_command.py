@@ -1,0 +1,85 @@
+"""`python -m pipeline.dvc_command repro [STAGE ...]`: DVC's command line, of which Ctrl-C leaves one line.
+
+DVC itself waits for as long as a stage likes and prints errors of its own, and Python a traceback if it was still importing. Here a stage
+gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end, and the last line is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from pipeline.endings import LAUNCHED, Stopped, run_command
+from pipeline.memory import take_killed
+
+KEPT = "finished rows and checkpoints are kept, run the same command again and it goes on from there"
+GRACE = 1.2  # seconds that a stage has to end after Ctrl-C
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for number in SIGNALS}  # by exit code
+
+
+def run_dvc(arguments: Sequence[str]) -> int:
+    """Run DVC's command line in this process and return its exit code; Stopped if it or a stage was interrupted."""
+    import dvc.stage.run
+    from dvc.cli import main
+
+    dvc.stage.run._run = run_stage
+    return main(list(arguments))
+
+
+def run_stage(executable: str | None, command: str, **options: Any) -> None:
+    """Run the command of a stage, in the place of DVC's own function; Stopped if it was interrupted."""
+    from dvc.stage.exceptions import StageCmdFailedError
+    from dvc.stage.run import _make_cmd
+
+    options["env"] = {**options["env"], LAUNCHED: str(os.getpid())}
+    code, stopped_by = wait_for(_make_cmd(executable, command), **options)
+    if stopped_by:
+        take_killed()  # no news: we have ended it ourselves
+        raise Stopped(128 + stopped_by)
+    if code:
+        raise StageCmdFailedError(command, code)
+
+
+def wait_for(command: Sequence[str], **options: Any) -> tuple[int, int]:
+    """Run a command; return its exit code, and the signal that stopped it or 0. What has not ended soon after a signal is killed."""
+    got: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        got.append(number)
+        if number == signal.SIGTERM:  # Ctrl-C goes to all processes of a terminal
+            process.terminate()
+        timer = threading.Timer(GRACE, process.kill)
+        timer.daemon = True
+        timer.start()
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # here until there is a process to stop, and there until it can answer
+    try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, stop)
+        process = subprocess.Popen(command, **options)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return code, got[0] if got else ENDED_BY.get(code, 0)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run DVC, and end with its exit code."""
+    if code := run_dvc(arguments):
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    run_command(lambda: run(sys.argv[1:]), kept=KEPT)

@@ -1,0 +1,141 @@
+"""Ctrl-C on a run of DVC: soon, one last line, exit code 130. Run: python -m pytest tests/pipeline/test_dvc_command.py"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.toy_project import REPO, ToyProject
+
+LAST = "interrupted: finished rows and checkpoints are kept, run the same command again and it goes on from there"
+IN_TIME = 10  # seconds: 0.4 and 1.5 on an idle machine; the stage alone takes 30
+STAGE = """
+import pathlib, sys, time
+KIND = sys.argv[1]
+if KIND == "importing":
+    pathlib.Path("ready").touch()
+    time.sleep(30)
+from stages.entry import run_stage
+import typer
+app = typer.Typer(add_completion=False)
+@app.command()
+def main(kind: str) -> None:
+    pathlib.Path("ready").touch()
+    try:
+        if kind == "ending":
+            return
+        time.sleep(30)
+    finally:
+        pathlib.Path("cleaned").touch()
+        time.sleep(30 if kind == "stubborn" else 0)
+        pathlib.Path("out.txt").write_text("out")
+run_stage(app)
+"""
+
+
+def make_project(tmp_path: Path, kind: str) -> ToyProject:
+    project = ToyProject(tmp_path / "project")
+    root = project.root
+    (root / "wait.py").write_text(STAGE)
+    (root / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": f"python wait.py {kind}", "deps": ["wait.py"], "outs": ["out.txt"]}}}))
+    (root / "params.yaml").write_text("")
+    (root / ".gitignore").write_text("/.venv\n/ready\n/cleaned\n/.work\n/out.txt\n/requirements*.lock\n")
+    (root / ".venv").mkdir()
+    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+        (root / name).touch()
+    project.run("git", "add", "--all")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "one stage")
+    return project
+
+
+def interrupt(project: ToyProject, *command: str, number: int = signal.SIGINT) -> tuple[int, str, float]:
+    """Run a command until its stage is ready, press Ctrl-C, and return its exit code, what it printed, and the seconds that it still took."""
+    with subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=project.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a test in the background would ignore it
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (project.root / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        started = time.monotonic()
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        said, _ = process.communicate(timeout=60)
+        return process.returncode, said, time.monotonic() - started
+
+
+@pytest.mark.parametrize("kind", ["waiting", "stubborn", "importing"])
+def test_ctrl_c_ends_a_run_within_two_seconds_in_one_line(tmp_path: Path, kind: str) -> None:
+    project = make_project(tmp_path, kind)
+    code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro")
+    assert (code, said.splitlines()[-1]) == (130, LAST)
+    assert said.count("interrupted") == 1
+    assert "Traceback" not in said
+    assert "ERROR" not in said
+    assert seconds < IN_TIME
+    assert (project.root / "cleaned").exists() == (kind != "importing")
+    assert not list((project.root / ".work" / "running").glob("*"))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_does_not_have_the_last_word(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "waiting")
+    (project.root / "Makefile").write_text(
+        f"include {REPO}/Makefile\n"
+        "run:\n\t@$(STOPPABLE) $(PY) -m pipeline.dvc_command repro $(OR) $(WHY) $(END)\n\t@echo never\n"
+        "fail:\n\t@$(STOPPABLE) exit 3 $(OR) $(END)\n"
+        "try:\n\t@$(STOPPABLE) exit 0 $(OR) $(END)\n\t@echo after\n"
+    )
+    code, said, _ = interrupt(project, "make", f"PY={sys.executable}", "run")
+    assert (code, said.splitlines()[-1]) == (-signal.SIGINT, LAST)  # which a shell calls 130
+    assert "make: ***" not in said
+    assert "never" not in said
+    assert "Error 3" in project.run("make", "fail", code=2)
+    assert project.run("make", "try") == "after\n"
+
+
+def test_sigterm_ends_the_stage_too(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "waiting")
+    code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro", number=signal.SIGTERM)
+    assert (code, said.splitlines()[-1]) == (143, LAST.replace("interrupted", "terminated"))
+    assert (project.root / "cleaned").exists()
+    assert seconds < IN_TIME
+
+
+def test_an_interrupted_experiment_ends_in_the_line_too_and_the_next_run_is_not_hindered(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "waiting")
+    project.env |= {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
+    code, said, _ = interrupt(project, sys.executable, "-m", "experiments.launch", "--planned", "exp", "run")
+    assert (code, said.splitlines()[-1]) == (130, LAST)
+    assert "Traceback" not in said
+    (project.root / "dvc.yaml").write_text((project.root / "dvc.yaml").read_text().replace("waiting", "ending"))
+    project.run(sys.executable, "-m", "pipeline.dvc_command", "repro")
+    assert (project.root / "out.txt").read_text() == "out"
+
+
+def test_a_stage_that_fails_fails_as_it_does_with_dvc(tmp_path: Path) -> None:
+    project = make_project(tmp_path, "waiting")
+    (project.root / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": "exit 3", "outs": ["out.txt"]}}}))
+    assert "ERROR: failed to reproduce 'wait': failed to run: exit 3, exited with 3" in project.run(
+        sys.executable, "-m", "pipeline.dvc_command", "repro", code=255
+    )
+
+
+def test_a_bare_dvc_repro_says_the_line_of_the_stage(tmp_path: Path) -> None:
+    code, said, _ = interrupt(make_project(tmp_path, "waiting"), "dvc", "repro")
+    assert code == 255  # DVC's own
+    assert "interrupted: finished rows and checkpoints are kept, the same command goes on from there\n" in said
+    assert "Traceback" not in said
