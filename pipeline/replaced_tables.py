@@ -13,18 +13,21 @@ STAGE = "dataset"
 TABLES = Path("data/dataset")
 
 
-def describe_replaced(params: dict[str, Any], root: Path, *, conf: Path) -> list[str]:
-    """Return a sentence if data/dataset holds another data set than the one that the params name, none otherwise."""
+def describe_replaced(params: dict[str, Any], root: Path, *, conf: Path, removed: bool = False) -> list[str]:
+    """Return a sentence if data/dataset holds another data set than the one that the params name, none otherwise.
+
+    `removed`: DVC, about to run the stage, has removed the tables already.
+    """
     held = read_params(root, STAGE).get(STAGE)
-    if not isinstance(held, dict) or not (root / TABLES / "items.parquet").exists():
+    if not isinstance(held, dict) or not (removed or (root / TABLES / "items.parquet").exists()):
         return []
     old = name_data_set(held, conf)
     new = name_data_set(params.get(STAGE), conf, like=old)
     if old == new:
         return []
     return [
-        f"note: {TABLES} holds the tables of {old}; this run puts those of {new} in their place. DVC's cache keeps the old ones and all that was "
-        f"made from them: make use ARGS='{old}', then `make repro`, brings them back without computing."
+        f"note: {TABLES} {'held' if removed else 'holds'} the tables of {old}; this run puts those of {new} in their place. DVC's cache keeps the "
+        f"old ones and all that was made from them: make use ARGS='{old}', then `make repro`, brings them back without computing."
     ]
 
 

@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from pipeline.code import hash_stage
+from pipeline.endings import LAUNCHED
 from pipeline.integrity.hashes import UNREADABLE, Mismatch, find_mismatches
 from pipeline.integrity.lock import read_outs
 from pipeline.json_files import read_json
-from pipeline.params import read_section
+from pipeline.params import read_document, read_section
+from pipeline.replaced_tables import STAGE as TABLES_STAGE
+from pipeline.replaced_tables import describe_replaced
 from pipeline.run_progress import begin_stage
 from pipeline.terminal import say
 
@@ -29,10 +32,19 @@ def prepare(arguments: Sequence[str], root: Path) -> None:
     """Say where the run stands, remove leftovers in the stage's own folder, check every input on the command line; ValueError names a damaged one."""
     if line := begin_stage(root):
         say(line, file=sys.stderr)
+    say(*describe_unannounced(root), file=sys.stderr)
     if folder := find_out_folder(arguments):
         remove_leftovers(folder)
     check_inputs(arguments, root)
     check_code(root)
+
+
+def describe_unannounced(root: Path) -> list[str]:
+    """Return whose tables a bare `dvc repro` or `dvc exp run` replaces in the workspace; our own commands have said so before."""
+    in_workspace = Path(os.environ.get("DVC_ROOT", "")).resolve() == root.resolve()
+    if os.environ.get("DVC_STAGE") != TABLES_STAGE or LAUNCHED in os.environ or not in_workspace:
+        return []
+    return describe_replaced(read_document(root / "params.yaml"), root, conf=root / "conf", removed=True)
 
 
 def check_code(root: Path) -> None:

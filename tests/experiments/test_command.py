@@ -124,7 +124,7 @@ def test_make_hands_another_setting_on_to_every_experiment() -> None:
     names = [experiment.name for experiment in EXPERIMENTS]
     command = ["make", "--dry-run", *names, "ARGS=--set dataset=folder"]
     shown = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"-m experiments (.*\S)", shown) == [f"{name} --args '--set dataset=folder'" for name in names]
+    assert re.findall(r"-m experiments (.*?) \|\|", shown) == [f"{name} --args '--set dataset=folder'" for name in names]
 
 
 def test_all_experiments_share_one_default_run(project: Project) -> None:

@@ -246,6 +246,31 @@ def test_the_next_experiment_stays_with_the_data_set_and_the_way_back_computes_n
     assert project.run("git", "status", "--porcelain") == ""
 
 
+STAGE = """
+import pathlib
+from stages.entry import run_stage
+import typer
+app = typer.Typer(add_completion=False)
+@app.command()
+def main() -> None:
+    pathlib.Path("data/dataset").mkdir(parents=True, exist_ok=True)
+    pathlib.Path("data/dataset/items.parquet").write_text("x")
+run_stage(app)
+"""
+
+
+def test_a_bare_dvc_says_it_too_where_the_stage_begins(project: ToyProject) -> None:
+    (project.root / "stage.py").write_text(STAGE)
+    pipeline = yaml.safe_load(PIPELINE)
+    pipeline["stages"]["dataset"]["cmd"] = "python stage.py"
+    (project.root / "dvc.yaml").write_text(json.dumps(pipeline))
+    assert "note:" not in project.run("dvc", "repro", "dataset")
+    use(project, "dataset=shop")
+    assert "note: data/dataset held the tables of dataset=stickers; this run puts those of dataset=shop" in project.run("dvc", "repro", "dataset")
+    use(project, "dataset=stickers_small")
+    assert "note:" not in project.run(sys.executable, "-m", "pipeline.dvc_command", "repro", "dataset"), "make has said so"
+
+
 def test_dvc_itself_sees_the_choice(project: ToyProject) -> None:
     use(project, "dataset=shop", "retrieval.k=6")
     project.run("dvc", "repro")
