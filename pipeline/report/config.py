@@ -25,5 +25,5 @@ def describe_few_users(num_users: int) -> str:
     if num_users == 1:
         return "One user has no interval, and says nothing of others."
     if num_users < MIN_USERS:
-        return f"Means over {num_users} users say little of others: below {MIN_USERS} users there is no interval and no word but too few."
+        return f"Means over {num_users} users say little of others: below {MIN_USERS} none has an interval or is called better or worse."
     return f"Means over {num_users} users say little of others, and their intervals are too narrow."

@@ -180,9 +180,9 @@ def group_rows(summary: dict[str, Any]) -> list[tuple[str, list[MetricRow]]]:
 
 
 def build_metric_row(metric: Metric, summary: dict[str, Any]) -> MetricRow:
-    """Return one metric's row: the best drawn method bold."""
+    """Return one metric's row: the best drawn method bold, if there are users enough for intervals."""
     entries = {method: own[metric.name] for method, own in summary["methods"].items() if metric.name in own}
-    best = find_best(entries, metric)
+    best = find_best(entries, metric) if any(entry["low"] is not None for entry in entries.values()) else set()
     cells = []
     for methods in group_methods(summary):
         role, entry = get_role(methods[0], summary["main_method"]), entries.get(methods[0])

@@ -79,7 +79,7 @@ def test_the_tables_are_whole_and_every_named_item_has_one_outcome(name: str, ma
     rejected = read_table(project.out / "rejected.parquet", REJECTED).to_pylist()
     with (project.out / "missing.csv").open(encoding="utf-8", newline="") as file:
         missing = sorted(row["item_id"] for row in csv.DictReader(file))
-    users = [row for row in rejected if row["row_key"].startswith("user '")]
+    users = [row for row in rejected if row["row_key"].startswith("user/")]
     assert missing == [row["row_key"] for row in rejected if row not in users]
     summary = read_json(project.out / "summary.json")
     assert summary["missing_images"] == len(missing) >= 1
@@ -209,7 +209,7 @@ def test_rows_that_are_left_out_are_printed_and_in_the_table_of_rejected_rows(ma
 def test_users_left_out_are_printed_and_named_in_the_table_of_rejected_rows(make_project, capsys) -> None:
     project = make_project("folder")
     with (project.raw / "interactions.csv").open("a") as file:
-        file.write("anna,000,2026-01-31\n")
+        file.write("anna,000,5\n")
     assert project.run() == 0
     reason = "the user 'anna' is left out: 0 items with a readable image besides the reference, fewer than dataset.min_history, 3."
     rejected = {row["row_key"]: row["reason"] for row in read_table(project.out / "rejected.parquet", REJECTED).to_pylist()}

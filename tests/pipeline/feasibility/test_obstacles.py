@@ -177,7 +177,7 @@ def test_notes_say_what_few_users_and_few_items_do_to_the_figures() -> None:
     ]
     assert list_all([ABC] * 22, ["train", "val", *["test"] * 20], num_items=99) == []
     assert list_all([ABC] * 7, ["train", "val", *["test"] * 5], num_items=99) == [
-        "evaluation scores 5 test users. Means over 5 users say little of others: below 10 users there is no interval and no word but too few."
+        "evaluation scores 5 test users. Means over 5 users say little of others: below 10 none has an interval or is called better or worse."
     ]
 
 

@@ -133,7 +133,7 @@ def test_an_almost_empty_run_still_gives_a_page():
         (
             3,
             "Measured over 3 held-out users (",
-            "Means over 3 users say little of others: below 10 users there is no interval and no word but too few.",
+            "Means over 3 users say little of others: below 10 none has an interval or is called better or worse.",
         ),
         (10, "Measured over 10 held-out users (", "Means over 10 users say little of others, and their intervals are too narrow."),
         (20, "Measured over 20 held-out users (", None),
