@@ -123,6 +123,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/ledger.py",
         "pipeline/locks.py",
         "pipeline/memory.py",
+        "pipeline/run_progress.py",
         "pipeline/runtime.py",
         "pipeline/weight_files.py",
         "pipeline/work.py",

@@ -28,7 +28,8 @@ from pipeline.run_progress import (
 from pipeline.runtime import estimate_left, progress
 from tests.toy_project import REPO, ToyProject
 
-DRAWN = ["generation@keywords", "generation@retrieved", "generation@global", "generation@ragar"]
+TRAINED = ["ti@ti_retrieved", "pmg@pmg_retrieved"]  # what depends on the retrieved items
+DRAWN = [f"generation@{method}" for method in ("keywords", "retrieved", "ti_retrieved", "pmg_retrieved", "global", "ragar")]
 PARAMS = "models: {profile: embedded}\ndataset: {name: stylemoji, raw: x}\n"
 
 
@@ -49,7 +50,7 @@ def test_a_run_is_what_has_run_and_what_depends_on_it() -> None:
     stages = read_stages(REPO)
     everything = list(stages)
     assert list_run(stages, ["dataset"], everything) == everything[1:]
-    assert list_run(stages, ["retrieval"], everything) == ["retrieval", "preference", "reflection", *DRAWN, "evaluation", "report"]
+    assert list_run(stages, ["retrieval"], everything) == ["retrieval", "preference", "reflection", *TRAINED, *DRAWN, "evaluation", "report"]
     assert list_run(stages, ["report"], everything) == ["report"]
     assert list_run(stages, ["dataset"], ["preference"]) == ["dataset", "captioning", "embedding", "retrieval", "keywords", "preference"]
     assert list_run(stages, ["captioning", "ranker"], ["ranker"]) == ["captioning", "embedding", "ranker"]
@@ -81,10 +82,10 @@ def start(monkeypatch: pytest.MonkeyPatch, root: Path, stage: str, params: str =
 
 def test_the_first_line_says_place_and_time_left_and_that_it_is_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert start(monkeypatch, tmp_path, "code") is None
-    # 115 of reflection, 55 + 5 + 60 + 72 of what is drawn, 55, 5 and twice 5 before it
-    assert start(monkeypatch, tmp_path, "retrieval") == f"stage 1 of 9: retrieval; about 6 min left in all ({GUESS})"
-    assert start(monkeypatch, tmp_path, "reflection") == f"stage 3 of 9: reflection; about 6 min left in all ({GUESS})"
-    assert start(monkeypatch, tmp_path, "report") == f"stage 9 of 9: report; about 10 s left in all ({GUESS})"
+    # 115 of reflection, 55 + 5 + 60 + 72 and twice 5 of what is drawn, 55, 5 and four times 5 before it
+    assert start(monkeypatch, tmp_path, "retrieval") == f"stage 1 of 13: retrieval; about 7 min left in all ({GUESS})"
+    assert start(monkeypatch, tmp_path, "reflection") == f"stage 3 of 13: reflection; about 6 min left in all ({GUESS})"
+    assert start(monkeypatch, tmp_path, "report") == f"stage 13 of 13: report; about 10 s left in all ({GUESS})"
 
 
 def test_measured_seconds_take_the_place_of_the_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

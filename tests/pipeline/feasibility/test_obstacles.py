@@ -282,7 +282,7 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
             reject(stage, {case_id: "no item" for case_id in wanted if case_id not in fed}, len(wanted))
     for method in plan.methods:
         select_cases(cases, None if method in UNPROMPTED else preferences, drawn)
-    build_tasks(cases, [], retrieved, SimpleNamespace(digests=digests), configs["evaluation"])
+    build_tasks(cases, [], retrieved, SimpleNamespace(digests=digests, own_texts={}, group_drawings=dict), configs["evaluation"])
     if configs["evaluation"].split not in drawn:
         raise ValueError("nothing that is drawn is scored")
     if plan.methods - UNPROMPTED:

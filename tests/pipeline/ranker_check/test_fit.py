@@ -121,7 +121,7 @@ def test_an_item_that_nobody_has_looked_at_is_never_pushed_down(world: CheckData
 
 
 def test_the_figures_of_known_ranks() -> None:
-    found = measure_ranks(torch.tensor([1, 10, 11, 3]), seed=0)
-    assert (found["n"], found["median_rank"], found["recall_at_10"]) == (4, 6.5, 0.75)
+    found = measure_ranks(torch.tensor([1, 10, 11, 3] * 3), seed=0)
+    assert (found["n"], found["median_rank"], found["recall_at_10"]) == (12, 6.5, 0.75)
     assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(11) + 0 + 0.5) / 4)
     assert found["recall_at_10_low"] < 0.75 < found["recall_at_10_high"]
