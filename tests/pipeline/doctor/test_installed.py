@@ -79,6 +79,14 @@ def test_models_that_the_params_name_are_looked_for(project: Path, tmp_path: Pat
     assert_wrong(name_model(project, "org/blip2"), "the download of org/blip2 was not finished")
 
 
+def test_of_the_judges_only_that_of_the_data_set_is_looked_for(project: Path) -> None:
+    text = "models: {judge: {stylemoji: ./gone, artmoji: null}}\ndataset: {name: NAME}\n"
+    (project / "params.yaml").write_text(text.replace("NAME", "stylemoji"))
+    assert_wrong(installed.check_models(), "models.judge: ./gone is no folder")
+    (project / "params.yaml").write_text(text.replace("NAME", "artmoji"))
+    assert installed.check_models().level == "note"
+
+
 def test_raw_data_that_are_not_there_are_named(project: Path) -> None:
     assert installed.check_raw_data().level == "ok"
     shutil.rmtree(project / "data" / "raw")

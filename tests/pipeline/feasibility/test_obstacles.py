@@ -24,17 +24,19 @@ from pipeline.data.cases import select_cases
 from pipeline.data.dataset import SPLITS, Dataset, assign_splits, build_interactions
 from pipeline.data.items import ItemRows
 from pipeline.data.source import UserSequence, build_case
-from pipeline.evaluation.inputs import build_tasks
+from pipeline.evaluation.inputs import Catalogue, build_tasks
 from pipeline.feasibility.material import Plan, load_plan, survey
 from pipeline.feasibility.notes import list_notes
 from pipeline.feasibility.obstacles import UNPROMPTED, find_obstacles
 from pipeline.keywords.preference import PreferenceBuilder, build_preferences
 from pipeline.models.lazy import LazyModel
 from pipeline.ranker.interactions import build_ranker_data, build_sampler
+from pipeline.ranker_check.material import build_catalogue, build_data
 from pipeline.reflection.inputs import ReflectionTables
 from pipeline.reflection.run import plan_cases
 from pipeline.retrieval.history import retrieve_histories
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, INTERACTIONS, ITEMS, KEYWORDS, PREFERENCES, RETRIEVED
+from tests.broken_items import TableImages
 from tests.test_repo_rules import REPO
 
 DEFAULT = load_plan(REPO / "params.yaml")
@@ -241,6 +243,7 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
     reject("preference", rejected, num_cases)
     preferences = build_table(rows, PREFERENCES)
 
+    build_data(interactions, build_catalogue(list(digests), np.stack(list(vectors.values())), dict.fromkeys(digests, "")))
     ranker = configs["ranker"]
     data = build_ranker_data(
         interactions, cases, embeddings, image_feature="visual", text_feature="semantic",
@@ -282,7 +285,7 @@ def run_stages(dataset: Dataset, plan: Plan, root: Path, monkeypatch: pytest.Mon
             reject(stage, {case_id: "no item" for case_id in wanted if case_id not in fed}, len(wanted))
     for method in plan.methods:
         select_cases(cases, None if method in UNPROMPTED else preferences, drawn)
-    build_tasks(cases, [], retrieved, SimpleNamespace(digests=digests, own_texts={}, group_drawings=dict), configs["evaluation"])
+    build_tasks(cases, [], retrieved, Catalogue(TableImages(items), dict(digests), {}, {}), configs["evaluation"])
     if configs["evaluation"].split not in drawn:
         raise ValueError("nothing that is drawn is scored")
     if plan.methods - UNPROMPTED:

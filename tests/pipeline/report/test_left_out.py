@@ -66,6 +66,13 @@ def test_a_case_for_which_nothing_was_retrieved_is_the_cause_of_what_the_baselin
     assert cause.consequences == {"ti_retrieved": 1, "pmg_retrieved": 1, "generation": 2}
 
 
+def test_a_picture_that_the_evaluation_ranker_cannot_read_either_is_counted_once() -> None:
+    (cause,) = find(reject("ranker_check", "i1", DAMAGED), reject("embedding", "i1", DAMAGED))
+    assert (cause.stage, cause.consequences) == ("embedding", {"ranker_check": 1})
+    (own,) = find(reject("ranker_check", "i2", "The image vector is not finite or has no length."))
+    assert own.title == "1 item"
+
+
 def test_a_reason_of_its_own_is_a_cause_even_if_the_item_was_rejected_before() -> None:
     text, image = find(reject("embedding", "i1", NO_TEXT), reject("generation@global", "k1", "The drawn image is not finite."))
     assert (text.consequences, image.title) == ({}, "1 picture")
