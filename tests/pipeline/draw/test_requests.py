@@ -114,7 +114,11 @@ def test_other_spellings_of_columns_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "the table holds no request"), ("a,b\n1,2\n", "none of the columns is known; these are: request_id, user_id"), (f"{HEADER}\n", "the table holds no request")],
+    [
+        ("", "the table holds no request"),
+        ("a,b\n1,2\n", "none of the columns is known; these are: request_id, user_id"),
+        (f"{HEADER}\n", "the table holds no request"),
+    ],
 )
 def test_a_file_that_is_no_table_of_requests_ends_everything(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "requests.csv"

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 import pipeline.draw.judging
 import pipeline.draw.wishes
 import pipeline.generation.run
-from pipeline.artifacts import build_table, write_tensors, write_table
+from pipeline.artifacts import build_table, write_table, write_tensors
 from pipeline.data.cases import select_cases
 from pipeline.data.images import encode_png
 from pipeline.draw.finished_run import FinishedRun
