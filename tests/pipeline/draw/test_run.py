@@ -95,7 +95,8 @@ def test_every_request_is_a_file_or_a_reason_and_the_manifest_says_why(toy: ToyR
     )
     out = toy.folder / "out"
     assert sorted(read_files(out)) == [
-        "00002-user-1-thing-23-original.png", "00006-user-3-thing-22-keywords.png", "manifest.csv", "manifest.parquet", "rejected.csv", "summary.json",
+        "00002-user-1-thing-23-original.png", "00006-user-3-thing-22-keywords.png", "manifest.csv", "manifest.parquet", "rejected.csv",
+        "summary.json",
     ]  # fmt: skip
     rejected = [(int(row["request"]), row["reason"]) for row in read_csv(out / "rejected.csv")]
     assert rejected == [(row.number, row.reason) for row in outcome.rejected]
