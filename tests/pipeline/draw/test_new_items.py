@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.artifacts import build_table, get_matrix
 from pipeline.captioning import caption_items
 from pipeline.data.images import decode_image, encode_png
 from pipeline.data.stored_images import fit_square
-from pipeline.draw.new_items import ItemModels, NewItem, describe_new_items, store_new_item
+from pipeline.draw.new_items import ItemModels, NewItem, describe_new_items, store_pictures
 from pipeline.draw.requests import Request
 from pipeline.draw.scores import caption_pictures
 from pipeline.embedding import Encoders
@@ -62,16 +63,18 @@ def make_request(path: Path, text: str = "pot") -> Request:
 def test_a_picture_is_stored_as_the_data_set_stores_its_own(toy: ToyRun) -> None:
     path = toy.folder / "pot.png"
     draw_disc(120, size=300, at=150).crop((0, 0, 300, 200)).save(path)
-    item = store_new_item(make_request(path), toy.run)
-    assert item.image == encode_png(fit_square(decode_image(path.read_bytes()), 64))
-    assert item.digest == hashlib.sha256(item.image).hexdigest()
-    assert store_new_item(make_request(path, "pan"), toy.run).item_id != item.item_id  # another thing, though it looks the same
+    requests = [make_request(path), replace(make_request(path, "pan"), number=3), replace(make_request(path), number=4, image=None)]
+    items = store_pictures(requests, toy.run)
+    assert items.keys() == {2, 3}
+    assert items[2].image == items[3].image == encode_png(fit_square(decode_image(path.read_bytes()), 64))
+    assert items[2].digest == hashlib.sha256(items[2].image).hexdigest()
+    assert items[2].item_id != items[3].item_id  # another thing, though it looks the same
 
 
 def test_a_picture_that_breaks_the_policy_is_a_sentence(toy: ToyRun) -> None:
     path = toy.folder / "pot.png"
     path.write_bytes(b"no picture at all")
-    assert store_new_item(make_request(path), toy.run).startswith("The image pot.png cannot be used: The file is not an image of a known format")
+    assert store_pictures([make_request(path)], toy.run)[2].startswith("The image pot.png cannot be used: The file is not an image of a known format")
 
 
 def test_new_items_are_described_and_one_that_cannot_be_is_left_out(toy: ToyRun) -> None:
