@@ -1,8 +1,8 @@
 """Which picture to ship: the rule of docs/draw.md, in words that stand in the manifest.
 
-A candidate can be shipped if it is technically sound, still shows the thing, and both rankers put the reference clearly further up with it. Of
-several that can, the one is chosen whose smaller ΔR of the two is largest; of several that cannot, the one that fails last (sound, then shows, then ΔR).
-Where the chosen one cannot be shipped, the catalogue's own picture is to be kept, for the reason that is given.
+A candidate can be shipped if it is technically sound, still shows the thing, and both rankers put the reference clearly further up with it.
+Of several that can, the one is chosen whose smaller ΔR of the two is largest; of several that cannot, the one that fails last (sound, then
+shows, then ΔR). Where the chosen one cannot be shipped, the catalogue's own picture is to be kept, for the reason that is given.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.artifacts import build_provenance, check_table, read_table, write_table
 from pipeline.captioning import caption_items
-from pipeline.data.stored_images import store_image
+from pipeline.data.stored_images import store_images
 from pipeline.draw.finished_run import ITEM_COLUMNS, FinishedRun
 from pipeline.draw.requests import Request
 from pipeline.embedding import Encoders, embed_check, embed_items
@@ -114,13 +114,18 @@ class ItemModels:
         return LazyModel(self._name("check_visual"), lambda: load_visual(reference, **self._options))
 
 
-def store_new_item(request: Request, run: FinishedRun) -> NewItem | str:
-    """Store the picture of a request as the run's data set stores pictures, or say why that cannot be done."""
-    assert request.image is not None
+def store_pictures(requests: Sequence[Request], run: FinishedRun) -> dict[int, NewItem | str]:
+    """Store the pictures of requests as the run's data set stores its own, each file once; by request number, or why that cannot be done."""
     dataset = read_document(run.params)["dataset"]
-    image = store_image(request.image, image_size=dataset["image_size"], image_format=dataset.get("image_format", "png"))
+    paths = list(dict.fromkeys(request.image for request in requests if request.image is not None))
+    stored = dict(zip(paths, store_images(paths, image_size=dataset["image_size"], image_format=dataset.get("image_format", "png")), strict=True))
+    return {request.number: build_new_item(request, stored[request.image]) for request in requests if request.image is not None}
+
+
+def build_new_item(request: Request, image: bytes | str) -> NewItem | str:
+    """Return a stored picture as an item, or why it is none."""
     if isinstance(image, str):
-        return f"The image {request.image.name} cannot be used: {image}"
+        return f"The image {request.image.name if request.image else ''} cannot be used: {image}"
     digest = hashlib.sha256(image).hexdigest()
     name = compute_fingerprint(digest, request.text, request.category)[:16]
     return NewItem(f"{PREFIX}{name}", image, digest, request.text, request.category)

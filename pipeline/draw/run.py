@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.artifacts import read_table
 from pipeline.draw.delivery import Outcome, deliver
 from pipeline.draw.finished_run import FinishedRun
-from pipeline.draw.new_items import ItemModels, NewItem, NewItems, describe_new_items, store_new_item
+from pipeline.draw.new_items import ItemModels, NewItem, NewItems, describe_new_items, store_pictures
 from pipeline.draw.picture_files import Format, prepare_folder
 from pipeline.draw.requests import Defaults, Rejected, Request, RequestTable, read_requests
 from pipeline.draw.wishes import Wish, find_wishes
@@ -38,17 +38,18 @@ def check_place(out: Path, run: FinishedRun) -> None:
 def resolve_requests(table: RequestTable, run: FinishedRun, models: ItemModels) -> tuple[list[Wish], NewItems, list[Rejected]]:
     """Store and describe the pictures that the catalogue lacks, and find the case of every request."""
     rejected = list(table.rejected)
+    pictures = store_pictures(table.requests, run)
     named: list[tuple[Request, str]] = []
     stored: list[NewItem] = []
     for request in table.requests:
-        outcome = store_new_item(request, run) if request.image is not None else request.reference_id
-        if isinstance(outcome, NewItem):
-            stored.append(outcome)
-            named.append((request, outcome.item_id))
-        elif request.image is not None:
-            rejected.append(Rejected(request.number, request.request_id, outcome))
+        picture = pictures.get(request.number)
+        if isinstance(picture, str):
+            rejected.append(Rejected(request.number, request.request_id, picture))
+        elif picture is not None:
+            stored.append(picture)
+            named.append((request, picture.item_id))
         else:
-            named.append((request, outcome))
+            named.append((request, request.reference_id))
     new_items = describe_new_items(stored, run, models)
     failed = [(request, new_items.reasons[item_id]) for request, item_id in named if item_id in new_items.reasons]
     rejected += [Rejected(request.number, request.request_id, f"Of the new picture: {reason}") for request, reason in failed]

@@ -43,6 +43,12 @@ def test_every_experiment_is_run_with_the_settings_that_are_given(target: str) -
     assert f"python -m experiments {target} --args '--set dataset=pog' " in shown
 
 
+@pytest.mark.parametrize(("target", "module"), [("draw", "pipeline.draw"), ("export", "pipeline.draw.export")])
+def test_draw_and_export_are_given_their_words_as_they_are(target: str, module: str) -> None:
+    shown = dry_run(target, "ARGS=my requests (1).csv --out 'new folder'").stdout
+    assert rf"-m {module} --args 'my requests (1).csv --out '\''new folder'\'''" in shown
+
+
 def test_targets_without_arguments_and_an_empty_one_are_read() -> None:
     assert dry_run("test", "ARGS=").returncode == 0
     assert dry_run("repro", "ARGS=dataset=folder", "PYTHON=python3").returncode == 0

@@ -1,0 +1,114 @@
+"""Requests become the run's cases or new ones. Run: python -m pytest tests/pipeline/draw/test_wishes.py"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import build_table, get_matrix
+from pipeline.draw.new_items import NewItem, NewItems
+from pipeline.draw.requests import Request
+from pipeline.draw.wishes import centre_on_catalogue, find_wishes, prefer
+from pipeline.models.fake import FakeDiffusion
+from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, PREFERENCES, RETRIEVED
+from tests.pipeline.draw.toy_run import DIM, ToyRun
+
+REQUEST = Request(2, "", "user-1", (), "item-00", None, "", "", 0, 1, "sd")
+VECTOR = (np.arange(DIM) / np.linalg.norm(np.arange(DIM))).astype(np.float32).tolist()
+
+
+def make_new_items(*item_ids: str, toy: ToyRun) -> NewItems:
+    found = [NewItem(item_id, b"png", item_id, "a new thing", "") for item_id in item_ids]
+    return NewItems(
+        found,
+        build_table([{"item_id": i, "caption": "a new picture"} for i in item_ids], CAPTIONS),
+        build_table([{"item_id": i, "semantic": VECTOR, "visual": VECTOR, "clip_image": VECTOR} for i in item_ids], EMBEDDINGS, dims=None)
+        if item_ids
+        else toy.run.embeddings.slice(0, 0),
+        build_table([{"item_id": i, "check_visual": VECTOR} for i in item_ids], CHECK_EMBEDDINGS)
+        if item_ids
+        else toy.run.check_embeddings.slice(0, 0),
+    )
+
+
+def test_a_user_with_their_own_reference_is_the_runs_case_with_its_prompts(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    row, preference = toy.cases[1], toy.run.preferences.to_pylist()[1]
+    [wish], rejected = find_wishes([(REQUEST, row["reference_id"])], toy.run, make_new_items(toy=toy))
+    assert not rejected
+    assert (wish.case.case_id, wish.case.history, wish.is_case_of_run, wish.is_known_user) == ("case-1", tuple(row["history"]), True, True)
+    assert (wish.case.detailed_prompt, wish.case.keyword_prompt) == (preference["detailed_prompt"], preference["keyword_prompt"])
+    assert [item_id for item_id, _ in wish.retrieved] == [one["item_id"] for one in toy.run.retrieved.to_pylist() if one["case_id"] == "case-1"]
+    assert [wish.name_candidate(index, seed=0) for index in range(2)] == ["case-1", "case-1/seed-0/1"]
+    assert replace(wish, request=replace(REQUEST, seed=5)).name_candidate(0, seed=0) == "case-1/seed-5/0"
+
+
+def test_another_reference_makes_a_new_case_of_the_users_history(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    [wish], _ = find_wishes([(REQUEST, "item-23")], toy.run, make_new_items(toy=toy))
+    assert wish.case.history == tuple(toy.cases[1]["history"])
+    assert (wish.case.user_id, wish.is_known_user, wish.is_case_of_run) == ("user-1", True, False)
+    assert wish.case.case_id.startswith("new-case-")
+    assert wish.case.retrieved_prompt.startswith("thing 23, ")
+
+
+def test_a_history_makes_a_new_user_whose_case_depends_on_nothing_else(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    history = ("item-03", "item-05", "item-07")
+    requests = [replace(REQUEST, number=number, user_id=user_id, history=history) for number, user_id in ((2, "zoe"), (3, ""))]
+    first, second = find_wishes([(request, "item-00") for request in requests], toy.run, make_new_items(toy=toy))[0]
+    assert first.case == second.case
+    assert first.case.user_id.startswith("new-user-")
+    assert not first.is_known_user
+
+
+@pytest.mark.parametrize(
+    ("request_", "reference_id", "reason"),
+    [
+        (replace(REQUEST, user_id="zoe"), "item-00", "The user_id 'zoe' is not known to the run; give a `history` of item ids."),
+        (REQUEST, "item-99", "The reference: the item_id 'item-99' is not in the table of items."),
+        (REQUEST, "ITEM_00", "The reference: the item_id 'ITEM_00' is not in the table of items; did you mean 'item-00'?"),
+        (replace(REQUEST, history=("item-03", "gone")), "item-00", "The history: the item_id 'gone' is not in the table of items."),
+    ],
+)
+def test_who_or_what_is_unknown_is_said(toy: ToyRun, diffusion: FakeDiffusion, request_: Request, reference_id: str, reason: str) -> None:
+    wishes, [rejected] = find_wishes([(request_, reference_id)], toy.run, make_new_items(toy=toy))
+    assert (wishes, rejected.number, rejected.reason) == ([], 2, reason)
+
+
+def test_a_user_of_the_interactions_without_a_case_has_the_history_of_the_interactions(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    toy.run.cases = toy.run.cases.slice(1)  # user-0 has none any more
+    [wish], _ = find_wishes([(replace(REQUEST, user_id="user-0"), "item-23")], toy.run, make_new_items(toy=toy))
+    assert wish.case.history == tuple(toy.cases[0]["history"])
+
+
+def test_new_cases_are_retrieved_and_counted_as_the_run_does_it(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    rows, retrieved, reasons = prefer(toy.cases, toy.run, make_new_items("new-1", toy=toy))
+    assert reasons == {}
+    assert build_table(rows, PREFERENCES).equals(toy.run.preferences)
+    assert build_table(retrieved, RETRIEVED).equals(toy.run.retrieved)
+
+
+def test_new_items_do_not_move_the_centre_of_the_catalogue(toy: ToyRun) -> None:
+    without, _ = centre_on_catalogue(toy.run, make_new_items(toy=toy))
+    with_many, config = centre_on_catalogue(toy.run, make_new_items("new-1", "new-2", toy=toy))
+    assert np.array_equal(get_matrix(with_many, "semantic")[: len(without)], get_matrix(without, "semantic"))
+    raw = get_matrix(toy.run.embeddings, "semantic")
+    assert np.array_equal(get_matrix(without, "semantic"), raw - raw.mean(axis=0, dtype=np.float64))
+    assert config == replace(toy.run.retrieval, center=False)
+
+
+def test_a_new_reference_has_its_own_text_in_the_prompt(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    [wish], rejected = find_wishes([(REQUEST, "new-1")], toy.run, make_new_items("new-1", toy=toy))
+    assert not rejected
+    assert wish.case.reference_id == "new-1"
+    assert wish.case.retrieved_prompt.startswith("a new thing, ")
+
+
+def test_a_case_without_keywords_has_the_stages_reason(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    toy.run.keywords = toy.run.keywords.slice(0, 0)
+    _, [rejected] = find_wishes([(REQUEST, "item-23")], toy.run, make_new_items(toy=toy))
+    assert rejected.reason == "None of the case's items has keywords."
+
+
+def test_cases_of_the_table_are_sound(toy: ToyRun) -> None:
+    assert toy.run.cases.equals(build_table(toy.cases, CASES))
