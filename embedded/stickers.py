@@ -24,6 +24,12 @@ class Stickers:
     concepts: list[Concept]
     images: Tensor
     held_out: Tensor  # bool, (concept, style)
+    looks = STYLES
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the concepts are called."""
+        return tuple(concept.name for concept in self.concepts)
 
     def list_pairs(self, *, held_out: bool) -> Tensor:
         """List (concept index, style index) rows of the pairs that are, or are not, held out."""
