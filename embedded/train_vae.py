@@ -30,9 +30,11 @@ class VaeConfig:
     batch_size: int = 16
     shift: int = 4  # pixels
     kl_weight: float = 3e-6
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, peak_rate=3e-3, weight_decay=0.0, muon=True))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, peak_rate=3e-3, weight_decay=0.0, muon=True, checkpoint_seconds=600))
     latent_noise: float = 0.02  # added to the decoder's inputs, in standard deviations of the latents
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=16000, peak_rate=2e-3, weight_decay=0.0, muon=True))
+    decoder_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=16000, peak_rate=2e-3, weight_decay=0.0, muon=True, checkpoint_seconds=600)
+    )
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:
