@@ -211,3 +211,10 @@ def read_thing(caption: str) -> tuple[str, Words] | None:
         return None
     colours = tuple(word for word in (found["first"], found["second"]) if word)
     return found["name"], Words(colours, found["outline"], found["shading"])
+
+
+def compare_words(said: Words | None, seen: Words) -> dict[str, bool]:
+    """Say which words are right: the main colour, the outline, the shading."""
+    if said is None:
+        return dict.fromkeys(("colour", "outline", "shading"), False)
+    return {"colour": said.colours[0] == seen.colours[0], "outline": said.outline == seen.outline, "shading": said.shading == seen.shading}

@@ -8,7 +8,7 @@ import torch
 
 from embedded.prompts import ConditionBank, draw_conditions, mix_rows, write_keyword_text
 from embedded.stickers import Stickers, choose_article, describe_pair
-from embedded.train_captioner import PAD, hide_styles, read_concept
+from embedded.train_captioner import read_concept
 from embedded.train_clip import recolour_images
 from pipeline.data.openmoji import STYLES, is_held_out, read_concepts
 
@@ -70,17 +70,6 @@ def test_mixed_rows_stay_within_the_range_of_the_rows_they_mix() -> None:
     mixed = mix_rows(block, torch.Generator().manual_seed(1))
     assert (mixed <= block.amax(dim=1, keepdim=True) + 1e-5).all()
     assert (mixed >= block.amin(dim=1, keepdim=True) - 1e-5).all()
-
-
-def test_a_caption_of_a_recoloured_image_names_any_style_and_is_asked_for_the_thing_only() -> None:
-    tokens = torch.tensor([[1, 5, 15, 32, 24, 5, 16, 2]] * 200)
-    hidden = torch.arange(200) % 2 == 0
-    captions, targets = hide_styles(tokens, hidden, torch.tensor([15, 26, 30]), torch.Generator().manual_seed(0))
-    assert set(captions[hidden, 2].tolist()) == {15, 26, 30}
-    assert torch.equal(captions[~hidden], tokens[~hidden])
-    assert torch.equal(targets[~hidden], tokens[~hidden])
-    assert (targets[hidden, :3] == PAD).all()
-    assert torch.equal(targets[hidden, 3:], tokens[hidden, 3:])
 
 
 def test_recolouring_keeps_what_is_where() -> None:
