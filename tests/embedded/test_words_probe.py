@@ -9,6 +9,7 @@ import torch
 
 from embedded import words_probe
 from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
+from embedded.card import CARD_PATH
 from embedded.visible_words import COLOURS, OUTLINES, SHADINGS, Words
 from pipeline.data.artmoji import FAMILIES, Thing
 
@@ -59,7 +60,7 @@ def test_each_slot_of_the_words_is_one_of_the_inputs() -> None:
 @pytest.mark.slow
 def test_the_published_figures_are_those_that_the_command_prints() -> None:
     drawings = load_artist_drawings()
-    card = (words_probe.CARD_PATH).read_text(encoding="utf-8")
+    card = CARD_PATH.read_text(encoding="utf-8")
     for key, right in words_probe.measure_probe(drawings, words_probe.describe_all(drawings)).items():
         figure = words_probe.summarise(right.float())
         low, high = figure["interval"]
