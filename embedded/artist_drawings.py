@@ -1,6 +1,8 @@
-"""Training images of the artist families: every drawing of `data/raw/artmoji` once, and which pairs may be learnt from."""
+"""Training images of the artist families: every drawing of `data/raw/artmoji` once, which pairs may be learnt from, and what is seen in each."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from embedded import visible_words
 from embedded.stickers import IMAGE_SIZE
-from embedded.training import ROOT
+from embedded.training import ROOT, TRAIN_DIR, write_atomically
+from embedded.visible_words import Words, describe_drawing
 from pipeline.data.artmoji import FAMILIES, Pictures, Thing, is_held_out, read_things
 from pipeline.data.stored_images import fit_square
+from pipeline.json_files import read_json
 
 FOLDER = Path("data/raw/artmoji")
 
@@ -43,3 +48,14 @@ def load_artist_drawings() -> ArtistDrawings:
     images = torch.from_numpy(np.ascontiguousarray(np.asarray(drawn).transpose(0, 1, 4, 2, 3)))
     held_out = torch.tensor([[is_held_out(thing, family) for family in FAMILIES] for thing in things])
     return ArtistDrawings(things, images, held_out)
+
+
+def describe_all(drawings: ArtistDrawings) -> list[list[Words]]:
+    """Give the visible words of every drawing, by thing and family (a minute), or read them from the cache, whose name covers drawings and rules."""
+    pixels = np.ascontiguousarray(drawings.images.permute(0, 1, 3, 4, 2).numpy())
+    sources = Path(visible_words.__file__).read_bytes() + pixels.tobytes()
+    path = TRAIN_DIR / f"words-{hashlib.sha256(sources).hexdigest()[:12]}.json"
+    if not path.is_file():
+        text = json.dumps([[asdict(describe_drawing(picture)) for picture in row] for row in pixels])
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return [[Words(tuple(seen["colours"]), seen["outline"], seen["shading"]) for seen in row] for row in read_json(path)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from embedded.stickers import Stickers, choose_article, describe_pair
-from embedded.train_captioner import PAD, hide_styles, read_concept
+from embedded.train_captioner import read_concept
 from embedded.train_clip import recolour_images
 from pipeline.data.openmoji import STYLES, is_held_out, read_concepts
 
@@ -30,17 +30,6 @@ def test_captions_have_the_right_articles_and_can_be_read_back() -> None:
     assert describe_pair("fire engine", "neon") == "a neon sticker of a fire engine"
     assert [choose_article(word) for word in ("unicorn", "ufo", "umbrella")] == ["a", "a", "an"]
     assert read_concept(describe_pair("fire engine", "neon")) == "fire engine"
-
-
-def test_a_caption_of_a_recoloured_image_names_any_style_and_is_asked_for_the_thing_only() -> None:
-    tokens = torch.tensor([[1, 5, 15, 32, 24, 5, 16, 2]] * 200)
-    hidden = torch.arange(200) % 2 == 0
-    captions, targets = hide_styles(tokens, hidden, torch.tensor([15, 26, 30]), torch.Generator().manual_seed(0))
-    assert set(captions[hidden, 2].tolist()) == {15, 26, 30}
-    assert torch.equal(captions[~hidden], tokens[~hidden])
-    assert torch.equal(targets[~hidden], tokens[~hidden])
-    assert (targets[hidden, :3] == PAD).all()
-    assert torch.equal(targets[hidden, 3:], tokens[hidden, 3:])
 
 
 def test_recolouring_keeps_what_is_where() -> None:
