@@ -191,7 +191,7 @@ def load_held_out(vae: AutoencoderKL, trained: Examples, bank: LookBank) -> Held
 
 @torch.no_grad()
 def measure_held_out(model: DrawingModel, held: HeldOut, config: UnetConfig) -> dict[str, float]:
-    """Mean squared error of the predicted velocity on held-out pairs: stickers by their words, drawings by the thing's name, both also with a look."""
+    """Mean squared error of the predicted velocity on held-out pairs: stickers by their words, drawings by their names, both also with a look."""
     count = held.examples.num_stickers
     figures = {}
     for name, rows in (("stickers", torch.arange(count)), ("drawings", torch.arange(count, len(held.examples)))):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
-from embedded.stickers import Stickers, choose_article, describe_pair
+from embedded.stickers import Stickers, choose_article, describe_pair, find_twins
 from embedded.train_captioner import read_concept
 from embedded.train_clip import recolour_images
+from pipeline.data import artmoji
+from pipeline.data.artmoji import read_things
 from pipeline.data.openmoji import STYLES, is_held_out, read_concepts
 
 
@@ -16,13 +20,24 @@ def make_stickers(count: int) -> Stickers:
     return Stickers(concepts, torch.zeros((count, len(STYLES), 3, 2, 2), dtype=torch.uint8), held)
 
 
-def test_training_and_held_out_pairs_share_nothing_and_are_all_pairs() -> None:
+def test_training_and_held_out_pairs_share_nothing_and_are_all_pairs_but_twins() -> None:
     stickers = make_stickers(40)
     seen = {tuple(row) for row in stickers.list_pairs(held_out=False).tolist()}
     held = {tuple(row) for row in stickers.list_pairs(held_out=True).tolist()}
     assert not seen & held
-    assert len(seen) + len(held) == 40 * len(STYLES)
+    twins = {tuple(row) for row in find_twins(stickers.concepts).nonzero().tolist()}
+    assert {style for _, style in twins} == {STYLES.index("classic")}
+    assert not twins & (seen | held)
+    assert len(seen) + len(held) + len(twins) == 40 * len(STYLES)
     assert all(is_held_out(stickers.concepts[concept].hexcode, STYLES[style]) for concept, style in held)
+
+
+def test_a_twin_shows_a_thing_whose_drawing_by_the_same_artists_is_held_out() -> None:
+    concepts = read_concepts()
+    things = {thing.code_point: thing for thing in read_things(Path("data/raw/artmoji"))}
+    twins = [concepts[row] for row in find_twins(concepts).any(dim=1).nonzero()[:, 0].tolist()]
+    assert len(twins) > 20
+    assert all(artmoji.is_held_out(things[concept.hexcode.lower()], "openmoji") for concept in twins)
 
 
 def test_captions_have_the_right_articles_and_can_be_read_back() -> None:
