@@ -166,6 +166,7 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_clip
 	$(PY) -m embedded.train_captioner
 	$(PY) -m embedded.train_judge
+	$(PY) -m embedded.train_judge --artists
 	$(PY) -m embedded.train_unet
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json

@@ -1,125 +1,110 @@
-"""What the drawing model is trained to understand: the kinds of conditioning that the pipeline sends it.
+"""The conditions that the drawing model is trained on: plain texts of any length, and look tokens, dropped at random and apart.
 
-A condition is one to three blocks of 32 token states along the token axis, each a different wording of the same (concept, style)
-pair; sometimes a block's rows are convex mixtures of another block's rows, as the balance calibrator makes them. Then the other
-block may list several styles in any order, and the mixtures dwell on the words to be drawn: such rows are read as emphasis.
+Words: one to three blocks of 32 token states along the token axis, each a different wording of the same pair, and no block that any method of the
+pipeline makes in a way of its own: what follows a text encoder is treated alike whichever method wrote it.
+Look: pictures of other things in the same look, as `pipeline.models.look` reads them; some of them by another hand, as in a user's history.
 """
 
-import random
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from embedded.stickers import Stickers
-from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_name_texts, list_pair_texts, list_style_texts, load_text_tower
-from pipeline.conditioning.attention_pretraining import list_parts
-from pipeline.data.openmoji import STYLES, Concept
+from embedded import examples as examples_module
+from embedded import texts, visible_words
+from embedded.examples import NUM_TEXTS, Examples, write_texts
+from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, encode_texts, list_name_texts, list_style_texts
+from embedded.training import TRAIN_DIR, write_atomically
+from pipeline.data.openmoji import STYLES
 
-NUM_KEYWORD_TEXTS = 3  # per pair
-BLOCK_COUNTS, BLOCK_WEIGHTS = (1, 2, 3), (0.4, 0.25, 0.35)
-MIXED_SHARE = 0.25  # of the batches with two or three blocks
-NAMED_SHARE = 0.15  # of the rows of such batches: one block says what, the others also how
-SPLIT_SHARE = 0.15  # of the rows of such batches: one block says what, the others only how
-LISTED_SHARE = 0.5  # of the batches with two or three blocks: the last one lists several styles, the others dwell on the right one
+BLOCK_COUNTS, BLOCK_WEIGHTS = (1, 2, 3), (0.5, 0.25, 0.25)
 EMPTY_SHARE = 0.1  # of the rows, for classifier-free guidance
-FREE_SHARE = 0.06  # of the rows name no style at all
-BARE_SHARE = 0.06  # of the rows name a style only
+FREE_SHARE = 0.06  # of the stickers' rows name no style at all; of those with a look
+FREE_SHARE_LOOK = 0.4
+BARE_SHARE = 0.06  # of the stickers' rows name a style only
+PLAIN_SHARE = 0.3  # of the batches have no look tokens at all
+NO_LOOK_SHARE = 0.15  # of the other batches' rows have the tokens that say nothing
+MAX_ITEMS = 10  # pictures of a look, at least two
+MIXED_SHARE = 0.5  # of the looks hold pictures by other hands
+MAX_WRONG = 0.4  # share of such pictures
 
 
 @dataclass(frozen=True)
-class ConditionBank:
-    """Token states (float16) of all training texts: (pair, text, 32, 384), of each concept, each style, and of the empty text.
-
-    `lists` (pair, 32, 384) are texts that list several styles; `marks` (pair, 32) says which of their tokens name the pair.
-    """
+class TextBank:
+    """Token states (float16) of all wordings (example, wording, 32, 384), of each thing's and style's name, and of the empty text."""
 
     pairs: Tensor
-    lists: Tensor
-    marks: Tensor
     names: Tensor
     styles: Tensor
     empty: Tensor
 
 
-def write_keyword_text(concept: Concept, style: str, peers: dict[str, list[str]], rng: random.Random) -> str:
-    """Write a preference prompt: the concept, then keywords by frequency; a wrong style may follow the right one."""
-    others = [name for name in peers[concept.group] if name != concept.name]
-    keywords = rng.sample(others, rng.randint(0, 4))
-    if rng.random() < 0.6:
-        keywords.insert(rng.randint(0, len(keywords)), "sticker")
-    if rng.random() < 0.5:
-        keywords.insert(rng.randint(0, len(keywords)), concept.group)
-    place = 0 if rng.random() < 0.6 else rng.randint(0, min(2, len(keywords)))
-    keywords.insert(place, style)
-    if rng.random() < 0.25:
-        wrong = rng.choice([other for other in STYLES if other != style])
-        keywords.insert(rng.randint(place + 1, len(keywords)), wrong)
-    return ", ".join([concept.name, *keywords])
+@dataclass(frozen=True)
+class LookBank:
+    """Unit vectors of the examples' pictures (N, V) and of their things' names (N, C), and which examples each look has."""
+
+    visual: Tensor
+    text: Tensor
+    members: list[Tensor]
 
 
-def write_list_text(concept: Concept, style: str, peers: dict[str, list[str]], rng: random.Random) -> tuple[str, list[str]]:
-    """Write what a user's whole history says: the concept, then keywords with several styles in any order; also give the words to be drawn."""
-    others = [name for name in peers[concept.group] if name != concept.name]
-    wrong = rng.sample([other for other in STYLES if other != style], rng.randint(1, 4))
-    keywords = [style, *wrong, "sticker", *rng.sample(others, rng.randint(0, 3)), *rng.sample([concept.group], rng.randint(0, 1))]
-    rng.shuffle(keywords)
-    return ", ".join([concept.name, *keywords]), [concept.name, style]
+def name_cache(*facts: object) -> Path:
+    """Name a file for what was computed from these facts by the present wordings."""
+    sources = b"".join(Path(module.__file__).read_bytes() for module in (examples_module, texts, visible_words))
+    digest = hashlib.sha256(sources + repr(facts).encode()).hexdigest()[:12]
+    return TRAIN_DIR / "unet" / f"{facts[0]}-{digest}.pt"
 
 
-def mark_words(text: str, words: list[str]) -> list[bool]:
-    """Say of each of the text's 32 tokens whether it is part of one of its comma-separated `words`."""
-    parts = list_parts(text, load_text_tower()[0], num_tokens=MAX_TOKENS)
-    marked = {place for part, places in parts if part in words for place in places}
-    return [place in marked for place in range(MAX_TOKENS)]
+def load_text_bank(examples: Examples, *, seed: int) -> TextBank:
+    """Encode every training text once (minutes on one core), or read them."""
+    path = name_cache("texts", len(examples), seed)
+    if not path.is_file():
+        groups = {
+            "pairs": ([text for wordings in write_texts(examples, seed=seed) for text in wordings], NUM_TEXTS),
+            "names": ([text for name in examples.names for text in list_name_texts(name)], 3),
+            "styles": ([text for style in STYLES for text in list_style_texts(style)], len(list_style_texts(STYLES[0]))),
+        }
+        states = {name: encode_texts(group, fast=True)[0].view(-1, count, MAX_TOKENS, TEXT_WIDTH) for name, (group, count) in groups.items()}
+        bank = {**states, "empty": encode_texts([""], fast=True)[0][0]}
+        write_atomically(path, lambda temporary: torch.save(bank, temporary))
+    return TextBank(**torch.load(path, weights_only=True, mmap=True))
 
 
-def build_condition_bank(stickers: Stickers, pairs: Tensor, *, seed: int) -> ConditionBank:
-    """Encode every training text once (minutes on one core)."""
-    rng = random.Random(seed)
-    peers: dict[str, list[str]] = {}
-    for concept in stickers.concepts:
-        peers.setdefault(concept.group, []).append(concept.name)
-    texts, lists, marks = [], [], []
-    for concept_index, style_index in pairs.tolist():
-        concept, style = stickers.concepts[concept_index], STYLES[style_index]
-        texts += list_pair_texts(concept.name, style)[:4]
-        texts += [write_keyword_text(concept, style, peers, rng) for _ in range(NUM_KEYWORD_TEXTS)]
-        text, words = write_list_text(concept, style, peers, rng)
-        lists.append(text)
-        marks.append(mark_words(text, words))
-    names = [text for concept in stickers.concepts for text in list_name_texts(concept.name)]
-    styles = [text for style in STYLES for text in list_style_texts(style)]
-    groups = ((texts, len(pairs)), (names, len(stickers.concepts)), (styles, len(STYLES)))
-    banks = [encode_texts(group, fast=True)[0].view(count, -1, MAX_TOKENS, TEXT_WIDTH) for group, count in groups]
-    listed = encode_texts(lists, fast=True)[0]
-    return ConditionBank(banks[0], listed, torch.tensor(marks), *banks[1:], empty=encode_texts([""], fast=True)[0][0])
+def load_look_bank(examples: Examples, kind: str) -> LookBank:
+    """Encode every picture with Enc^vis and every name once (minutes on one core), or read them."""
+    path = name_cache(f"looks-{kind}", len(examples))
+    if not path.is_file():
+        visual = encode_pictures(examples.images)
+        names = torch.nn.functional.normalize(encode_pooled(examples.names), dim=-1)
+        write_atomically(path, lambda temporary: torch.save({"visual": visual.half(), "names": names}, temporary))
+    stored = torch.load(path, weights_only=True)
+    members = [torch.nonzero(examples.looks == look)[:, 0] for look in range(int(examples.looks.max()) + 1)]
+    return LookBank(stored["visual"].float(), stored["names"][examples.things], members)
 
 
-def draw_conditions(bank: ConditionBank, chosen: Tensor, pairs: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw conditions (row, tokens, 384) for the pairs numbered `chosen`, `pairs` (concept, style); all rows have as many tokens."""
-    weights = torch.tensor(BLOCK_WEIGHTS)
-    count = BLOCK_COUNTS[torch.multinomial(weights, 1, generator=generator).item()]
-    num_texts = bank.pairs.shape[1]
-    texts = torch.stack([torch.randperm(num_texts, generator=generator)[:count] for _ in range(len(chosen))])
-    blocks = bank.pairs[chosen[:, None], texts].float()
-    rows = torch.rand(len(chosen), generator=generator)
-    names, styles = draw_texts(bank.names, pairs[:, 0], generator), draw_texts(bank.styles, pairs[:, 1], generator)
-    free, bare = rows < FREE_SHARE, (rows >= FREE_SHARE) & (rows < FREE_SHARE + BARE_SHARE)
-    blocks[free] = names[free, None]
-    blocks[bare] = styles[bare, None]
-    if count > 1:
-        parts = torch.rand(len(chosen), generator=generator)
-        named, split = parts < NAMED_SHARE + SPLIT_SHARE, parts < SPLIT_SHARE
-        blocks[named, 0] = names[named]
-        blocks[split, 1:] = styles[split, None]
-        kind = torch.rand((), generator=generator)
-        if kind < MIXED_SHARE:
-            blocks[:, -1] = mix_rows(blocks[:, 0], generator)
-        elif kind < MIXED_SHARE + LISTED_SHARE:
-            blocks[:, -1] = bank.lists[chosen].float()
-            for place in range(count - 1):
-                blocks[:, place] = dwell_on(blocks[:, -1], bank.marks[chosen], generator)
+def encode_pictures(images_u8: Tensor) -> Tensor:
+    """Encode uint8 pictures (N, 3, H, W) as the pipeline does, with Enc^vis."""
+    from PIL import Image
+
+    from pipeline.models.encoders import load_visual
+
+    encoder = load_visual("embedded/visual")
+    batches = ([Image.fromarray(image.permute(1, 2, 0).numpy()) for image in batch] for batch in images_u8.split(64))
+    return torch.cat([encoder.encode_images(batch) for batch in batches])
+
+
+def draw_words(bank: TextBank, examples: Examples, chosen: Tensor, generator: torch.Generator, *, with_look: bool) -> Tensor:
+    """Draw the words' token states (row, tokens, 384) for the examples numbered `chosen`; all rows have as many tokens."""
+    count = BLOCK_COUNTS[torch.multinomial(torch.tensor(BLOCK_WEIGHTS), 1, generator=generator).item()]
+    wordings = torch.stack([torch.randperm(NUM_TEXTS, generator=generator)[:count] for _ in range(len(chosen))])
+    blocks = bank.pairs[chosen[:, None], wordings].float()
+    rows, is_sticker = torch.rand(len(chosen), generator=generator), chosen < examples.num_stickers
+    free_share = FREE_SHARE_LOOK if with_look else FREE_SHARE
+    free, bare = is_sticker & (rows < free_share), is_sticker & (rows >= free_share) & (rows < free_share + BARE_SHARE)
+    blocks[free] = draw_texts(bank.names, examples.things[chosen[free]], generator)[:, None]
+    blocks[bare] = draw_texts(bank.styles, examples.looks[chosen[bare]], generator)[:, None]
     blocks[rows > 1 - EMPTY_SHARE] = bank.empty.float()
     return blocks.flatten(1, 2)
 
@@ -129,17 +114,22 @@ def draw_texts(bank: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor
     return bank[rows, torch.randint(bank.shape[1], (len(rows),), generator=generator)].float()
 
 
-def mix_rows(block_BTD: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace every row by a convex mixture of the rows, anywhere between one row and their mean."""
-    count, tokens, _ = block_BTD.shape
-    sharpness = 6 * torch.rand((count, 1, 1), generator=generator)
-    weights = (sharpness * torch.randn((count, tokens, tokens), generator=generator)).softmax(dim=-1)
-    return weights @ block_BTD
-
-
-def dwell_on(block_BTD: Tensor, mark_BT: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace every row by a convex mixture of the rows that gives the marked ones more weight, a little or nearly all."""
-    count, tokens, _ = block_BTD.shape
-    sharpness, focus = 3 * torch.rand((2, count, 1, 1), generator=generator)
-    noise = torch.randn((count, tokens, tokens), generator=generator)
-    return (sharpness * noise + 2 * focus * mark_BT[:, None]).softmax(dim=-1) @ block_BTD
+def draw_look_items(bank: LookBank, examples: Examples, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the pictures (row, 10) that show each example's look, and their weights: of other things, some by another hand of the same kind."""
+    numbers = torch.zeros((len(chosen), MAX_ITEMS), dtype=torch.long)
+    weights = torch.zeros((len(chosen), MAX_ITEMS))
+    first_family = len(STYLES)
+    for row, example in enumerate(chosen.tolist()):
+        look, thing = examples.looks[example].item(), examples.things[example].item()
+        own = bank.members[look]
+        count = int(torch.randint(2, MAX_ITEMS + 1, (1,), generator=generator))
+        places = torch.randint(len(own), (count,), generator=generator)
+        places = torch.where(examples.things[own[places]] == thing, (places + 1) % len(own), places)
+        items = own[places]
+        if torch.rand((), generator=generator) < MIXED_SHARE:
+            num_wrong = int(torch.randint(int(MAX_WRONG * count) + 1, (1,), generator=generator))
+            start, end = (0, examples.num_stickers) if look < first_family else (examples.num_stickers, len(examples))
+            items[:num_wrong] = torch.randint(start, end, (num_wrong,), generator=generator)
+        numbers[row, :count] = items
+        weights[row, :count] = (torch.rand((), generator=generator) * torch.randn(count, generator=generator)).softmax(dim=0)
+    return numbers, weights

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedded.training import TRAIN_DIR, write_atomically
-from pipeline.data import openmoji
+from embedded.training import ROOT, TRAIN_DIR, write_atomically
+from pipeline.data import artmoji, openmoji
+from pipeline.data.artmoji import read_things
 from pipeline.data.openmoji import STYLES, Concept, is_held_out, read_concepts, render_sticker
 
 IMAGE_SIZE = 64
@@ -24,10 +25,22 @@ class Stickers:
     concepts: list[Concept]
     images: Tensor
     held_out: Tensor  # bool, (concept, style)
+    looks = STYLES
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the concepts are called."""
+        return tuple(concept.name for concept in self.concepts)
 
     def list_pairs(self, *, held_out: bool) -> Tensor:
-        """List (concept index, style index) rows of the pairs that are, or are not, held out."""
-        return torch.nonzero(self.held_out if held_out else ~self.held_out)
+        """List (concept index, style index) rows of the pairs that are held out, or of those to train on."""
+        return torch.nonzero(self.held_out if held_out else ~self.held_out & ~find_twins(self.concepts))
+
+
+def find_twins(concepts: list[Concept]) -> Tensor:
+    """Mark, as bool (concept, style), the classic stickers that show the same as a held-out drawing of the family OpenMoji: nobody trains on them."""
+    held_out = {thing.code_point.upper() for thing in read_things(ROOT / "data/raw/artmoji") if artmoji.is_held_out(thing, "openmoji")}
+    return torch.tensor([[style == "classic" and concept.hexcode in held_out for style in STYLES] for concept in concepts])
 
 
 def load_stickers(limit: int | None = None) -> Stickers:

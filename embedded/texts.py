@@ -1,4 +1,4 @@
-"""The frozen text tower (MiniLM, from its wheel) and the ways in which a (concept, style) pair is put in words."""
+"""The frozen text tower (MiniLM, from its wheel) and the ways in which a sticker or an artist's drawing is put in words."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from embedded.stickers import choose_article, describe_pair
+from embedded.visible_words import Words, describe_thing
 
 MAX_TOKENS = 32
 TEXT_WIDTH = 384
@@ -76,3 +77,29 @@ def list_name_texts(name: str) -> list[str]:
 def list_style_texts(style: str) -> list[str]:
     """Name a style without a concept."""
     return [style, f"{choose_article(style)} {style} sticker", f"{style} style"]
+
+
+def list_thing_texts(name: str, words: Words) -> list[str]:
+    """Paraphrase what is seen in an artist's drawing; the canonical caption comes first."""
+    colours, article = " and ".join(words.colours), choose_article(words.colours[0])
+    outline = f"{words.outline.removeprefix('a ')} outline"
+    return [
+        describe_thing(name, words),
+        f"{name}, {colours}, {outline}, {words.shading} shading",
+        f"{article} {colours} {name}, {outline}, {words.shading}",
+    ]
+
+
+def list_drawn_name_texts(name: str) -> list[str]:
+    """Name a thing without its look."""
+    return [name, f"{choose_article(name)} {name}", f"a drawing of {choose_article(name)} {name}"]
+
+
+def list_look_texts(words: Words) -> list[str]:
+    """Say how a thing is drawn, without the thing."""
+    colours, outline = " and ".join(words.colours), f"{words.outline.removeprefix('a ')} outline"
+    return [
+        f"{colours}, {outline}, {words.shading} shading",
+        f"{choose_article(colours)} {colours} drawing with {words.outline} outline and {words.shading} shading",
+        f"{colours}, {outline}, {words.shading}",
+    ]

@@ -1,12 +1,13 @@
-"""Train the image tower of the `open_clip` model against the frozen MiniLM text tower.
+"""Train the image tower of the `open_clip` model against the frozen MiniLM text tower, on stickers and artists' drawings.
 
 The text projection is the identity and stays it: MiniLM's own sentence space knows which things are alike, and a projection
 trained to tell 300 concepts apart forgets that, and retrieval with it.
 
-Run as `python -m embedded.train_clip` (half an hour on one core). Every image is compared with a full bank of texts,
-in three questions at once: which pair (any paraphrase of any training pair), which concept (style-free texts), which style
-(concept-free texts). Held-out pairs give neither images nor candidate texts. Some images have their colours changed at random
-and are asked for their concept only: what a thing looks like in a style that it was never seen in is mostly other colours.
+Run as `python -m embedded.train_clip` (half an hour on one core), with `--from-shipped` to go on from the shipped weights. Half of
+every batch is of each kind. Every image is compared with a full bank of its kind's texts, in three questions at once: which
+pair, which thing, which look (`embedded.clip_questions`). Held-out pairs give neither images nor candidate texts. Some images
+have their colours changed at random and are asked for their thing only: what a thing looks like in a style that it was never
+seen in is mostly other colours, and what was seen of its colours is no longer true.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,9 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import DEFAULT_UNIVERSE, Stickers, load_stickers, number_pairs, scale_images
-from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_pooled, find_minilm_dir, list_name_texts, list_pair_texts, list_style_texts
+from embedded.artist_drawings import describe_all, load_artist_drawings
+from embedded.clip_questions import Questions, TextBank, ask_of_drawings, ask_of_stickers, list_looks
+from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, scale_images
+from embedded.texts import MAX_TOKENS, TEXT_WIDTH, find_minilm_dir
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
+from embedded.visible_words import Words, compare_words
 from pipeline.data.openmoji import STYLES
 from pipeline.json_files import write_json
 
@@ -31,21 +35,12 @@ class ClipConfig:
     layers: int = 4
     head_width: int = 32
     patch_size: int = 16
-    batch_size: int = 64
+    batch_size: int = 32  # images of each kind
     temperature: float = 0.05  # starting value, learnt
-    recoloured: int = 20  # images of a batch that have random colours
-    copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
-    style_weight: float = 1.0  # of the question which style
+    recoloured: int = 10  # of these, images that have random colours
+    copies_on_white: int = 2  # draws of a sticker in a style on white for one of any other
+    look_weight: float = 1.0  # of the question which look
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, weight_decay=0.05, ema_decay=0.995, muon=True))
-
-
-@dataclass(frozen=True)
-class TextBank:
-    """Pooled MiniLM features of all texts: (paraphrase, concept[, style], 384)."""
-
-    pairs: Tensor
-    names: Tensor
-    styles: Tensor
 
 
 def build_model_config(config: ClipConfig, text_tower: str) -> dict:
@@ -97,22 +92,6 @@ class TrainedPart(nn.Module):
         self.logit_scale = clip.logit_scale
 
 
-def build_text_bank(stickers: Stickers) -> TextBank:
-    """Encode all texts once."""
-    names = [concept.name for concept in stickers.concepts]
-
-    def encode(grid: list[list[str]]) -> Tensor:
-        texts = [text for paraphrases in grid for text in paraphrases]
-        return encode_pooled(texts).view(len(grid), len(grid[0]), TEXT_WIDTH).transpose(0, 1)
-
-    pairs = encode([list_pair_texts(name, style) for name in names for style in STYLES])
-    return TextBank(
-        pairs=pairs.reshape(len(pairs), len(names), len(STYLES), TEXT_WIDTH),
-        names=encode([list_name_texts(name) for name in names]),
-        styles=encode([list_style_texts(style) for style in STYLES]),
-    )
-
-
 def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     """Shift and scale each image a little and add grey noise; colours stay, for they are the style.
 
@@ -136,52 +115,76 @@ def recolour_images(images: Tensor, generator: torch.Generator) -> Tensor:
     return (torch.einsum("bcd,bdhw->bchw", mixing, images) + offset).clamp(-1, 1)
 
 
-def compute_clip_loss(
-    part: TrainedPart, images: Tensor, rows: Tensor, bank: TextBank, allowed: Tensor, generator: torch.Generator, config: ClipConfig
-) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropies of the three questions; `allowed` (concept, style) marks the pairs whose texts are candidates.
+def draw_images(kind: Questions, config: ClipConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw augmented images, the first `config.recoloured` in random colours, and the answers asked of them."""
+    chosen = kind.pool[torch.randint(len(kind.pool), (config.batch_size,), generator=generator)]
+    images = augment_images(scale_images(kind.images[chosen]), generator)
+    if kind.mirrored:
+        images = flip_images(images, generator)
+    images[: config.recoloured] = recolour_images(images[: config.recoloured], generator)
+    return images, kind.answers[chosen]
 
-    The first `config.recoloured` images are asked for their concept only.
+
+def compute_clip_loss(
+    part: TrainedPart, images: Tensor, answers: Tensor, bank: TextBank, generator: torch.Generator, config: ClipConfig
+) -> tuple[Tensor, float]:
+    """Sum of the three questions' cross-entropies, and the share of right pairs.
+
+    The first `config.recoloured` images are asked for their thing only.
     """
     with torch.autocast("cpu", torch.bfloat16):
         image_BD = part.visual(images)
     image_BD = functional.normalize(image_BD.float(), dim=-1)
     scale = part.logit_scale.exp().clamp(max=100)
 
-    def project(texts: Tensor) -> Tensor:
+    def compare(texts: Tensor, start: int) -> Tensor:
         drawn = texts[torch.randint(len(texts), (1,), generator=generator).item()]
-        return functional.normalize(part.text.proj(drawn.flatten(0, -2)), dim=-1)
+        return scale * image_BD[start:] @ functional.normalize(part.text.proj(drawn), dim=-1).T
 
-    pair_logits = scale * image_BD @ project(bank.pairs).T
-    pair_logits = pair_logits.masked_fill(~allowed.flatten(), -1e4)
-    name_logits = scale * image_BD @ project(bank.names).T
-    style_logits = scale * image_BD @ project(bank.styles).T
-    targets = rows[:, 0] * len(STYLES) + rows[:, 1]
-    pair_logits, style_logits, targets = (values[config.recoloured :] for values in (pair_logits, style_logits, targets))
-    pair_loss = functional.cross_entropy(pair_logits, targets)
-    name_loss = functional.cross_entropy(name_logits, rows[:, 0])
-    style_loss = functional.cross_entropy(style_logits, rows[config.recoloured :, 1])
-    accuracy = (pair_logits.argmax(1) == targets).float().mean().item()
-    return pair_loss + name_loss + config.style_weight * style_loss, {"pair": accuracy}
+    own = answers[config.recoloured :]
+    pair_logits = compare(bank.pairs, config.recoloured).masked_fill(~bank.allowed, -1e4)
+    pair_loss = functional.cross_entropy(pair_logits, own[:, 0])
+    name_loss = functional.cross_entropy(compare(bank.names, 0), answers[:, 1])
+    look_loss = functional.cross_entropy(compare(bank.looks, config.recoloured), own[:, 2])
+    accuracy = (pair_logits.argmax(1) == own[:, 0]).float().mean().item()
+    return pair_loss + name_loss + config.look_weight * look_loss, accuracy
 
 
 @torch.no_grad()
-def measure_held_out(part: TrainedPart, stickers: Stickers, bank: TextBank) -> dict[str, float]:
-    """Held-out R@1 among all concepts of the same style, and zero-shot style accuracy, with canonical texts."""
-    rows = stickers.list_pairs(held_out=True)
-    images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
-    image_BD = functional.normalize(part.visual.eval()(images), dim=-1)
+def encode_held_out(part: TrainedPart, kind: Questions) -> tuple[Tensor, Tensor]:
+    """Encode the held-out images, normalised; also give their answers."""
+    images = scale_images(kind.images[kind.held_out])
+    image_BD = torch.cat([part.visual.eval()(batch) for batch in images.split(256)])
     part.visual.train()
-    texts = functional.normalize(part.text.proj(bank.pairs[0]), dim=-1)
-    scores = torch.einsum("bd,cbd->bc", image_BD, texts[:, rows[:, 1]])
-    default = rows[:, 0] < DEFAULT_UNIVERSE
-    right = (scores.argmax(1) == rows[:, 0]).float()
-    styles = image_BD @ functional.normalize(part.text.proj(bank.styles[1]), dim=-1).T
+    return functional.normalize(image_BD, dim=-1), kind.answers[kind.held_out]
+
+
+@torch.no_grad()
+def measure_stickers(part: TrainedPart, kind: Questions) -> dict[str, float]:
+    """Held-out R@1 among all concepts of the same style, and zero-shot style accuracy, with canonical texts."""
+    image_BD, answers = encode_held_out(part, kind)
+    texts = functional.normalize(part.text.proj(kind.bank.pairs[0]), dim=-1).view(-1, len(STYLES), TEXT_WIDTH)
+    scores = torch.einsum("bd,cbd->bc", image_BD, texts[:, answers[:, 2]])
+    default = answers[:, 1] < DEFAULT_UNIVERSE
+    right = (scores.argmax(1) == answers[:, 1]).float()
+    styles = image_BD @ functional.normalize(part.text.proj(kind.bank.looks[1]), dim=-1).T
     return {
         "held_out_r1": right.mean().item(),
         "held_out_r1_default": right[default].mean().item(),
-        "held_out_style": (styles.argmax(1) == rows[:, 1]).float().mean().item(),
+        "held_out_style": (styles.argmax(1) == answers[:, 2]).float().mean().item(),
     }
+
+
+@torch.no_grad()
+def measure_drawings(part: TrainedPart, kind: Questions, looks: list[Words]) -> dict[str, float]:
+    """Held-out R@1 among all things' names, and which words of the nearest of all looks are right."""
+    image_BD, answers = encode_held_out(part, kind)
+    names, texts = (functional.normalize(part.text.proj(bank[1]), dim=-1) for bank in (kind.bank.names, kind.bank.looks))
+    thing = ((image_BD @ names.T).argmax(1) == answers[:, 1]).float().mean().item()
+    pairs = zip((image_BD @ texts.T).argmax(1).tolist(), answers[:, 2].tolist(), strict=True)
+    right = [compare_words(looks[said], looks[seen]) for said, seen in pairs]
+    words = {f"held_out_{key}_artists": sum(row[key] for row in right) / len(right) for key in right[0]}
+    return {"held_out_thing_artists": thing, **words}
 
 
 def export_clip(state: dict[str, Tensor], config: ClipConfig) -> None:
@@ -200,25 +203,24 @@ def main() -> None:
     arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
     config = replace(base, loop=arguments.loop)
-    stickers = load_stickers()
-    bank = build_text_bank(stickers)
-    pairs = stickers.list_pairs(held_out=False)
-    pool = pairs[number_pairs(pairs, copies_on_white=config.copies_on_white)]
+    drawings = load_artist_drawings()
+    words = describe_all(drawings)
+    kinds = ask_of_stickers(load_stickers(), copies_on_white=config.copies_on_white), ask_of_drawings(drawings, words)
     part = TrainedPart(build_clip(config))
     if arguments.from_shipped:
         part.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS_DIR / "clip" / "trained.safetensors").items()})
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pool[torch.randint(len(pool), (config.batch_size,), generator=generator)]
-        images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
-        images[: config.recoloured] = recolour_images(images[: config.recoloured], generator)
-        return compute_clip_loss(part, images, rows, bank, ~stickers.held_out, generator, config)
+        batches = [draw_images(kind, config, generator) for kind in kinds]
+        losses = [compute_clip_loss(part, *batch, kind.bank, generator, config) for kind, batch in zip(kinds, batches, strict=True)]
+        (stickers, pair), (artists, pair_artists) = losses
+        return (stickers + artists) / 2, {"pair": pair, "pair_artists": pair_artists}
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         export_clip(state, config)
         measured = TrainedPart(build_clip(config))
         measured.load_state_dict(state)
-        return measure_held_out(measured, stickers, bank)
+        return measure_stickers(measured, kinds[0]) | measure_drawings(measured, kinds[1], list_looks(words))
 
     train_module("clip", part, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 

@@ -1,9 +1,10 @@
-"""Train the judge: style and concept classifiers that nothing else in the method uses.
+"""Train the judges: style and concept classifiers that nothing else in the method uses, one for stickers, one for artists' drawings.
 
-Run as `python -m embedded.train_judge` (a quarter of an hour on one core). A plain CNN (`pipeline.models.judge`), trained on
-its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
+Run as `python -m embedded.train_judge` or `python -m embedded.train_judge --artists` (a quarter of an hour, or half of one, on one core). A plain CNN
+(`pipeline.models.judge`), trained on its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
 """
 
+import sys
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -11,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from embedded.stickers import Stickers, load_stickers, number_pairs, scale_images
+from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
+from embedded.stickers import Stickers, flip_images, load_stickers, number_pairs, scale_images
 from embedded.train_clip import augment_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
-from pipeline.data.openmoji import STYLES
 from pipeline.json_files import write_json
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 
@@ -29,6 +30,9 @@ class JudgeRecipe:
     style_weight: float = 1.0  # of the style's cross-entropy beside the concept's
     blur_share: float = 0.3  # of the images that are halved and enlarged again, as a soft drawing would look
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
+
+
+STICKERS, ARTISTS = JudgeRecipe(), JudgeRecipe(width=40, copies_on_white=1, style_weight=2.0)
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -61,10 +65,11 @@ def measure_pairs(network: JudgeNetwork, images_u8: Tensor, rows: Tensor, *, num
     return style.argmax(1) == rows[:, 1], (concept > truth).sum(1)
 
 
-def measure_judge(network: JudgeNetwork, stickers: Stickers, rows: Tensor) -> dict[str, float]:
+def measure_judge(network: JudgeNetwork, kind: Stickers | ArtistDrawings, rows: Tensor) -> dict[str, float]:
     """Accuracy of both heads on real renders."""
-    style, ranks = measure_pairs(network, stickers.images[rows[:, 0], rows[:, 1]], rows)
-    return {"held_out_style": style.float().mean().item(), "held_out_concept": (ranks == 0).float().mean().item()}
+    style, ranks = measure_pairs(network, kind.images[rows[:, 0], rows[:, 1]], rows)
+    shares = {"held_out_style": style, "held_out_concept": ranks == 0, "held_out_concept_top5": ranks < 5}
+    return {name: share.float().mean().item() for name, share in shares.items()}
 
 
 def load_what_fits(network: JudgeNetwork, weights: dict[str, Tensor]) -> None:
@@ -73,9 +78,9 @@ def load_what_fits(network: JudgeNetwork, weights: dict[str, Tensor]) -> None:
     network.load_state_dict({name: value if value.shape == own[name].shape else own[name] for name, value in weights.items()})
 
 
-def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
+def export_judge(name: str, state: dict[str, Tensor], config: JudgeConfig) -> None:
     """Write the shipped folder."""
-    folder = WEIGHTS_DIR / "judge"
+    folder = WEIGHTS_DIR / name
     write_json(folder / "config.json", asdict(config))
     halves = {name: value.half().contiguous() if value.is_floating_point() else value for name, value in state.items()}
     write_atomically(folder / "model.safetensors", lambda path: save_file(halves, str(path)))
@@ -83,32 +88,34 @@ def export_judge(state: dict[str, Tensor], config: JudgeConfig) -> None:
 
 def main() -> None:
     """Train, resume or finish."""
-    base = JudgeRecipe()
-    arguments = parse_arguments(__doc__, base.loop)
+    artists = "--artists" in sys.argv
+    base, name = (ARTISTS, "artist_judge") if artists else (STICKERS, "judge")
+    arguments = parse_arguments(__doc__, base.loop, flags={"--artists": "the judge of artists' drawings"})
     torch.manual_seed(7)
     recipe = replace(base, loop=replace(arguments.loop, seed=7))
-    stickers = load_stickers()
-    names = tuple(concept.name for concept in stickers.concepts)
-    config = JudgeConfig(styles=STYLES, concepts=names, image_size=64, width=recipe.width)
+    kind = load_artist_drawings() if artists else load_stickers()
+    config = JudgeConfig(styles=kind.looks, concepts=kind.names, image_size=64, width=recipe.width)
     network = JudgeNetwork(config)
     if arguments.from_shipped:
-        load_what_fits(network, load_file(WEIGHTS_DIR / "judge" / "model.safetensors"))
-    pairs, held = stickers.list_pairs(held_out=False), stickers.list_pairs(held_out=True)
+        load_what_fits(network, load_file(WEIGHTS_DIR / name / "model.safetensors"))
+    pairs, held = kind.list_pairs(held_out=False), kind.list_pairs(held_out=True)
 
-    pool = pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)]
+    pool = pairs if artists else pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)]
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rows = pool[torch.randint(len(pool), (recipe.batch_size,), generator=generator)]
-        images = augment_images(scale_images(stickers.images[rows[:, 0], rows[:, 1]]), generator)
+        images = augment_images(scale_images(kind.images[rows[:, 0], rows[:, 1]]), generator)
+        if artists:  # so few drawings of each thing are learnt by heart otherwise
+            images = flip_images(images, generator)
         return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows, recipe.style_weight)
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
-        export_judge(state, config)
+        export_judge(name, state, config)
         measured = JudgeNetwork(config).eval()
         measured.load_state_dict(state)
-        return measure_judge(measured, stickers, held)
+        return measure_judge(measured, kind, held)
 
-    train_module("judge", network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
+    train_module(name, network, recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

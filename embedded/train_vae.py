@@ -1,12 +1,12 @@
-"""Train the autoencoder: 64 px stickers to 8x8 latents and back.
+"""Train the autoencoder: 64 px stickers and artists' drawings to 8x8 latents and back.
 
-Run as `python -m embedded.train_vae` (an hour and a quarter on one core): first both halves, then the decoder alone on the finished
+Run as `python -m embedded.train_vae` (two hours on one core): first both halves, then the decoder alone on the finished
 latents, which the drawing model can be trained on meanwhile (`--decoder-only` starts there, from the shipped weights).
 
 A plain `diffusers` AutoencoderKL, narrow at full resolution, where the time goes;
 bfloat16 activations halve the time of a step on processors that have the instructions.
-L1 plus squared error, hardly any KL: the latents' scale is measured afterwards and put into `scaling_factor`. The decoder alone
-minimises each image's log squared error, which is its PSNR up to sign and scale.
+Both phases minimise each image's log squared error, which is its PSNR up to sign and scale, with hardly any KL: the latents' scale is measured
+afterwards and put into `scaling_factor`. Half of a batch are stickers, half artists' drawings, which are harder: shading, gradients, nine hands.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
 from embedded.stickers import Stickers, flip_images, load_stickers, scale_images, shift_images
 from embedded.training import WEIGHTS_DIR, LoopConfig, train_module
 
@@ -24,14 +25,16 @@ from embedded.training import WEIGHTS_DIR, LoopConfig, train_module
 class VaeConfig:
     """Shape and recipe of the autoencoder."""
 
-    channels: tuple[int, ...] = (16, 32, 64, 128)  # per resolution 64, 32, 16, 8
-    latent_channels: int = 12
+    channels: tuple[int, ...] = (16, 48, 96, 192)  # per resolution 64, 32, 16, 8
+    latent_channels: int = 16
     batch_size: int = 16
     shift: int = 4  # pixels
-    kl_weight: float = 1e-6
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3500, peak_rate=2e-3, weight_decay=0.0))
+    kl_weight: float = 3e-6
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, peak_rate=3e-3, weight_decay=0.0, muon=True, checkpoint_seconds=600))
     latent_noise: float = 0.02  # added to the decoder's inputs, in standard deviations of the latents
-    decoder_loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=16000, peak_rate=2e-3, weight_decay=0.0, muon=True))
+    decoder_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=16000, peak_rate=2e-3, weight_decay=0.0, muon=True, checkpoint_seconds=600)
+    )
 
 
 def build_vae(config: VaeConfig) -> AutoencoderKL:
@@ -49,24 +52,55 @@ def build_vae(config: VaeConfig) -> AutoencoderKL:
     )
 
 
-def compute_vae_loss(vae: AutoencoderKL, images: Tensor, noise_generator: torch.Generator, kl_weight: float) -> tuple:
+@dataclass(frozen=True)
+class Pictures:
+    """Images (uint8) of the two kinds: those to train on, the stickers first, and the held-out ones of each kind."""
+
+    trained: Tensor
+    num_stickers: int
+    held_out: tuple[Tensor, Tensor]
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the numbers of `count` training images, half of each kind."""
+        stickers = torch.randint(self.num_stickers, (count - count // 2,), generator=generator)
+        others = torch.randint(self.num_stickers, len(self.trained), (count // 2,), generator=generator)
+        return torch.cat([stickers, others])
+
+
+def load_pictures() -> Pictures:
+    """Load both kinds; of the held-out stickers every third is enough."""
+    kinds = (load_stickers(), load_artist_drawings())
+    trained, held_out = ([choose_images(kind, held_out=held_out) for kind in kinds] for held_out in (False, True))
+    return Pictures(torch.cat(trained), len(trained[0]), (held_out[0][::3], held_out[1]))
+
+
+def choose_images(kind: Stickers | ArtistDrawings, *, held_out: bool) -> Tensor:
+    """Return the images of the pairs that are, or are not, held out."""
+    rows = kind.list_pairs(held_out=held_out)
+    return kind.images[rows[:, 0], rows[:, 1]]
+
+
+def compute_log_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Mean log squared error of the decoded images, and their mean PSNR."""
+    squared = (decoded.float() - images).square().mean(dim=(1, 2, 3))
+    return 0.1 * torch.log(squared + 1e-5).mean(), {"psnr": compute_psnr(squared.detach()).mean().item()}
+
+
+def compute_vae_loss(vae: AutoencoderKL, images: Tensor, noise_generator: torch.Generator, kl_weight: float) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction loss and its parts, for images in [-1, 1]."""
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(images).latent_dist
-        decoded = vae.decode(posterior.sample(generator=noise_generator)).sample.float()
-    difference = decoded - images
-    squared = difference.square().mean()
+        decoded = vae.decode(posterior.sample(generator=noise_generator)).sample
+    loss, figures = compute_log_error(decoded, images)
     kl = posterior.kl().float().mean()
-    loss = difference.abs().mean() + 2 * squared + kl_weight * kl
-    return loss, {"psnr": compute_psnr(squared).item(), "kl": kl.item()}
+    return loss + kl_weight * kl, {**figures, "kl": kl.item()}
 
 
 def compute_decoder_loss(vae: AutoencoderKL, latents: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Mean log squared error of the decoded images, and their mean PSNR."""
+    """Reconstruction loss of given latents."""
     with torch.autocast("cpu", torch.bfloat16):
-        decoded = vae.decode(latents).sample.float()
-    squared = (decoded - images).square().mean(dim=(1, 2, 3))
-    return 0.1 * torch.log(squared + 1e-5).mean(), {"psnr": compute_psnr(squared.detach()).mean().item()}
+        decoded = vae.decode(latents).sample
+    return compute_log_error(decoded, images)
 
 
 def compute_psnr(squared_error: Tensor) -> Tensor:
@@ -82,20 +116,17 @@ def measure_psnr(vae: AutoencoderKL, images_u8: Tensor) -> Tensor:
     return compute_psnr((torch.cat(decoded) - images).square().mean(dim=(1, 2, 3)))
 
 
-def export_vae(state: dict[str, Tensor], config: VaeConfig, stickers: Stickers) -> dict[str, float]:
-    """Measure the latents' scale on training pairs, write the shipped folder, and measure held-out pairs."""
+def export_vae(state: dict[str, Tensor], config: VaeConfig, pictures: Pictures) -> dict[str, float]:
+    """Measure the latents' scale on training images, write the shipped folder, and measure held-out pairs of both kinds."""
     vae = build_vae(config).eval()
     vae.load_state_dict(state)
-    pairs = stickers.list_pairs(held_out=False)
-    rows = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))[:512]]
     with torch.no_grad():
-        images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
+        images = scale_images(pictures.trained[pictures.draw(512, torch.Generator().manual_seed(0))])
         latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in images.split(32)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
-    held = stickers.list_pairs(held_out=True)[::3]  # of all kinds of concepts
-    psnr = measure_psnr(vae, stickers.images[held[:, 0], held[:, 1]])
+    psnr = [measure_psnr(vae, images).mean().item() for images in pictures.held_out]
     vae.half().save_pretrained(WEIGHTS_DIR / "diffusion" / "vae")
-    return {"held_out_psnr": psnr.mean().item()}
+    return {"held_out_psnr": psnr[0], "held_out_psnr_artists": psnr[1]}
 
 
 def load_vae() -> AutoencoderKL:
@@ -103,38 +134,35 @@ def load_vae() -> AutoencoderKL:
     return AutoencoderKL.from_pretrained(WEIGHTS_DIR / "diffusion" / "vae").float()
 
 
-def train_both(config: VaeConfig, stickers: Stickers) -> AutoencoderKL:
+def train_both(config: VaeConfig, pictures: Pictures) -> AutoencoderKL:
     """Train encoder and decoder together."""
-    vae, pairs = build_vae(config), stickers.list_pairs(held_out=False)
+    vae = build_vae(config)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pairs[torch.randint(len(pairs), (config.batch_size,), generator=generator)]
-        images = scale_images(stickers.images[rows[:, 0], rows[:, 1]])
+        images = scale_images(pictures.trained[pictures.draw(config.batch_size, generator)])
         images = flip_images(shift_images(images, generator, reach=config.shift), generator)
         return compute_vae_loss(vae, images, generator, config.kl_weight)
 
-    state = train_module("vae", vae, config.loop, compute_loss=compute_loss, on_checkpoint=lambda state: export_vae(state, config, stickers))
+    state = train_module("vae", vae, config.loop, compute_loss=compute_loss, on_checkpoint=lambda state: export_vae(state, config, pictures))
     vae.load_state_dict(state)
     return vae
 
 
-def train_decoder(vae: AutoencoderKL, config: VaeConfig, stickers: Stickers, *, goes_on: bool) -> None:
+def train_decoder(vae: AutoencoderKL, config: VaeConfig, pictures: Pictures, *, goes_on: bool) -> None:
     """Train the decoder on the latents of a frozen encoder, computed once."""
-    pairs = stickers.list_pairs(held_out=False)
     vae.encoder.requires_grad_(False)
     vae.quant_conv.requires_grad_(False)
-    images_u8 = stickers.images[pairs[:, 0], pairs[:, 1]]
     with torch.no_grad():
-        latents = torch.cat([vae.encode(scale_images(batch)).latent_dist.mode() for batch in images_u8.split(64)])
+        latents = torch.cat([vae.encode(scale_images(batch)).latent_dist.mode() for batch in pictures.trained.split(64)])
     jitter = config.latent_noise * latents.std()
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(pairs), (config.batch_size,), generator=generator)
+        rows = pictures.draw(config.batch_size, generator)
         noise = jitter * torch.randn(latents[rows].shape, generator=generator)
-        return compute_decoder_loss(vae, latents[rows] + noise, scale_images(images_u8[rows]))
+        return compute_decoder_loss(vae, latents[rows] + noise, scale_images(pictures.trained[rows]))
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
-        return export_vae(state, config, stickers)
+        return export_vae(state, config, pictures)
 
     train_module("vae_decoder", vae, config.decoder_loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
@@ -153,9 +181,9 @@ def main() -> None:
     config = replace(
         config, loop=replace(config.loop, steps=arguments.steps), decoder_loop=replace(config.decoder_loop, steps=arguments.decoder_steps)
     )
-    stickers = load_stickers()
-    vae = load_vae() if arguments.decoder_only else train_both(config, stickers)
-    train_decoder(vae, config, stickers, goes_on=arguments.decoder_only)
+    pictures = load_pictures()
+    vae = load_vae() if arguments.decoder_only else train_both(config, pictures)
+    train_decoder(vae, config, pictures, goes_on=arguments.decoder_only)
 
 
 if __name__ == "__main__":

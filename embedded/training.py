@@ -62,13 +62,15 @@ class MovingAverage:
                 self.state[name].copy_(value)
 
 
-def parse_arguments(description: str, loop: LoopConfig) -> argparse.Namespace:
-    """Read a recipe's arguments, the loop as they change it among them, and set torch's threads."""
+def parse_arguments(description: str, loop: LoopConfig, *, flags: dict[str, str] | None = None) -> argparse.Namespace:
+    """Read a recipe's arguments, its own `flags` (with their help) and the loop as they change it among them, and set torch's threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--steps", type=int, default=loop.steps, help="of the optimiser, in all")
     parser.add_argument("--peak-rate", type=float, default=loop.peak_rate, help="highest learning rate; lower ones suit weights that are nearly done")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--from-shipped", action="store_true", help="begin with the shipped weights instead of random ones")
+    for flag, explained in (flags or {}).items():
+        parser.add_argument(flag, action="store_true", help=explained)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.loop = replace(loop, steps=arguments.steps, peak_rate=arguments.peak_rate)

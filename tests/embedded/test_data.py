@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import random
+from pathlib import Path
 
 import torch
 
-from embedded.prompts import ConditionBank, draw_conditions, mix_rows, write_keyword_text
-from embedded.stickers import Stickers, choose_article, describe_pair
-from embedded.train_captioner import PAD, hide_styles, read_concept
+from embedded.stickers import Stickers, choose_article, describe_pair, find_twins
+from embedded.train_captioner import read_concept
 from embedded.train_clip import recolour_images
+from pipeline.data import artmoji
+from pipeline.data.artmoji import read_things
 from pipeline.data.openmoji import STYLES, is_held_out, read_concepts
 
 
@@ -19,13 +20,24 @@ def make_stickers(count: int) -> Stickers:
     return Stickers(concepts, torch.zeros((count, len(STYLES), 3, 2, 2), dtype=torch.uint8), held)
 
 
-def test_training_and_held_out_pairs_share_nothing_and_are_all_pairs() -> None:
+def test_training_and_held_out_pairs_share_nothing_and_are_all_pairs_but_twins() -> None:
     stickers = make_stickers(40)
     seen = {tuple(row) for row in stickers.list_pairs(held_out=False).tolist()}
     held = {tuple(row) for row in stickers.list_pairs(held_out=True).tolist()}
     assert not seen & held
-    assert len(seen) + len(held) == 40 * len(STYLES)
+    twins = {tuple(row) for row in find_twins(stickers.concepts).nonzero().tolist()}
+    assert {style for _, style in twins} == {STYLES.index("classic")}
+    assert not twins & (seen | held)
+    assert len(seen) + len(held) + len(twins) == 40 * len(STYLES)
     assert all(is_held_out(stickers.concepts[concept].hexcode, STYLES[style]) for concept, style in held)
+
+
+def test_a_twin_shows_a_thing_whose_drawing_by_the_same_artists_is_held_out() -> None:
+    concepts = read_concepts()
+    things = {thing.code_point: thing for thing in read_things(Path("data/raw/artmoji"))}
+    twins = [concepts[row] for row in find_twins(concepts).any(dim=1).nonzero()[:, 0].tolist()]
+    assert len(twins) > 20
+    assert all(artmoji.is_held_out(things[concept.hexcode.lower()], "openmoji") for concept in twins)
 
 
 def test_captions_have_the_right_articles_and_can_be_read_back() -> None:
@@ -33,54 +45,6 @@ def test_captions_have_the_right_articles_and_can_be_read_back() -> None:
     assert describe_pair("fire engine", "neon") == "a neon sticker of a fire engine"
     assert [choose_article(word) for word in ("unicorn", "ufo", "umbrella")] == ["a", "a", "an"]
     assert read_concept(describe_pair("fire engine", "neon")) == "fire engine"
-
-
-def test_keyword_texts_start_with_the_concept_and_name_the_right_style_before_any_other() -> None:
-    concepts = read_concepts(40)
-    peers: dict[str, list[str]] = {}
-    for concept in concepts:
-        peers.setdefault(concept.group, []).append(concept.name)
-    rng = random.Random(0)
-    for _ in range(200):
-        concept, style = rng.choice(concepts), rng.choice(STYLES)
-        words = write_keyword_text(concept, style, peers, rng).split(", ")
-        assert words[0] == concept.name
-        assert next(word for word in words if word in STYLES) == style
-        assert words.count(concept.name) == 1
-
-
-def test_conditions_are_one_to_three_blocks_and_some_rows_are_empty() -> None:
-    states = torch.randn(6, 5, 32, 384).half()
-    names, styles, lists = (torch.randn(*shape, 32, 384).half() for shape in ((4, 3), (6, 3), (6,)))
-    bank = ConditionBank(states, lists, torch.zeros(6, 32, dtype=torch.bool), names, styles, torch.full((32, 384), 7.0).half())
-    generator = torch.Generator().manual_seed(0)
-    lengths, empty = set(), 0
-    for _ in range(30):
-        chosen = torch.randint(6, (8,), generator=generator)
-        condition = draw_conditions(bank, chosen, torch.stack([chosen % 4, chosen], dim=1), generator)
-        assert condition.shape[0] == 8
-        lengths.add(condition.shape[1])
-        empty += (condition == 7.0).all(dim=(1, 2)).sum().item()
-    assert lengths == {32, 64, 96}
-    assert 0 < empty < 60
-
-
-def test_mixed_rows_stay_within_the_range_of_the_rows_they_mix() -> None:
-    block = torch.randn(3, 32, 8)
-    mixed = mix_rows(block, torch.Generator().manual_seed(1))
-    assert (mixed <= block.amax(dim=1, keepdim=True) + 1e-5).all()
-    assert (mixed >= block.amin(dim=1, keepdim=True) - 1e-5).all()
-
-
-def test_a_caption_of_a_recoloured_image_names_any_style_and_is_asked_for_the_thing_only() -> None:
-    tokens = torch.tensor([[1, 5, 15, 32, 24, 5, 16, 2]] * 200)
-    hidden = torch.arange(200) % 2 == 0
-    captions, targets = hide_styles(tokens, hidden, torch.tensor([15, 26, 30]), torch.Generator().manual_seed(0))
-    assert set(captions[hidden, 2].tolist()) == {15, 26, 30}
-    assert torch.equal(captions[~hidden], tokens[~hidden])
-    assert torch.equal(targets[~hidden], tokens[~hidden])
-    assert (targets[hidden, :3] == PAD).all()
-    assert torch.equal(targets[hidden, 3:], tokens[hidden, 3:])
 
 
 def test_recolouring_keeps_what_is_where() -> None:

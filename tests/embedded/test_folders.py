@@ -161,7 +161,7 @@ def test_diffusion_folder_is_a_pipeline_that_hides_padding_from_the_text_encoder
 def test_the_clip_tower_converts_exactly_into_the_captioners_vision_tower(work_root: Path) -> None:
     import open_clip
 
-    from embedded.train_captioner import CaptionerConfig, build_captioner, convert_vision_tower, read_visual_state
+    from embedded.captioner_model import CaptionerConfig, build_captioner, convert_vision_tower, read_visual_state
     from embedded.train_clip import ClipConfig
 
     clip, _, _ = open_clip.create_model_and_transforms(f"local-dir:{resolve_model('embedded/clip')}")
