@@ -1,6 +1,9 @@
 """Stable Diffusion behind two verbs, encode prompts and draw: one code path for SD 1.5 and for our small model of the same classes.
 
-Legend: B images, T rows of a prompt (any number), K tokens of an encoded text, d token width, C, h, w latent shape.
+Guidance leads from an empty (or negative) prompt to the words, and with look tokens in two parts: u + s_w (words - u) + s_l (both - words), as
+InstructPix2Pix (Brooks et al. 2023) does with its two conditions.
+
+Legend: B images, T rows of a prompt (any number), K tokens of an encoded text, M look tokens, d token width, C, h, w latent shape.
 Departure from `StableDiffusionPipeline.__call__`, which a test shows to give the same images: the denoising loop is written
 out over the pipeline's own scheduler, U-Net and VAE, so that a prompt of any T needs no second one of equal length from the
 caller, and no image is checked, converted or counted on the way. The safety checker is never used: it paints images black.
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +38,27 @@ class NotFiniteError(ValueError):
     def __init__(self, images_BHWC: np.ndarray, bad_B: np.ndarray) -> None:
         self.images_BHWC, self.bad_B = images_BHWC, bad_B  # what was drawn, and which rows of it are no pictures
         super().__init__(f"{int(bad_B.sum())} of {len(bad_B)} drawn images are not finite; {NOT_FINITE}")
+
+
+@dataclass(frozen=True)
+class LookPrompt:
+    """Look tokens that stand behind the words' rows, and how far guidance leads to them from tokens that say nothing of a look."""
+
+    tokens_BMD: torch.Tensor
+    no_look_MD: torch.Tensor
+    scale: float  # s_l, 0 = the look is not followed
+
+
+@dataclass(frozen=True)
+class Start:
+    """Images that are drawn over, as latents (B, C, h, w) of `encode_images`, and how much: near 0 hardly anything, 1 everything."""
+
+    latents_BChw: torch.Tensor
+    strength: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}, but it must be above 0 and at most 1.")
 
 
 class Diffusion:
@@ -69,37 +94,67 @@ class Diffusion:
 
     @torch.inference_mode()
     def draw(
-        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
+        self,
+        prompt_BTD: torch.Tensor,
+        *,
+        generators: Sequence[torch.Generator],
+        steps: int,
+        guidance_scale: float,
+        negative_prompt: str = "",
+        look: LookPrompt | None = None,
+        start: Start | None = None,
     ) -> np.ndarray:
-        """Draw one image per row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits)."""
-        sampler = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
-        return self.decode_latents(self.draw_latents(prompt_BTD, generators=generators, **sampler))
+        """Draw one image per row: uint8 (B, H, W, 3). A row depends on its prompt and its own CPU generator (and on B, T in the last bits).
 
-    @torch.inference_mode()
-    def draw_latents(
-        self, prompt_BTD: torch.Tensor, *, generators: Sequence[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
-    ) -> torch.Tensor:
-        """Run the denoising loop with classifier-free guidance (none if guidance_scale <= 1) to latents (B, C, h, w)."""
+        Without guidance (guidance_scale <= 1) a look is followed as the words are; `start` is drawn over, else noise.
+        """
         size, num_rows, _ = prompt_BTD.shape
         if len(generators) != size:
             raise ValueError(f"{size} prompts need {size} generators, not {len(generators)}.")
+        negative_BTD = self.build_negative(num_rows, negative_prompt).expand(size, -1, -1)
+        prompts, scales = build_guidance(negative_BTD, prompt_BTD.to(self.device, self.dtype), guidance_scale, look)
+        return self.decode_latents(self.denoise(prompts, scales, generators=generators, steps=steps, start=start))
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        prompts: Sequence[torch.Tensor],
+        scales: Sequence[float],
+        *,
+        generators: Sequence[torch.Generator],
+        steps: int,
+        start: Start | None = None,
+    ) -> torch.Tensor:
+        """Run the denoising loop to latents (B, C, h, w); guidance adds scales[i] times the step from prompts[i] to prompts[i + 1]."""
         scheduler = _copy_scheduler(self.pipeline.scheduler)
         scheduler.set_timesteps(steps, device=self.device)
+        timesteps = scheduler.timesteps
         noise = [torch.randn(self.latent_shape, generator=generator, dtype=torch.float32) for generator in generators]
-        latents_BChw = torch.stack(noise).to(self.device, self.dtype) * scheduler.init_noise_sigma
-        prompt_BTD = prompt_BTD.to(self.device, self.dtype)
-        guided = guidance_scale > 1
-        if guided:
-            prompt_BTD = torch.cat([self.build_negative(num_rows, negative_prompt).expand(size, -1, -1), prompt_BTD])
-        with project_once(self.pipeline.unet, prompt_BTD):
-            for timestep in scheduler.timesteps:
-                model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * 2) if guided else latents_BChw, timestep)
-                output = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_BTD, return_dict=False)[0]
-                if guided:
-                    empty, full = output.chunk(2)
-                    output = empty + guidance_scale * (full - empty)
+        latents_BChw = torch.stack(noise).to(self.device, self.dtype)
+        if start is None:
+            latents_BChw = latents_BChw * scheduler.init_noise_sigma
+        else:
+            first = max(steps - max(1, int(steps * start.strength)), 0) * scheduler.order
+            timesteps = timesteps[first:]
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(first)
+            latents_BChw = scheduler.add_noise(start.latents_BChw.to(latents_BChw), latents_BChw, timesteps[:1].repeat(len(latents_BChw)))
+        prompt_NTD = torch.cat(list(prompts))
+        with project_once(self.pipeline.unet, prompt_NTD):
+            for timestep in timesteps:
+                model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * len(prompts)), timestep)
+                outputs = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_NTD, return_dict=False)[0].chunk(len(prompts))
+                output = outputs[0]
+                for scale, before, after in zip(scales, outputs, outputs[1:], strict=False):
+                    output = output + scale * (after - before)
                 latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
         return latents_BChw
+
+    @torch.inference_mode()
+    def encode_images(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Encode uint8 images of the model's own size to latents (B, C, h, w), the mean of what the encoder says of each."""
+        pixels_BCHW = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).to(self.device, self.dtype) / 127.5 - 1
+        return self.pipeline.vae.encode(pixels_BCHW).latent_dist.mode() * self.pipeline.vae.config.scaling_factor
 
     @torch.inference_mode()
     def decode_latents(self, latents_BChw: torch.Tensor) -> np.ndarray:
@@ -120,6 +175,22 @@ class Diffusion:
         states_KD = self._negatives[text]
         repeats = -(-num_rows // len(states_KD))
         return states_KD.repeat(repeats, 1)[:num_rows].to(self.device, self.dtype)
+
+
+def build_guidance(
+    negative_BTD: torch.Tensor, prompt_BTD: torch.Tensor, guidance_scale: float, look: LookPrompt | None
+) -> tuple[list[torch.Tensor], list[float]]:
+    """Return the prompts that guidance leads through, one after the other, and how far it goes each time: classifier-free guidance, and its second part."""
+    guided = guidance_scale > 1
+    if look is None:
+        return ([negative_BTD, prompt_BTD], [guidance_scale]) if guided else ([prompt_BTD], [])
+    tokens_BMD = look.tokens_BMD.to(prompt_BTD)
+    both_BTD = torch.cat([prompt_BTD, tokens_BMD], dim=1)
+    if not guided:
+        return [both_BTD], []
+    no_look_BMD = look.no_look_MD.to(prompt_BTD).expand_as(tokens_BMD)
+    words = [torch.cat([rows_BTD, no_look_BMD], dim=1) for rows_BTD in (negative_BTD, prompt_BTD)]
+    return [*words, both_BTD], [guidance_scale, look.scale]
 
 
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:
@@ -146,7 +217,7 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
     if scheduler == "dpm":
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     elif scheduler == "ddim":
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)  # of latents, which are no pixels in [-1, 1]
     pipeline.set_progress_bar_config(disable=True)
     return Diffusion(pipeline.to(device))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.diffusion import Diffusion, NotFiniteError, load_diffusion
+from pipeline.models.diffusion import Diffusion, LookPrompt, NotFiniteError, Start, load_diffusion
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 
@@ -89,6 +89,74 @@ def test_images_without_guidance_equal_those_of_the_public_pipeline(diffusion: D
         prompt_embeds=prompt_BTD, generator=make_generators(3), num_inference_steps=3, guidance_scale=1.0, output_type="np"
     ).images
     np.testing.assert_array_equal(images, (expected * 255).round().astype(np.uint8))
+
+
+def draw_with_look(diffusion: Diffusion, *, words: float, look: float, no_look: float = 0.0) -> np.ndarray:
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat"])
+    tokens = torch.randn(2, 3, TOKEN_DIM, generator=torch.Generator().manual_seed(4))
+    prompt = LookPrompt(tokens, torch.full((3, TOKEN_DIM), no_look), look)
+    return diffusion.draw(states_BKD, generators=make_generators(1, 2), steps=4, guidance_scale=words, look=prompt)
+
+
+def test_guidance_in_two_parts_of_the_same_scale_is_guidance_to_words_and_look_together(diffusion: Diffusion) -> None:
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat"])
+    tokens = torch.randn(2, 3, TOKEN_DIM, generator=torch.Generator().manual_seed(4))
+    expected = diffusion.pipeline(
+        prompt_embeds=torch.cat([states_BKD, tokens], dim=1),
+        negative_prompt_embeds=torch.cat([diffusion.build_negative(NUM_TOKENS), torch.zeros(3, TOKEN_DIM)]).expand(2, -1, -1),
+        generator=make_generators(1, 2),
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        output_type="np",
+    ).images
+    drawn = draw_with_look(diffusion, words=5.0, look=5.0)
+    assert np.abs(drawn.astype(int) - (expected * 255).round().astype(int)).max() <= 1  # the middle term cancels but for rounding
+
+
+def test_a_look_of_no_weight_leaves_the_words_and_the_tokens_that_say_nothing(diffusion: Diffusion) -> None:
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat"])
+    padded = torch.cat([states_BKD, torch.full((2, 3, TOKEN_DIM), 0.5)], dim=1)
+    negative = torch.cat([diffusion.build_negative(NUM_TOKENS), torch.full((3, TOKEN_DIM), 0.5)])
+    expected = diffusion.pipeline(
+        prompt_embeds=padded,
+        negative_prompt_embeds=negative.expand(2, -1, -1),
+        generator=make_generators(1, 2),
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        output_type="np",
+    ).images
+    np.testing.assert_array_equal(draw_with_look(diffusion, words=5.0, look=0.0, no_look=0.5), (expected * 255).round().astype(np.uint8))
+    assert (draw_with_look(diffusion, words=5.0, look=3.0) != draw_with_look(diffusion, words=5.0, look=0.0)).any()
+
+
+@pytest.mark.parametrize("scheduler", ["dpm", "ddim", "own"])
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+def test_drawing_over_an_image_equals_the_public_image_to_image_pipeline(folder: Path, scheduler: str, strength: float) -> None:
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    diffusion = load_diffusion(str(folder), scheduler=scheduler)
+    prompt_BTD, _ = diffusion.encode_prompts(["dog", "cat"])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    start = Start(diffusion.encode_images(pictures), strength)
+    images = diffusion.draw(prompt_BTD, generators=make_generators(1, 2), steps=8, guidance_scale=5.0, start=start)
+    public = StableDiffusionImg2ImgPipeline(**diffusion.pipeline.components, requires_safety_checker=False)
+    expected = public(
+        prompt_embeds=prompt_BTD,
+        negative_prompt_embeds=diffusion.build_negative(NUM_TOKENS).expand(2, -1, -1),
+        image=start.latents_BChw,
+        strength=strength,
+        generator=make_generators(1, 2),
+        num_inference_steps=8,
+        guidance_scale=5.0,
+        output_type="np",
+    ).images
+    np.testing.assert_array_equal(images, (expected * 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.5])
+def test_a_strength_that_is_none_is_refused(strength: float) -> None:
+    with pytest.raises(ValueError, match=f"strength is {strength}, but it must be above 0 and at most 1"):
+        Start(torch.zeros(1, 4, 2, 2), strength)
 
 
 def test_keys_and_values_of_a_prompt_are_computed_once_a_drawing(diffusion: Diffusion, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pipeline.baselines.sd import fit
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.sd.fit import TextedImage, fit_lora
 from pipeline.models.denoising import Denoiser
-from pipeline.models.diffusion import Diffusion, load_diffusion
+from pipeline.models.diffusion import Diffusion, build_guidance, load_diffusion
 from pipeline.models.lora import add_lora, load_lora
 from pipeline.randomness import make_generator
 from tests.configs import SD
@@ -42,7 +42,8 @@ def train(diffusion: Diffusion, config: StableDiffusionConfig = CONFIG):
 
 def draw(diffusion: Diffusion) -> torch.Tensor:
     states, _ = diffusion.encode_prompts(["a b"])
-    return diffusion.draw_latents(states, generators=[torch.Generator().manual_seed(0)], steps=2, guidance_scale=2.0)
+    prompts, scales = build_guidance(diffusion.build_negative(states.shape[1])[None], states, 2.0, None)
+    return diffusion.denoise(prompts, scales, generators=[torch.Generator().manual_seed(0)], steps=2)
 
 
 def test_new_adapters_change_nothing_and_are_all_that_is_trained(diffusion: Diffusion) -> None:
