@@ -180,7 +180,7 @@ class Diffusion:
 def build_guidance(
     negative_BTD: torch.Tensor, prompt_BTD: torch.Tensor, guidance_scale: float, look: LookPrompt | None
 ) -> tuple[list[torch.Tensor], list[float]]:
-    """Return the prompts that guidance leads through, one after the other, and how far it goes each time: classifier-free guidance, and its second part."""
+    """Return the prompts that guidance leads through, one after the other, and how far it goes each time."""
     guided = guidance_scale > 1
     if look is None:
         return ([negative_BTD, prompt_BTD], [guidance_scale]) if guided else ([prompt_BTD], [])
