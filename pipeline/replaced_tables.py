@@ -52,9 +52,10 @@ def name_data_set(block: Any, conf: Path, *, like: str = "") -> str:
 
 
 def read_option(path: Path) -> dict[str, Any]:
-    """Read one option of a group, with those that it builds on."""
+    """Read one option of a group, with those that it builds on; one that sets other blocks too (`@package _global_`) has its own as a block."""
     option = read_yaml_mapping(path)
     bases = [base for base in option.pop("defaults", []) if base != "_self_"]
+    option = option.get(path.parent.name, option)
     merged: dict[str, Any] = {}
     for base in bases:
         merged |= read_option(path.with_name(f"{base}.yaml"))

@@ -23,7 +23,7 @@ from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import load_params, load_seed, read_section
 from pipeline.retrieval.config import RetrievalConfig
-from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, PREFERENCES, RETRIEVED, Table
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, PREFERENCES, RETRIEVED, Table
 from pipeline.table_images import ImageColumn
 from pipeline.yaml_files import read_yaml_mapping
 
@@ -148,11 +148,6 @@ class FinishedRun:
         return self._read("evaluation", "embeddings", EMBEDDINGS)
 
     @cached_property
-    def check_embeddings(self) -> pa.Table:
-        """The items' vectors that the second ranker reads."""
-        return self._read("ranker_check", "check_embeddings", CHECK_EMBEDDINGS)
-
-    @cached_property
     def keywords(self) -> pa.Table:
         """The items' keywords."""
         return self._read("preference", "keywords", KEYWORDS)
@@ -169,7 +164,7 @@ class FinishedRun:
 
     @cached_property
     def rankers(self) -> RankerPaths:
-        """The ranker that was the reward, and the one that checks it."""
+        """The ranker that was the reward, and the evaluation ranker, which was none."""
         from pipeline.evaluation.run import RankerPaths  # late: it loads torch
 
         return RankerPaths(self.locate("evaluation", "ranker"), self.locate("evaluation", "ranker_check"))

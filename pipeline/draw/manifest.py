@@ -33,7 +33,7 @@ MANIFEST = Table(
         "keep_original": pa.bool_(),  # whether the catalogue's own picture is to be kept
         "reason": pa.string(),  # of the choice, or of the rejection
         "user_id": pa.string(),
-        "user_vector": pa.string(),  # trained | inductive: how the rankers know the user
+        "user_vector": pa.string(),  # trained | inductive: how the reward's ranker knows the user
         "reference_id": pa.string(),
         "reference_text": pa.string(),
         "method": pa.string(),

@@ -22,7 +22,7 @@ from pipeline.captioning import caption_items
 from pipeline.data.stored_images import store_images
 from pipeline.draw.finished_run import ITEM_COLUMNS, FinishedRun
 from pipeline.draw.requests import Request
-from pipeline.embedding import Encoders, embed_check, embed_items
+from pipeline.embedding import Encoders, embed_items
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.captioner import load_captioner
 from pipeline.models.encoders import load_clip, load_visual
@@ -31,13 +31,12 @@ from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import read_document, read_section
 from pipeline.runtime import load_runtime, resolve_device
-from pipeline.schemas import CAPTIONS, CHECK_EMBEDDINGS, EMBEDDINGS, ITEMS
+from pipeline.schemas import CAPTIONS, EMBEDDINGS, ITEMS
 from pipeline.table_images import ImageColumn
 from pipeline.work import work_dir
 
 if TYPE_CHECKING:
     from pipeline.models.captioner import Captioner
-    from pipeline.models.encoders import VisualEncoder
     from pipeline.rows import MapResult
 
 PREFIX = "new-"
@@ -61,7 +60,6 @@ class NewItems:
     found: list[NewItem]
     captions: pa.Table
     embeddings: pa.Table
-    check_embeddings: pa.Table
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -106,12 +104,6 @@ class ItemModels:
             return Encoders(loaded, loaded if visual == clip else load_visual(visual, **self._options))
 
         return LazyModel(self._name("clip", "visual"), load)
-
-    @cached_property
-    def check(self) -> LazyModel[VisualEncoder]:
-        """The second ranker's encoder."""
-        reference = read_reference(self.params, "check_visual")
-        return LazyModel(self._name("check_visual"), lambda: load_visual(reference, **self._options))
 
 
 def store_pictures(requests: Sequence[Request], run: FinishedRun) -> dict[int, NewItem | str]:
@@ -160,20 +152,18 @@ def describe_new_items(items: Sequence[NewItem], run: FinishedRun, models: ItemM
     """Caption and embed new items; an item that cannot be is left out, with the reason."""
     unique = list({item.item_id: item for item in items}.values())
     if not unique:
-        return NewItems([], run.captions.slice(0, 0), run.embeddings.slice(0, 0), run.check_embeddings.slice(0, 0))
+        return NewItems([], run.captions.slice(0, 0), run.embeddings.slice(0, 0))
     with open_items(unique) as (table, images):
         with caption_items(table, images, run.captioning, captioner=models.captioner) as captioned:
             captions = collect(captioned, run.captions, "captions")
         with embed_items(table, images, captions, run.embedding, encoders=models.encoders) as embedded:
             embeddings = collect(embedded, run.embeddings, "embeddings")
-        with embed_check(table, images, run.embedding, encoder=models.check) as checked:
-            check = collect(checked, run.check_embeddings, "check")
-    reasons = {**checked.rejected, **embedded.rejected, **captioned.rejected}
-    return NewItems([item for item in unique if item.item_id not in reasons], captions, embeddings, check, reasons)
+    reasons = {**embedded.rejected, **captioned.rejected}
+    return NewItems([item for item in unique if item.item_id not in reasons], captions, embeddings, reasons)
 
 
 def collect(result: MapResult, like: pa.Table, name: str) -> pa.Table:
     """Return a stage's rows as a table with the columns of `like`."""
-    table = {"captions": CAPTIONS, "embeddings": EMBEDDINGS, "check": CHECK_EMBEDDINGS}[name]
+    table = {"captions": CAPTIONS, "embeddings": EMBEDDINGS}[name]
     chunks = [check_table(chunk, table, where=name).cast(like.schema) for chunk in result.iterate("item_id")] if result.keys else []
     return pa.concat_tables([like.slice(0, 0), *chunks])

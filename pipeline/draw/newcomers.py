@@ -1,6 +1,8 @@
 """Rankers that know newcomers: users by an inductive vector from their history, and references in the place of the item that is most like them.
 
-A trained user's vector is a parameter, which somebody new has not. What stands in for it is computed from the trained item vectors alone:
+For the evaluation ranker nobody is new, for none of its weights belongs to a single user or item (`pipeline/ranker_check/newcomers.py`): a user
+is the sum of their history, and a new reference is one more item, of its own category. In the reward's ranker a user's vector is a
+parameter, which somebody new has not. What stands in for it is computed from the trained item vectors alone:
 
 | kind | vector |
 |---|---|
@@ -25,8 +27,10 @@ import torch
 from torch import Tensor
 
 from pipeline.artifacts import get_matrix
+from pipeline.columns import map_columns
 from pipeline.ranker.graph import propagate_interactions
 from pipeline.ranker.scoring import RankerScorer
+from pipeline.ranker_check.scoring import CheckScorer
 from pipeline.retrieval.index import to_unit_rows
 
 Kind = Literal["items", "neighbours", "filled"]
@@ -76,7 +80,7 @@ def list_item_layers(scorer: RankerScorer) -> list[Tensor]:
     return [layer_MD[model.num_users :] for layer_MD in layers_MD]
 
 
-def find_stand_ins(new: pa.Table, catalogue: pa.Table, scorer: RankerScorer) -> dict[str, str]:
+def find_stand_ins(new: pa.Table, catalogue: pa.Table, scorer: RankerScorer | CheckScorer) -> dict[str, str]:
     """Return for every new item the item of the ranker's catalogue that is most like it: by the sum of the cosines of text and picture.
 
     Both tables are of embeddings.
@@ -101,3 +105,28 @@ def rank_in_place(
     """Rank references that the ranker does not know in the place of the items most like them -> ranks with their own and with the drawn picture."""
     own_B = scorer.rank_substituted(user_ids, stand_ins, own_BF, exclude=exclude)
     return own_B, scorer.rank_substituted(user_ids, stand_ins, drawn_BF, exclude=exclude)
+
+
+def number_categories(new: pa.Table, catalogue: pa.Table, scorer: CheckScorer, stand_in_of: Mapping[str, str]) -> dict[str, int]:
+    """Return the number by which the evaluation ranker knows the category of every new item; where it knows no such category, that of the stand-in.
+
+    Both tables are of items.
+    """
+    category_of = map_columns(catalogue, "item_id", "category")
+    number_of = {category_of[item_id]: int(scorer.category_N[place]) for item_id, place in scorer.item_index.items()}
+    return {
+        item_id: number_of[category if category in number_of else category_of[stand_in_of[item_id]]]
+        for item_id, category in map_columns(new, "item_id", "category").items()
+    }
+
+
+def rank_among_all(
+    scorer: CheckScorer, user_ids: Sequence[str], new_ids: Sequence[str], drawn_BF: Tensor, exclude: Sequence[Sequence[str]]
+) -> tuple[Tensor, Tensor]:
+    """Rank new references, which the scorer has been given as items -> ranks with their own and with the drawn picture.
+
+    None is a candidate of another: otherwise a rank would depend on what else is asked for.
+    """
+    all_new = dict.fromkeys(new_ids)
+    alone = [[*item_ids, *(one for one in all_new if one != new_id)] for item_ids, new_id in zip(exclude, new_ids, strict=True)]
+    return scorer.rank_original(user_ids, new_ids, exclude=alone), scorer.rank_substituted(user_ids, new_ids, drawn_BF, exclude=alone)

@@ -23,7 +23,9 @@ from pipeline.table_images import ImageColumn
 
 ONLY_OF_RUN = {
     "ti": "a pseudo-word must be trained for each user (stage ti)",
+    "ti_retrieved": "a pseudo-word must be trained for each case (stage ti)",
     "pmg": "the language model is asked for each case (stage pmg)",
+    "pmg_retrieved": "the language model is asked for each case (stage pmg)",
     "truth": "nobody knows it but the data set",
 }
 
@@ -97,14 +99,17 @@ def draw_method_cases(method: str, cases: Sequence[Case], run: FinishedRun, new_
     lacking = [case for case in cases if case.case_id not in taken]
     if not lacking and not taken:
         return {}, {}
+    reasons: dict[str, str] = {}
     if method in ONLY_OF_RUN:
-        reason = f"The run has no picture of this case by the method {method}, and none can be drawn now: {ONLY_OF_RUN[method]}."
-        return taken, dict.fromkeys((case.case_id for case in lacking), reason)
+        reason = f"The run has no picture of this case and seed by the method {method}, and none can be drawn now: {ONLY_OF_RUN[method]}."
+        reasons, lacking = dict.fromkeys((case.case_id for case in lacking), reason), []
+        if not taken:
+            return {}, reasons  # where the run was not asked for the method, what it would be built of is not there
     built = build_for(method, run, new_items, lacking)
     if taken:
         run.check_identity(method, built.identity)
     if not lacking:
-        return taken, {}
+        return taken, reasons
     result = draw_cases(built, method, built.context.cases, batch_size=built.context.config.batch_size, device=built.context.device)
     drawn = {str(case_id): value["image"] for case_id, value in result.values.items()}
     return taken | drawn, {str(case_id): reason for case_id, reason in result.rejected.items()}

@@ -1,6 +1,6 @@
 """Score the candidates with the evaluation's own functions and ledger, and caption them; what no data set knows beforehand is left out.
 
-A user whom the rankers do not know has an inductive vector, a reference that they do not know is ranked in another item's place (`newcomers.py`).
+How users and references that the rankers do not know are ranked: `newcomers.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
+from torch import Tensor
 
 from pipeline.artifacts import get_matrix
 from pipeline.captioning import caption_items
@@ -20,17 +22,19 @@ from pipeline.code import hash_code
 from pipeline.data.images import decode_batch, decode_drawing
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.new_items import ItemModels, NewItem, NewItems, open_items
-from pipeline.draw.newcomers import KIND, add_users, find_stand_ins, rank_in_place
+from pipeline.draw.newcomers import KIND, add_users, find_stand_ins, number_categories, rank_among_all, rank_in_place
 from pipeline.draw.pictures import AllImages, Candidate
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import Generated, Task, build_catalogue, build_task
 from pipeline.evaluation.run import STAGE, index_embeddings, list_inputs, load_models, read_names, score_all
-from pipeline.evaluation.scoring import EvaluationModels
+from pipeline.evaluation.scoring import EvaluationModels, SecondRanker
 from pipeline.metrics.image import compute_cosine_score
 from pipeline.metrics.ranking import compute_rank_change
+from pipeline.models.protocols import ImageEncoder
 from pipeline.models.references import parse_dtype
 from pipeline.params import load_params
+from pipeline.ranker_check import newcomers as check_newcomers
 from pipeline.runtime import load_runtime, resolve_device
 
 Key = tuple[str, str]  # (method, case_id)
@@ -81,7 +85,7 @@ class Scorer:
         known = [task for key, task in tasks.items() if chosen[key].wish.is_known_user]
         new = [task for key, task in tasks.items() if not chosen[key].wish.is_known_user]
         models = self._welcome({task.user_id: task.masked for task in new})
-        for some, with_models, decides in ((known, self.models, inputs), (new, models, (inputs, KIND, hash_code(add_users)))):
+        for some, with_models, decides in ((known, self.models, inputs), (new, models, (inputs, KIND, hash_code(add_users, check_newcomers)))):
             if some:
                 scores |= self._score_tasks(some, pictures, with_models, decides)
         self._rank_new_items([tasks[key] for key in scores if tasks[key].reference_id in self.new_items.images], pictures, models, scores)
@@ -116,7 +120,7 @@ class Scorer:
     def _welcome(self, histories: Mapping[str, Sequence[str]]) -> EvaluationModels:
         """Return the models with rankers that know these users."""
         check = self.models.check
-        other = check and replace(check, scorer=add_users(check.scorer, histories))
+        other = check and replace(check, scorer=check_newcomers.add_users(check.scorer, histories))
         return replace(self.models, ranker=add_users(self.models.ranker, histories), check=other)
 
     def _score_tasks(
@@ -146,19 +150,11 @@ class Scorer:
         """Fill in the ranks of references that the rankers do not know."""
         if not tasks:
             return
-        images, _ = decode_batch([pictures[task.method, task.case_id] for task in tasks], decode_drawing)
-        rankers = [("", models.ranker, models.visual or models.clip, self.embeddings)]
+        drawn, _ = decode_batch([pictures[task.method, task.case_id] for task in tasks], decode_drawing)
+        ranks = {"": self._rank_in_place(tasks, drawn, models)}
         if models.check is not None:
-            check = pa.concat_tables([self.run.check_embeddings, self.new_items.check_embeddings])
-            rankers.append(("_check", models.check.scorer, models.check.encoder, check))
-        users, masked = [task.user_id for task in tasks], [task.masked for task in tasks]
-        references = [task.reference_id for task in tasks]
-        for suffix, scorer, encoder, vectors in rankers:
-            stand_in_of = find_stand_ins(self.new_items.embeddings, self.run.embeddings, scorer)
-            row_of = {item_id: row for row, item_id in enumerate(vectors["item_id"].to_pylist())}
-            own = np.array(get_matrix(vectors, scorer.image_feature))[[row_of[item_id] for item_id in references]]
-            stand_ins = [stand_in_of[item_id] for item_id in references]
-            original_B, generated_B = rank_in_place(scorer, users, stand_ins, own, encoder.encode_images(images).numpy(), masked)
+            ranks["_check"] = self._rank_as_items(tasks, drawn, models.check)
+        for suffix, (original_B, generated_B) in ranks.items():
             change_B = compute_rank_change(original_B, generated_B)
             for place, task in enumerate(tasks):
                 scores[task.method, task.case_id] |= {
@@ -166,6 +162,31 @@ class Scorer:
                     f"rank_generated{suffix}": float(generated_B[place]),
                     f"delta_r{suffix}": float(change_B[place]),
                 }
+
+    def _rank_in_place(self, tasks: Sequence[Task], drawn: Sequence[Image.Image], models: EvaluationModels) -> tuple[Tensor, Tensor]:
+        """Rank by the ranker that was the reward."""
+        scorer, vectors = models.ranker, self.new_items.embeddings
+        stand_in_of = find_stand_ins(vectors, self.run.embeddings, scorer)
+        row_of = {item_id: row for row, item_id in enumerate(vectors["item_id"].to_pylist())}
+        own_BF = np.array(get_matrix(vectors, scorer.image_feature))[[row_of[task.reference_id] for task in tasks]]
+        drawn_BF = self._encode(models.visual or models.clip, drawn).numpy()
+        stand_ins = [stand_in_of[task.reference_id] for task in tasks]
+        return rank_in_place(scorer, [task.user_id for task in tasks], stand_ins, own_BF, drawn_BF, [task.masked for task in tasks])
+
+    def _rank_as_items(self, tasks: Sequence[Task], drawn: Sequence[Image.Image], check: SecondRanker) -> tuple[Tensor, Tensor]:
+        """Rank by the evaluation ranker, whose encoder no stage has shown the new pictures."""
+        new_ids = list(dict.fromkeys(task.reference_id for task in tasks))
+        own, _ = decode_batch([self.new_items.images[item_id] for item_id in new_ids], decode_drawing)
+        stand_in_of = find_stand_ins(self.new_items.embeddings, self.run.embeddings, check.scorer)
+        category_of = number_categories(self.new_items.items, self.run.items, check.scorer, stand_in_of)
+        own_MF = self._encode(check.encoder, own)
+        scorer = check_newcomers.add_items(check.scorer, new_ids, own_MF, [category_of[item_id] for item_id in new_ids])
+        users, references = [task.user_id for task in tasks], [task.reference_id for task in tasks]
+        return rank_among_all(scorer, users, references, self._encode(check.encoder, drawn), [task.masked for task in tasks])
+
+    def _encode(self, encoder: ImageEncoder, images: Sequence[Image.Image]) -> Tensor:
+        size = self.config.batch_size
+        return torch.cat([encoder.encode_images(images[start : start + size]) for start in range(0, len(images), size)])
 
 
 def _name_items(item_ids: Sequence[str]) -> Any:

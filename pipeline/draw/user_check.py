@@ -1,6 +1,7 @@
 """What are the vectors of new users worth? Users whom the run knows are ranked by theirs and, as if they were new, by inductive ones.
 
-The task is that of the ranker's own validation: the last item of a history, held out from training, among all items that the user has not seen.
+This is about the ranker that was the reward: the evaluation ranker has one vector for a history, whoever's it is. The task is that of the
+ranker's own validation: the last item of a history, held out from training, among all items that the user has not seen.
 Two settings: the item vectors as they are (the user's own edges have helped to make them), and those of a user-item graph without the users
 that are asked about, a part of them at a time. Weights are the trained ones in both; a ranker trained without these users would be stricter.
 """
@@ -17,8 +18,8 @@ from torch import Tensor
 from pipeline.artifacts import read_table
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.newcomers import Kind, infer_users
-from pipeline.metrics.ranking import compute_ranks, compute_recall
-from pipeline.ranker.scoring import RankerScorer, build_candidate_mask, build_scorer, load_ranker
+from pipeline.metrics.ranking import build_candidate_mask, compute_ranks, compute_recall
+from pipeline.ranker.scoring import RankerScorer, build_scorer, load_ranker
 from pipeline.schemas import INTERACTIONS
 
 PARTS = 5
@@ -47,24 +48,21 @@ def list_held_out(scorer: RankerScorer, run: FinishedRun) -> list[HeldOut]:
 
 
 def measure_users(run: FinishedRun) -> list[dict[str, object]]:
-    """Return a row for the trained vectors and for every kind of inductive vector, in both settings and for both rankers."""
+    """Return a row for the trained vectors and for every kind of inductive vector, in both settings."""
+    scorer = load_ranker(run.rankers.reward)
+    people = list_held_out(scorer, run)
+    if not people:
+        raise ValueError("no user has an item that was held out from training; set ranker.validation_items above 0.")
+    parts = [people[start::PARTS] for start in range(PARTS)]
+    without = [leave_users_out(scorer, [person.user_id for person in part]) for part in parts if part]
     rows: list[dict[str, object]] = []
-    for title, path in (("reward", run.rankers.reward), ("check", run.rankers.check)):
-        if path is None:
-            continue
-        scorer = load_ranker(path)
-        people = list_held_out(scorer, run)
-        if not people:
-            raise ValueError("no user has an item that was held out from training; set ranker.validation_items above 0.")
-        parts = [people[start::PARTS] for start in range(PARTS)]
-        without = [leave_users_out(scorer, [person.user_id for person in part]) for part in parts if part]
-        for kind in ("trained", *get_args(Kind)):
-            rows.append(measure_kind(scorer, people, kind) | {"ranker": title, "item vectors": "as trained"})
-        for kind in get_args(Kind):
-            measured = [measure_kind(other, part, kind, trained=scorer) for other, part in zip(without, filter(None, parts), strict=True)]
-            weights = [float(row["users"]) for row in measured]
-            mean = {name: average([float(row[name]) for row in measured], weights) for name in measured[0] if name not in ("vector", "users")}
-            rows.append({"vector": kind, "users": sum(map(int, weights)), **mean, "ranker": title, "item vectors": "without these users"})
+    for kind in ("trained", *get_args(Kind)):
+        rows.append(measure_kind(scorer, people, kind) | {"item vectors": "as trained"})
+    for kind in get_args(Kind):
+        measured = [measure_kind(other, part, kind, trained=scorer) for other, part in zip(without, filter(None, parts), strict=True)]
+        weights = [float(row["users"]) for row in measured]
+        mean = {name: average([float(row[name]) for row in measured], weights) for name in measured[0] if name not in ("vector", "users")}
+        rows.append({"vector": kind, "users": sum(map(int, weights)), **mean, "item vectors": "without these users"})
     return rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.artifacts import build_table, get_matrix
+from pipeline.artifacts import build_table
 from pipeline.captioning import caption_items
 from pipeline.data.images import decode_image, encode_png
 from pipeline.data.stored_images import fit_square
@@ -18,7 +18,7 @@ from pipeline.draw.requests import Request
 from pipeline.draw.scores import caption_pictures
 from pipeline.embedding import Encoders
 from pipeline.models.lazy import LazyModel
-from pipeline.schemas import CAPTIONS, CHECK_EMBEDDINGS, EMBEDDINGS
+from pipeline.schemas import CAPTIONS, EMBEDDINGS
 from pipeline.table_images import ImageColumn
 from tests.pipeline.draw.toy_run import ToyRun, draw_disc
 from tests.stand_ins import WIDTH, StandInCaptioner, StandInEncoder
@@ -37,7 +37,6 @@ def make_models(toy: ToyRun) -> tuple[ItemModels, CountingCaptioner]:
     models, captioner, encoder = ItemModels(toy.run.params), CountingCaptioner(), StandInEncoder()
     models.__dict__["captioner"] = LazyModel("toy captioner", lambda: captioner)
     models.__dict__["encoders"] = LazyModel("toy encoders", lambda: Encoders(encoder, encoder))
-    models.__dict__["check"] = LazyModel("toy check", lambda: encoder)
     return models, captioner
 
 
@@ -48,7 +47,6 @@ def make_wide(toy: ToyRun) -> None:
     toy.run.embeddings = build_table(
         [{"item_id": i, "semantic": v, "visual": v, "clip_image": v} for i, v in zip(ids, wide, strict=True)], EMBEDDINGS
     )
-    toy.run.check_embeddings = build_table([{"item_id": i, "check_visual": v} for i, v in zip(ids, wide, strict=True)], CHECK_EMBEDDINGS)
 
 
 def make_item(level: int, text: str = "a pot") -> NewItem:
@@ -85,7 +83,6 @@ def test_new_items_are_described_and_one_that_cannot_be_is_left_out(toy: ToyRun)
     assert described.captions["item_id"].to_pylist() == ["new-10"]
     assert described.captions.schema.equals(toy.run.captions.schema)
     assert described.embeddings.schema.equals(toy.run.embeddings.schema)
-    assert np.allclose(np.linalg.norm(get_matrix(described.check_embeddings, "check_visual"), axis=1), 1.0)
     assert [item.item_id for item in described.found] == ["new-10"]
     assert described.reasons == {"new-blank": "The image is blank: practically all of its pixels have one colour."}
 
@@ -113,9 +110,9 @@ def test_drawn_pictures_are_captioned_once_each(toy: ToyRun) -> None:
     assert captioner.num_asked == asked
 
 
-@pytest.mark.parametrize("table", [CAPTIONS, EMBEDDINGS, CHECK_EMBEDDINGS], ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [CAPTIONS, EMBEDDINGS], ids=lambda table: table.name)
 def test_without_new_pictures_no_model_is_loaded(toy: ToyRun, table: object) -> None:
     models = ItemModels(toy.run.params)
     described = describe_new_items([], toy.run, models)
-    assert not models.__dict__.keys() & {"captioner", "encoders", "check"}
-    assert len({"captions": described.captions, "embeddings": described.embeddings, "check_embeddings": described.check_embeddings}[table.name]) == 0
+    assert not models.__dict__.keys() & {"captioner", "encoders"}
+    assert len({"captions": described.captions, "embeddings": described.embeddings}[table.name]) == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline.artifacts import build_table, get_matrix
-from pipeline.draw.newcomers import add_users, find_stand_ins, infer_users, rank_in_place
+from pipeline.draw.newcomers import add_users, find_stand_ins, infer_users, number_categories, rank_in_place
 from pipeline.draw.user_check import HeldOut, compute_rank_correlation, leave_users_out, list_held_out, measure_kind
 from pipeline.ranker.fit import build_model, read_data
 from pipeline.ranker.scoring import RankerScorer, build_scorer
@@ -88,6 +91,14 @@ def test_a_new_reference_stands_in_the_place_of_the_item_that_is_most_like_it() 
         after_B.tolist()
         == scorer.rank_substituted(["user-001"], ["item-0005"], get_matrix(embeddings, "visual")[[6]], exclude=[["item-0001"]]).tolist()
     )
+
+
+def test_a_new_item_has_its_category_or_that_of_the_item_most_like_it() -> None:
+    catalogue = pa.table({"item_id": ["a", "b", "c"], "category": ["mugs", "", "pots"]})
+    scorer = SimpleNamespace(item_index={"c": 0, "a": 1}, category_N=torch.tensor([1, 0]))  # b's image could not be encoded
+    new = pa.table({"item_id": ["new-1", "new-2", "new-3"], "category": ["mugs", "pans", ""]})
+    stand_in_of = {"new-1": "c", "new-2": "c", "new-3": "a"}
+    assert number_categories(new, catalogue, scorer, stand_in_of) == {"new-1": 0, "new-2": 1, "new-3": 0}
 
 
 def test_users_can_be_left_out_of_the_graph() -> None:

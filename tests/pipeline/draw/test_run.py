@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import read_table
+from pipeline.artifacts import read_table, write_table
 from pipeline.data.images import encode_png
 from pipeline.draw import delivery
 from pipeline.draw.command import check_choice
@@ -23,11 +23,12 @@ from pipeline.draw.requests import Defaults
 from pipeline.draw.run import check_place, draw_requests, export_run
 from pipeline.generation.drawing import draw_cases
 from pipeline.models.fake import FakeDiffusion
+from pipeline.schemas import CASE_PSEUDO_WORDS, PMG_PREFERENCES, PSEUDO_WORDS
 from pipeline.spreadsheets import read_csv
 from tests.pipeline.draw.test_wishes import make_new_items
 from tests.pipeline.draw.toy_run import ToyRun, draw_disc
 
-METHODS = ("global", "keywords", "original", "pmg", "ragar", "retrieved", "sd", "ti", "truth")
+METHODS = ("global", "keywords", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth")
 
 
 def draw(toy: ToyRun, *lines: str, header: str = "user_id,reference_id,method", out: str = "out", picture_format: str = "png") -> Outcome:
@@ -80,8 +81,37 @@ def test_the_method_of_another_training_is_only_had_from_the_run(toy: ToyRun, di
     assert taken == {"case-1": png}
     assert set(reasons) == {"case-3", "case-5"}
     assert reasons["case-3"] == (
-        "The run has no picture of this case by the method truth, and none can be drawn now: nobody knows it but the data set."
+        "The run has no picture of this case and seed by the method truth, and none can be drawn now: nobody knows it but the data set."
     )
+
+
+TRAINED_FOR = {
+    "ti": ("vectors", PSEUDO_WORDS, "a pseudo-word must be trained for each user (stage ti)"),
+    "ti_retrieved": ("vectors", CASE_PSEUDO_WORDS, "a pseudo-word must be trained for each case (stage ti)"),
+    "pmg": ("pmg_preferences", PMG_PREFERENCES, "the language model is asked for each case (stage pmg)"),
+    "pmg_retrieved": ("pmg_preferences", PMG_PREFERENCES, "the language model is asked for each case (stage pmg)"),
+}
+
+
+@pytest.mark.parametrize("method", TRAINED_FOR)
+def test_a_trained_baseline_has_the_runs_pictures_and_a_reason_for_all_others(toy: ToyRun, diffusion: FakeDiffusion, method: str) -> None:
+    option, table, why = TRAINED_FOR[method]
+    path, png = toy.run.list_method_files(method)[option], encode_png(draw_disc(99))
+    toy.write_generated(method, {}, None)  # the run was not asked for it
+    lines = [f"user-1,{toy.cases[1]['reference_id']},{method}", f"user-1,item-23,{method}"]
+    refused = draw(toy, *lines)
+    assert [row.reason for row in refused.rejected] == [
+        f"The run has no picture of this case and seed by the method {method}, and none can be drawn now: {why}."
+    ] * 2
+    facts = {"num_vectors": 1, "num_soft": 0, "template": "{text} in the style of {style}"}
+    write_table(path, table.build_empty(), table, provenance=facts)
+    toy.write_generated(method, {"case-1": png}, build_for(method, toy.run, make_new_items(toy=toy), []).identity)
+    drawn = draw(toy, *lines)
+    assert [(toy.folder / "out" / row["file"]).read_bytes() for row in drawn.chosen] == [png]
+    assert drawn.rejected == refused.rejected[1:]
+    toy.run.params.write_text(toy.run.params.read_text().replace("negative_prompt: ''", "negative_prompt: blurry"))
+    with pytest.raises(ValueError, match="was drawn with other params or models"):
+        draw(toy, *lines)
 
 
 def test_every_request_is_a_file_or_a_reason_and_the_manifest_says_why(toy: ToyRun, diffusion: FakeDiffusion) -> None:

@@ -12,7 +12,7 @@ from pipeline.draw.new_items import NewItem, NewItems
 from pipeline.draw.requests import Request
 from pipeline.draw.wishes import centre_on_catalogue, find_wishes, prefer
 from pipeline.models.fake import FakeDiffusion
-from pipeline.schemas import CAPTIONS, CASES, CHECK_EMBEDDINGS, EMBEDDINGS, PREFERENCES, RETRIEVED
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, PREFERENCES, RETRIEVED
 from tests.pipeline.draw.toy_run import DIM, ToyRun
 
 REQUEST = Request(2, "", "user-1", (), "item-00", None, "", "", 0, 1, "sd")
@@ -27,9 +27,6 @@ def make_new_items(*item_ids: str, toy: ToyRun) -> NewItems:
         build_table([{"item_id": i, "semantic": VECTOR, "visual": VECTOR, "clip_image": VECTOR} for i in item_ids], EMBEDDINGS, dims=None)
         if item_ids
         else toy.run.embeddings.slice(0, 0),
-        build_table([{"item_id": i, "check_visual": VECTOR} for i in item_ids], CHECK_EMBEDDINGS)
-        if item_ids
-        else toy.run.check_embeddings.slice(0, 0),
     )
 
 

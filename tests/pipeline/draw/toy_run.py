@@ -32,7 +32,6 @@ from pipeline.retrieval.history import retrieve_histories
 from pipeline.schemas import (
     CAPTIONS,
     CASES,
-    CHECK_EMBEDDINGS,
     EMBEDDINGS,
     GENERATED,
     INTERACTIONS,
@@ -102,14 +101,12 @@ class ToyRun:
         retrieved = build_table(retrieve_histories(cases, embeddings, run.retrieval, seed=run.seed)[0], RETRIEVED)
         builder = PreferenceBuilder(run.preference, items=items, captions=captions, keywords=keywords, retrieved=retrieved)
         preferences = build_table(build_preferences(cases, builder)[0], PREFERENCES)
-        check = build_table([{"item_id": i, "check_visual": v} for i, v in table.items()], CHECK_EMBEDDINGS)
         self.write("evaluation", "items", items, ITEMS, None)
         self.write("evaluation", "cases", cases, CASES, read_section(run.params, "dataset"))
         self.write("ranker", "interactions", build_table(interactions, INTERACTIONS), INTERACTIONS, None)
         self.write("evaluation", "labels", LABELS.build_empty(), LABELS, None)
         self.write("evaluation", "captions", captions, CAPTIONS, run.captioning)
         self.write("evaluation", "embeddings", embeddings, EMBEDDINGS, run.embedding)
-        self.write("ranker_check", "check_embeddings", check, CHECK_EMBEDDINGS, None)
         self.write("preference", "keywords", keywords, KEYWORDS, None)
         self.write("evaluation", "retrieved", retrieved, RETRIEVED, run.retrieval)
         self.write("report", "preferences", preferences, PREFERENCES, run.preference)
