@@ -41,9 +41,7 @@ def check_writable() -> Finding:
     """The folders that a run writes to, and the two files in the project's own folder that are written again and again."""
     for folder in list_folders():
         try:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
-                file.write(bytes(TRIED))
-                file.flush()
+            try_writing(folder)
         except OSError as error:
             return explain_unwritable(folder, error)
     for path in (Path("dvc.lock"), Path("params.yaml")):
@@ -57,6 +55,13 @@ def check_writable() -> Finding:
         if not os.access(folder, os.W_OK | os.X_OK):
             return explain_unwritable(folder.resolve(), PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return Finding("ok", f"disk: {Path.cwd()} can be written to")
+
+
+def try_writing(folder: Path) -> None:
+    """Write a file into a folder and remove it again; OSError if that cannot be done."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+        file.write(bytes(TRIED))
+        file.flush()
 
 
 def list_inner_folders() -> Iterator[Path]:

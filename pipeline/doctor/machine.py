@@ -19,8 +19,8 @@ MIN_OPEN_FILES = 1024
 MIN_TEMPORARY = 2**28  # bytes
 MIN_ADDRESSES = 16 * 2**30  # bytes; torch alone maps 7 GiB
 MIN_PROCESSES = 256  # and threads, of this user
-MIN_SECONDS = 24 * 3600  # of CPU time
 DAY = 24 * 3600  # seconds: as much as a time zone may be wrong
+MIN_SECONDS = DAY  # of CPU time
 
 
 def check_platform() -> Finding:

@@ -6,10 +6,10 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
+from pipeline.doctor.disk import try_writing
 from pipeline.doctor.findings import Check, Finding, judge
 
 DVC_LOCK = Path(".dvc/tmp/lock")
@@ -88,9 +88,7 @@ def check_git_writable(wait: float = 0.0) -> Finding:
     for kind in ("--git-dir", "--git-common-dir"):
         folder = Path(ask_git("rev-parse", kind)[1])
         try:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
-                file.write(bytes(4096))
-                file.flush()
+            try_writing(folder)
         except OSError as error:
             return Finding("wrong", f"git's folder: {folder.resolve()} cannot be written to ({error.strerror}), and experiments are commits")
     path, end = Path(ask_git("rev-parse", "--git-path", "index.lock")[1]), time.monotonic() + wait
