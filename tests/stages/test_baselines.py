@@ -23,14 +23,9 @@ from pipeline.schemas import CASE_PSEUDO_WORDS, CASES, GENERATED, KEYWORDS, PMG_
 from stages import pmg, sd, ti
 from tests.configs import PMG_RETRIEVED, TI, TI_RETRIEVED
 from tests.small_project import REPO
-from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, Project, save_models
+from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, Project
 
 TEST_CASES = CASE_IDS[6:]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pipeline.schemas import GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS
 from stages import pmg, ti
 from tests.configs import PMG, TI
 from tests.full_models import IMAGE_SIZE, NUM_UNET_PARAMETERS, TOKEN_DIM, build_unet, save_full_stable_diffusion
-from tests.stages.test_reflection_and_generation import ITEM_IDS, Project, save_models
+from tests.stages.drawing_project import ITEM_IDS, Project, save_models
 
 MAX_MEMORY_MB = {"cpu": 10_000, "cuda": 10_000}
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

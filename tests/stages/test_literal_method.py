@@ -16,16 +16,11 @@ from pipeline.params import read_document
 from pipeline.schemas import CASES, EMBEDDINGS, GENERATED, KEYWORDS, PREFERENCES, RETRIEVED
 from stages import preference, retrieval
 from tests.pipeline.test_method import compose
-from tests.stages.test_reflection_and_generation import CASE_IDS, ITEM_IDS, REFLECTION, Project, save_models
+from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, REFLECTION, Project
 from tests.tiny_encoders import CLIP_DIM
 from tests.tiny_models import TOKEN_DIM
 
 SIZES = ("num_steps", "batch_cases", "learning_rate", "num_perturbations", "reward_steps", "draw_batch", "validation_cases", "validation_every")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return save_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
