@@ -17,86 +17,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import write_tensors
-from pipeline.baselines.pmg.config import SelectionConfig
-from pipeline.baselines.pmg.selection import compute_balance
-from pipeline.data.cases import Case, select_cases
-from pipeline.data.images import encode_png
+from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method, list_methods
-from pipeline.generation.context import AnnotatedImage, GenerationContext, Method
-from pipeline.generation.drawing import draw_cases
-from pipeline.generation.methods.pmg import PmgMethod, PmgPreference
-from pipeline.generation.methods.ti import TextualInversionMethod
 from pipeline.generation.run import count_cut
 from pipeline.generation.summary import build_generated, summarise_drawn
 from pipeline.models.diffusion import NOT_FINITE, NotFiniteError
-from pipeline.models.fake import FakeClip, FakeDiffusion
+from pipeline.models.fake import FakeDiffusion
 from pipeline.models.lazy import LazyModel
-from pipeline.models.text_budget import TextBudget
-from pipeline.rows import MapResult, Rejection
-from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+from pipeline.schemas import CASES, PREFERENCES
 from pipeline.work import work_dir
-from tests.broken_items import TableImages, draw_halves
-from tests.configs import GENERATION, PMG
-
-
-def make_png(level: int) -> bytes:
-    return encode_png(draw_halves((level, 0, 255), 8))
-
-
-def make_case(index: int, *, truth_id: str | None = "item0", reference_id: str | None = None) -> Case:
-    return Case(
-        case_id=f"case{index:02d}",
-        user_id=f"user{index}",
-        reference_id=reference_id or f"item{index % 4}",
-        truth_id=truth_id,
-        history=("item0",),
-        keywords=("neon",),
-        keyword_prompt=f"red thing {index}",
-        retrieved_prompt=f"blue thing {index}",
-        global_prompt=f"neon thing {index}",
-        detailed_prompt="draw a neon thing",
-    )
-
-
-def make_items(images: list[bytes], texts: list[str]) -> pa.Table:
-    rows = [
-        {"item_id": f"item{i}", "image": {"bytes": image, "path": None}, "text": text, "category": "", "image_sha256": f"digest{i}"}
-        for i, (image, text) in enumerate(zip(images, texts, strict=True))
-    ]
-    return pa.Table.from_pylist(rows, schema=ITEMS.build_schema())
-
-
-def make_context(
-    cases: list[Case], *, images: list[bytes] | None = None, texts: list[str] | None = None, negative_prompt: str = ""
-) -> GenerationContext:
-    folder = Path(os.environ["DVC_ROOT"])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text("seed: 7\n")
-    write_tensors(folder / "lora.safetensors", {})
-    captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
-    items = make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"])
-    return GenerationContext(
-        params=folder / "params.yaml",
-        config=replace(GENERATION, negative_prompt=negative_prompt),
-        seed=7,
-        device=torch.device("cpu"),
-        cases=cases,
-        items=items,
-        images=TableImages(items),
-        captions=captions,
-        diffusion=LazyModel("fake-1", FakeDiffusion),
-        files={"lora": folder / "lora.safetensors"},
-    )
-
-
-def draw(method: str | Method, context: GenerationContext, *, batch_size: int = 3) -> MapResult:
-    chosen = build_method(method, context) if isinstance(method, str) else method
-    result = draw_cases(chosen, "toy", context.cases, batch_size=batch_size, device=torch.device("cpu"))
-    for value in result.values.values():
-        assert value.pop("seconds") >= 0
-        assert value.pop("peak_memory_mb") > 0
-    return result
+from tests.configs import GENERATION
+from tests.pipeline.generation.toy_cases import TITLE, bound, draw, make_case, make_context, make_png
+from tests.small_project import REPO
 
 
 def read_pixels(data: bytes) -> np.ndarray:
@@ -155,17 +87,6 @@ def test_methods_share_the_noise_of_a_case_and_draw_an_equal_prompt_once() -> No
     assert (sd.summary.computed, again.summary.computed) == (1, 0)
 
 
-TITLE = "Women Summer Boho Floral Print Dress with Pockets"
-SIX_WORDS = TextBudget(lambda text: len(text.replace(",", " ").split()), 6)
-
-
-def bound(context: GenerationContext) -> GenerationContext:
-    """Give the context's text encoder six words."""
-    diffusion = FakeDiffusion(num_tokens=7)  # and its first token
-    diffusion.text_budget = SIX_WORDS
-    return replace(context, diffusion=LazyModel("fake-1", lambda: diffusion), budget=LazyModel("", lambda: SIX_WORDS))
-
-
 def test_sd_draws_what_the_encoder_reads_of_a_long_title_and_counts_it() -> None:
     context = bound(make_context([make_case(0), make_case(1)], texts=[TITLE, "cat", "", ""]))
     method = build_method("sd", context)
@@ -174,19 +95,6 @@ def test_sd_draws_what_the_encoder_reads_of_a_long_title_and_counts_it() -> None
     assert count_cut(method, {"case00", "case01"}) == 1
     assert summarise_drawn({}, num_cut=1) == {"num_images": 0, "num_cut": 1}
     assert summarise_drawn({}, num_cut=0) == {"num_images": 0}
-
-
-def test_pmg_draws_the_taste_behind_a_long_title_and_counts_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = make_case(0)
-    method = make_pmg([case], selection=replace(CHOICE, style_weights=(1, 2), num_images=1))
-    method.context = bound(method.context)
-    method.preferences = {case.case_id: PmgPreference(("neon", "night"), (TITLE, "floral"), np.zeros((0, 0), dtype=np.float32))}
-    read: list[str] = []
-    encode = FakeDiffusion.encode_prompts
-    monkeypatch.setattr(FakeDiffusion, "encode_prompts", lambda fake, prompts: (read.extend(prompts), encode(fake, prompts))[1])
-    method.draw([case])
-    assert read == ["Women Summer Boho, floral, neon, night", "Women, floral, neon, night, neon, night"]
-    assert count_cut(method, {case.case_id}) == 1
 
 
 class OverflowingDiffusion(FakeDiffusion):
@@ -206,67 +114,6 @@ def test_an_image_that_is_not_finite_is_rejected_and_the_others_are_kept() -> No
     assert result.rejected == {"case01": f"The drawn image is not finite; {NOT_FINITE}"}
     assert result.values["case00"]["image"] == sound.values["case00"]["image"]
     assert result.values["case02"]["image"] == sound.values["case02"]["image"]
-
-
-def test_pmg_chooses_among_the_candidates_that_are_pictures() -> None:
-    method = make_pmg([make_case(0)])
-    images = [np.full((8, 8, 3), level, dtype=np.uint8) for level in (10, 200)]
-    bad = Rejection("not finite")
-    preference = method.preferences["case00"]
-    assert (method.choose([bad, images[0], bad, images[1]], preference).image == method.choose(images, preference).image).all()
-    assert method.choose([bad, bad], preference) == bad
-
-
-CHOICE = PMG.selection
-
-
-def make_pmg(cases: list[Case], *, soft: float = 0.5, selection: SelectionConfig = CHOICE) -> PmgMethod:
-    context = make_context(cases)
-    soft_Md = np.full((2, FakeDiffusion().token_dim), soft, dtype=np.float32)
-    preferences = {case.case_id: PmgPreference((f"neon{i}", "night"), (f"dog{i}",), soft_Md) for i, case in enumerate(cases)}
-    return PmgMethod(context, preferences, selection, LazyModel("fake-1", FakeClip))
-
-
-def test_pmg_keeps_the_candidate_with_the_highest_balance() -> None:
-    cases = [make_case(i) for i in range(4)]
-    method = make_pmg(cases)
-    drawn = method.draw(cases)
-    assert all(isinstance(image, AnnotatedImage) for image in drawn)
-    assert method.context.diffusion.model.num_drawn == 16  # two weights and two noises per case
-    assert all(note.facts["selection_score"] >= note.facts["selection_score_first"] for note in drawn)
-    assert any(note.facts["selection_score"] > note.facts["selection_score_first"] for note in drawn)
-    clip = FakeClip()
-    for note, preference in zip(drawn, method.preferences.values(), strict=True):
-        vectors = (
-            clip.encode_images([Image.fromarray(note.image)]),
-            *clip.encode_texts([", ".join(preference.keywords), ", ".join(preference.target)]),
-        )
-        assert compute_balance(*vectors, alpha=2 / 3).item() == pytest.approx(note.facts["selection_score"])
-
-
-def test_pmg_without_a_choice_draws_one_image_from_the_noise_that_all_methods_share() -> None:
-    case = make_case(0)
-    method = make_pmg([case], selection=replace(CHOICE, style_weights=(1,), num_images=1, alpha=0.5))
-    method.preferences = {case.case_id: PmgPreference(("neon",), ("dog",), np.zeros((0, 0), dtype=np.float32))}
-    plain = build_method("sd", make_context([case], texts=["dog, neon", "", "", ""])).draw([case])[0]
-    assert (method.draw([case])[0].image == plain).all()
-
-
-def test_pmg_depends_on_its_soft_embeddings_and_notes_its_scores() -> None:
-    cases = [make_case(i) for i in range(3)]
-    first, other = (draw(method, method.context) for method in (make_pmg(cases), make_pmg(cases, soft=-2.0)))
-    assert all(first.values[name]["image"] != other.values[name]["image"] for name in first.values)
-    figures = summarise_drawn(first.values)
-    assert figures["num_images"] == 3
-    assert figures["selection_score"] > figures["selection_score_first"]
-
-
-def test_a_case_that_a_baseline_was_not_trained_for_is_rejected_with_the_reason() -> None:
-    context = make_context([make_case(0)])
-    assert "No pseudo-word" in draw(TextualInversionMethod(context, {}, "{text}, {style}"), context).rejected["case00"]
-    of_cases = TextualInversionMethod(context, {}, "{text}, {style}", owner="case_id")
-    assert draw(of_cases, context).rejected == {"case00": "No pseudo-word was learned for this case."}
-    assert "named no keywords" in draw(PmgMethod(context, {}, CHOICE, LazyModel("fake-1", FakeClip)), context).rejected["case00"]
 
 
 PMG_PARAMS = """models: {selection_clip: hub/clip, dtype: float32}
@@ -330,9 +177,8 @@ def test_a_draw_that_breaks_off_goes_on_to_the_same_images(monkeypatch: pytest.M
 
 
 KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import test_generation as tests
+import os, signal
+from tests.pipeline.generation import toy_cases as tests
 context = tests.make_context([tests.make_case(i) for i in range(10)])
 model = context.diffusion.model
 whole = model.draw
@@ -347,9 +193,8 @@ tests.draw("global", context)
 
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
-    code = KILLED.format(tests=str(Path(__file__).parent))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = draw("global", make_context([make_case(i) for i in range(10)]))
     assert (resumed.summary.computed, resumed.summary.reused) == (4, 6)
