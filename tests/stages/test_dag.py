@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import dumps_yaml, parse_yaml
 
 from pipeline import code
 
@@ -183,3 +184,33 @@ def test_the_upstream_of_reflection_is_what_it_must_be(stages: dict[str, dict[st
 
 def test_dvc_yaml_is_a_page_that_a_person_reads() -> None:
     assert len((REPO / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def list_commands(text: str) -> dict[str, str]:
+    """Return the command of every stage by its name, of a foreach stage one per item."""
+    commands = {}
+    for name, stage in yaml.safe_load(text)["stages"].items():
+        for key, item in stage.get("foreach", {"": {}}).items():
+            command = stage.get("do", stage)["cmd"].replace("${key}", key)
+            for field, value in item.items():
+                command = command.replace(f"${{item.{field}}}", value)
+            commands[f"{name}@{key}" if key else name] = command
+    return commands
+
+
+def find_changed_by_the_lock(commands: dict[str, str]) -> list[str]:
+    """Name the stages whose command DVC reads otherwise from dvc.lock than it has written it."""
+    written = dumps_yaml({"schema": "2.0", "stages": {name: {"cmd": command} for name, command in commands.items()}})
+    return [name for name, stage in parse_yaml(written, "dvc.lock")["stages"].items() if stage["cmd"] != commands[name]]
+
+
+def test_every_command_comes_back_from_dvc_lock_as_it_was_so_that_no_stage_is_out_of_date_when_it_has_run() -> None:
+    commands = list_commands((REPO / "dvc.yaml").read_text(encoding="utf-8"))
+    assert {"ti@ti", "generation@original", "evaluation"} <= set(commands)
+    assert find_changed_by_the_lock(commands) == []
+
+
+def test_two_spaces_where_dvc_folds_a_command_are_found() -> None:
+    # an option that is empty leaves them, and one of them is lost
+    command = "python -m stages.ti --cases data/dataset/cases.parquet --items data/dataset/items.parquet --captions data/captioning/captions.parquet"
+    assert find_changed_by_the_lock({"one": f"{command} --out data/ti/ti", "two": f"{command}  --out data/ti/ti"}) == ["two"]
