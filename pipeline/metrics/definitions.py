@@ -28,6 +28,7 @@ class Metric:
     scale: float = 1.0
     unit: str = ""
     counted: str = "users"  # what n counts
+    summed_up: str = "the mean"  # what the value is of them
 
 
 FIXED = (
@@ -113,6 +114,7 @@ FIXED = (
         "Permutation test: how likely it were that so many images are in the style that their user likes, if all were handed out at random.",
         digits=4,
         counted="images",
+        summed_up="one test",
     ),
     Metric("cis_truth", "CIS to truth", "right answer", True, "100 x cosine of the CLIP images of image and truth."),
     Metric("ssim_truth", "SSIM to truth", "right answer", True, "100 x SSIM between image and truth, pixel by pixel."),

@@ -197,8 +197,8 @@ def build_metric_row(metric: Metric, summary: dict[str, Any]) -> MetricRow:
 
 
 def describe_count(number: int, metric: Metric) -> str:
-    """Say of how many users, or pairs of users, a mean is."""
-    return f"This is the mean of {number:,} {metric.counted.removesuffix('s') if number == 1 else metric.counted}."
+    """Say of how many users, pairs of users or images a figure is."""
+    return f"This is {metric.summed_up} of {number:,} {metric.counted.removesuffix('s') if number == 1 else metric.counted}."
 
 
 def list_rival_columns(summary: dict[str, Any]) -> list[Column]:

@@ -14,9 +14,10 @@ from pipeline.artifacts import build_table
 from pipeline.evaluation.inputs import build_catalogue, build_tasks
 from pipeline.evaluation.run import build_scores, list_styles, score_all
 from pipeline.evaluation.summary import build_summary
+from pipeline.metrics import intervals
 from pipeline.metrics.definitions import define_metrics
 from pipeline.models.judge import JudgeConfig, Verdict
-from pipeline.report.sections import build_metric_row
+from pipeline.report.results import build_metric_row
 from pipeline.schemas import CAPTIONS, CASES, ITEMS, LABELS, RETRIEVED
 from tests.broken_items import TableImages
 from tests.pipeline.evaluation.conftest import CONFIG, METRICS, SIZE, World, make_item, make_models
@@ -92,7 +93,9 @@ def summary(art: ArtWorld) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("measure", ["judge", "pixels"])
-def test_whose_image_is_whose(summary: dict[str, Any], measure: str) -> None:
+def test_whose_image_is_whose(art: ArtWorld, monkeypatch: pytest.MonkeyPatch, measure: str) -> None:
+    monkeypatch.setattr(intervals, "MIN_USERS", NUM_PAIRS)  # a toy world is too small for an interval
+    summary = summarise(art, ArtJudge())
     chosen = {method: entries[f"pair_choice_{measure}"] for method, entries in summary["methods"].items()}
     assert {method: entry["value"] for method, entry in chosen.items()} == {"truth": 1.0, "words": 0.5, "swapped": 0.0}
     assert {entry["n"] for entry in chosen.values()} == {NUM_PAIRS}  # a pair counts once
@@ -154,8 +157,9 @@ def test_other_drawings_of_the_thing_make_finished_scores_invalid(art: ArtWorld)
 def test_the_page_says_what_n_counts(summary: dict[str, Any]) -> None:
     summary["main_method"] = "words"
     metrics = {metric.name: metric for metric in define_metrics("effnet")}
-    for name, counted in (("pair_choice_judge", f"{NUM_PAIRS} pairs"), ("style_accuracy", "8 users"), ("assignment_p", "8 images")):
-        assert {cell.tooltip for cell in build_metric_row(metrics[name], summary).cells} == {f"n = {counted}"}
+    said = {"pair_choice_judge": f"the mean of {NUM_PAIRS} pairs", "style_accuracy": "the mean of 8 users", "assignment_p": "one test of 8 images"}
+    for name, words in said.items():
+        assert {cell.tooltip for cell in build_metric_row(metrics[name], summary).cells} == {f"This is {words}."}
 
 
 def test_a_config_of_another_history_keeps_the_pairs(art: ArtWorld) -> None:
