@@ -119,11 +119,14 @@ class SmallProject:
         paths = [path for path in sorted(base.rglob("*")) if path.is_file()]
         return {path.relative_to(base).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
-    def cut_work(self, stage: str, num_parts: int = 3) -> int:
-        """Take away a stage's checkpoints and, under every key, the last parts of its finished rows; return how many parts are left."""
+    def cut_work(self, stage: str) -> int:
+        """Take away a stage's checkpoints and, under every key, every second part of its finished rows; return how many parts are left.
+
+        Every second one, because methods may share a key, one's parts behind the other's: each loses some of its own and keeps some.
+        """
         work = self.root / ".work" / stage
         for folder in {path.parent for path in work.rglob("part-*.parquet")}:
-            for path in sorted(folder.glob("part-*.parquet"))[-num_parts:]:
+            for path in sorted(folder.glob("part-*.parquet"))[::2]:
                 path.unlink()
         for path in work.rglob("checkpoint-*.safetensors"):
             path.unlink()
