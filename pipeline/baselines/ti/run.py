@@ -96,7 +96,7 @@ def learn_vectors(
             for index, user in enumerate(users)
         ]
 
-    with open_ledger(STAGE, COLUMNS, code=[learn_vectors], inputs=(config, diffusion.revision, seed)) as ledger:
+    with open_ledger(STAGE, COLUMNS, code=[learn_vectors, diffusion.load], inputs=(config, diffusion.revision, seed)) as ledger:
         return map_rows(ledger, rows, measure_rows(compute, device), batch_size=config.users_per_batch, label=STAGE).load()
 
 
