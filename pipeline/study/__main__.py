@@ -28,7 +28,7 @@ OUT = Path("data/study")
 
 app = typer.Typer(add_completion=False)
 Out = Annotated[Path, typer.Option(help="Folder of the pages and their key.")]
-Methods = Annotated[list[str], typer.Option("--method", help="A method whose pictures are ranked; repeat it for more. ORI, PMG and RAGAR by default.")]
+Methods = Annotated[list[str], typer.Option("--method", help="A method to be ranked; repeat it for more. By default original, pmg, ragar.")]
 Cases = Annotated[int, typer.Option(min=1, max=500, help="Cases that every group is asked about, in both tasks; fewer if the run has fewer.")]
 Groups = Annotated[int, typer.Option(min=1, max=100, help="Groups of participants: each has a page and, if the run has enough, cases of its own.")]
 SameCases = Annotated[bool, typer.Option("--same-cases", help="All groups are asked about the same cases.")]
@@ -60,7 +60,7 @@ def main(
         check_choice("--method", method, run.list_methods())
     check_choice("--history", history, HISTORIES)
     if len(set(chosen) - {"original"}) < 2:
-        raise ValueError(f"--method names {', '.join(chosen)}, but two methods beside `original` are needed: one alone cannot be ranked by its meaning.")
+        raise ValueError(f"--method names {', '.join(chosen)}, but two beside `original` are needed: one alone cannot be ranked by its meaning.")
     seed = run.seed if seed < 0 else seed
     material = read_material(run, chosen, num_cases=cases * (1 if same_cases else groups), history=history, seed=seed)
     facts = {

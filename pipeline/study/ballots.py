@@ -1,8 +1,8 @@
 """Read the ballots that participants send back: files that anybody may have written, each counted or refused with one reason.
 
-A ballot is refused if it is too large, no such JSON, of another study, if it does not answer every question of its page exactly once with the pictures
-of that question, if it is a copy of another one, or if two ballots that differ carry one participant's code: which is the right one nobody here
-can know. Who fails attention checks is set aside as well, by a rule that does not look at the other answers.
+A ballot is refused if it is too large, no such JSON, of another study, if it does not answer every question of its page exactly once with the
+pictures of that question, if it is a copy of another one, or if two ballots that differ carry one participant's code: which is the right one
+nobody here can know. Who fails attention checks is set aside as well, by a rule that does not look at the other answers.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.metrics.significance import adjust_holm
 from pipeline.spreadsheets import write_csv
 from pipeline.study.key import Key
-from pipeline.study.simulated import SPREAD, simulate_votes
+from pipeline.study.simulated import simulate_votes
 from pipeline.study.votes import Votes
 from pipeline.terminal import say
 
@@ -39,16 +39,14 @@ class Power:
 
 
 def plan_power(num_cases: int, *, sizes: tuple[int, ...] = SIZES, shares: tuple[float, ...] = SHARES, seed: int = 0) -> list[dict[str, float]]:
-    """Return the power of every size and share, for two methods of whom participants and cases differ by SPREAD."""
+    """Return the power of every size and share, for two methods; participants and cases differ as `simulate_votes` has it."""
     rows = []
     for share in shares:
         for size in sizes:
             rng = np.random.default_rng([seed, size, round(1000 * share)])
             found = 0
             for _ in range(NUM_STUDIES):
-                votes = simulate_votes(
-                    ("other", "better"), (0.0, math.log(share / (1 - share))), num_participants=size, num_cases=num_cases, rng=rng
-                )
+                votes = simulate_votes(("other", "better"), (0.0, math.log(share / (1 - share))), num_participants=size, num_cases=num_cases, rng=rng)
                 found += is_found(votes, first=1)[0]
             rows.append({"participants": size, "cases": num_cases, "share_before": share, "power": found / NUM_STUDIES})
     return rows

@@ -50,7 +50,6 @@ class Sheet:
     sources: dict[str, Source]
 
 
-
 def build_study(
     material: Material,
     methods: tuple[str, ...],

@@ -1,9 +1,9 @@
 """What the votes of a task say: mean ranks with crossed intervals, tests, agreement, strengths.
 
-Not in the paper, whose Table 3 prints bare means. Sources: the crossed ("pigeonhole") bootstrap of Owen 2007, which draws participants and cases anew,
-both with replacement; Friedman's test and Kendall's W; Holm 1979; Plackett-Luce strengths by the library choix. A pairwise p-value is the larger of two
-paired sign-flip tests, over participants and over cases (the F1 and F2 of psycholinguistics, Clark 1973): a difference that only
-these participants or only these cases make is none. Shapes: P participants, C cases, M methods, R resamples.
+Not in the paper, whose Table 3 prints bare means. Sources: the crossed ("pigeonhole") bootstrap of Owen 2007, which draws participants and cases
+anew, both with replacement; Friedman's test and Kendall's W; Holm 1979; Plackett-Luce strengths by the library choix. A pairwise p-value is the
+larger of two paired sign-flip tests, over participants and over cases (the F1 and F2 of psycholinguistics, Clark 1973): a difference that
+only these participants or only these cases make is none. Shapes: P participants, C cases, M methods, R resamples.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ def compare_pairs(votes: Votes, *, seed: int) -> list[Pair]:
                 votes.methods[second],
                 make_interval(votes, difference_PC, means_RK[:, number]),
                 float(np.mean(difference_PC[votes.asked_PC] < 0)),
-                test_difference(np.nanmean(difference_PC, axis=1), seed=seed),
-                test_difference(np.nanmean(difference_PC, axis=0), seed=seed),
+                compute_difference_p(np.nanmean(difference_PC, axis=1), seed=seed),
+                compute_difference_p(np.nanmean(difference_PC, axis=0), seed=seed),
             )
         )
     return pairs
 
 
-def test_difference(difference_N: np.ndarray, *, seed: int) -> float | None:
+def compute_difference_p(difference_N: np.ndarray, *, seed: int) -> float | None:
     """Return the p-value that differences are zero on average; None for fewer than two."""
     if len(difference_N) < 2:
         return None
@@ -126,7 +126,7 @@ def make_interval(votes: Votes, value_PC: np.ndarray, means_R: np.ndarray) -> In
     return Interval(mean, float(low), float(high), votes.num_participants)
 
 
-def test_overall(mean_NM: np.ndarray) -> Overall:
+def compare_all(mean_NM: np.ndarray) -> Overall:
     """Test whether all methods have the same rank in N blocks (participants or cases); of two methods Friedman's test is the sign test."""
     from scipy.stats import binomtest, friedmanchisquare
 
