@@ -20,7 +20,7 @@ from pipeline.study.page import BALLOT_FORMAT
 from tests.pipeline.draw.toy_run import NUM_ITEMS, ToyRun, draw_disc
 
 METHODS = ("original", "pmg", "ragar")
-PROFILE = "embedded"
+FACTS = {"dataset": "toy", "profile": "embedded", "seed": 0, "history": "recent", "num_participants": 10}
 Taste = Callable[[Question], list[str]]  # a question's pictures, the best first
 
 
@@ -34,7 +34,7 @@ class StudyRun(ToyRun):
             item["text"] = text or item["text"]
         if text:
             self.write_tables()
-        self.write("evaluation", "cases", build_table(self.cases, CASES), CASES, read_section(self.run.params, "dataset"))
+        self.write_cases()
         for place, method in enumerate(METHODS):
             self.write_generated(method, {row["case_id"]: draw_picture(number, place) for number, row in enumerate(self.cases)}, None)
 
@@ -43,6 +43,10 @@ class StudyRun(ToyRun):
         history = [f"item-{(user + 3 * place + 1) % NUM_ITEMS:02d}" for place in range(7)]
         row = {"case_id": f"case-{user:02d}", "user_id": f"user-{user:02d}", "split": "test", "history": history}
         return row | {"reference_id": f"item-{user % NUM_ITEMS:02d}", "truth_id": None}
+
+    def write_cases(self) -> None:
+        """Write the cases as they are now."""
+        self.write("evaluation", "cases", build_table(self.cases, CASES), CASES, read_section(self.run.params, "dataset"))
 
     def write_scores(self, values: Callable[[str, str], dict[str, float | None]]) -> None:
         """Write the run's scores; `values` gives a case's score columns by method."""
