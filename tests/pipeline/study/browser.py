@@ -5,6 +5,7 @@ Documented at https://chromedevtools.github.io/devtools-protocol/: JSON messages
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,10 @@ from typing import Any
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe")
+START = (  # Chromium listens at descriptor 3 and answers at 4
+    "import fcntl, os, sys; there = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]; "
+    "os.dup2(there[0], 3); os.dup2(there[1], 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 PATIENCE = 20  # seconds
 KEYS = {"Tab": 9, "Enter": 13, "Backspace": 8, " ": 32}
 
@@ -30,9 +36,9 @@ class Browser:
         self.downloads = folder / "downloads"
         self.downloads.mkdir(parents=True, exist_ok=True)
         (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
-        script = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out} >{folder}/log 2>&1'
-        command = ["sh", "-c", script, CHROMIUM, *SWITCHES, f"--user-data-dir={folder / 'profile'}", "about:blank"]
-        self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), start_new_session=True)
+        command = [sys.executable, "-c", START, str(theirs_in), str(theirs_out), CHROMIUM, *SWITCHES, f"--user-data-dir={folder / 'profile'}"]
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), start_new_session=True, stdout=log, stderr=log)
         os.close(theirs_in)
         os.close(theirs_out)
         self._ids, self._read, self._session = itertools.count(1), b"", None
@@ -106,7 +112,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press a key."""
-        code = KEYS.get(key, ord(key[0].upper()))
+        code = KEYS[key] if key in KEYS else ord(key.upper()) if key.isalnum() else 0  # of other characters the code is another key's
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         self.send("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, windowsVirtualKeyCode=code, text=text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
@@ -118,8 +124,6 @@ class Browser:
 
     def photograph(self, path: Path) -> None:
         """Save a picture of the whole page."""
-        import base64
-
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
 
