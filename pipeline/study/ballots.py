@@ -15,10 +15,9 @@ from typing import Annotated
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from pipeline.config import config_dataclass
-from pipeline.json_files import read_json
-from pipeline.params import build_config
 from pipeline.study.key import Key, Question
 from pipeline.study.page import BALLOT_FORMAT
+from pipeline.study.strict_json import read_strict
 from pipeline.terminal import show
 
 MAX_BYTES = 2**20  # a ballot of 1,000 questions has a fifth of it
@@ -117,7 +116,7 @@ def read_ballot(path: Path, key: Key) -> Ballot:
         raise ValueError("it is no file.")
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"it is larger than the {MAX_BYTES:,} bytes that a ballot may have.")
-    ballot = build_config(read_json(path), Ballot, where="the ballot")
+    ballot = read_strict(path, Ballot, where="the ballot")
     if ballot.format != BALLOT_FORMAT:
         raise ValueError(f"format is {ballot.format!r}, but it must be {BALLOT_FORMAT!r}.")
     if ballot.study != key.study:

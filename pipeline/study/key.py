@@ -10,8 +10,8 @@ from dataclasses import field
 from pathlib import Path
 
 from pipeline.config import Count, config_dataclass
-from pipeline.json_files import read_json, write_json
-from pipeline.params import build_config
+from pipeline.json_files import write_json
+from pipeline.study.strict_json import read_strict
 
 KEY = "key.json"
 FORMAT = "study-key/1"
@@ -67,7 +67,7 @@ def read_key(path: Path) -> Key:
     """Read a key; ValueError if there is none, or if it is no key of this format."""
     if not path.is_file():
         raise ValueError(f"{path} does not exist; `make study` writes it beside the pages, and only that key fits their ballots.")
-    key = build_config(read_json(path), Key, where=str(path))
+    key = read_strict(path, Key, where=str(path))
     if key.format != FORMAT:
         raise ValueError(f"{path}: format is {key.format!r}, but it must be {FORMAT!r}.")
     return key

@@ -18,7 +18,8 @@ from pipeline.metrics.significance import compute_flip_p
 from pipeline.study.votes import Votes
 
 NUM_RESAMPLES, LEVEL = 2000, 0.95
-RIDGE = 0.01  # on the log strengths: a method that is always first has a finite one
+PRIOR = 0.01  # weight of the belief that all methods are alike: a method that is always first has a finite strength
+MAX_ITERATIONS = 10_000  # the hundred of the library are too few where one method is nearly always first
 MAX_CELLS = 2**22  # of resampled weights at once: 32 MiB
 
 
@@ -171,10 +172,10 @@ def measure_agreement(votes: Votes) -> Agreement:
 
 def fit_strengths(votes: Votes) -> dict[str, float]:
     """Return Plackett-Luce strengths as the share of questions in which a method would come first among all of them; they sum to 1."""
-    from choix import opt_rankings
+    from choix import ilsr_rankings
 
     asked_NM = votes.rank_PCM[votes.asked_PC]
     rankings = [tuple(order) for order in np.argsort(asked_NM, axis=1, kind="stable").tolist()]
-    log_M = opt_rankings(len(votes.methods), rankings, alpha=RIDGE)
+    log_M = ilsr_rankings(len(votes.methods), rankings, alpha=PRIOR, max_iter=MAX_ITERATIONS)
     strength_M = np.exp(log_M - log_M.max())
     return dict(zip(votes.methods, (strength_M / strength_M.sum()).tolist(), strict=True))
