@@ -68,8 +68,8 @@ def build_page(key: Key, columns: Sequence[Column], turnout: Turnout | None) -> 
 def describe_turnout(turnout: Turnout) -> list[str]:
     """Say how many ballots count, and what is known of how they were filled in."""
     return [
-        f"{turnout.num_counted} ballots count; {turnout.num_inattentive} fail the attention checks, {turnout.num_refused} files are "
-        f"refused (`not_counted.csv`). Median time {turnout.minutes:.0f} min. The picture shown first was put first in "
+        f"Ballots that count: {turnout.num_counted}; set aside for failed attention checks: {turnout.num_inattentive}; refused files: "
+        f"{turnout.num_refused} (`not_counted.csv`). Median time {turnout.minutes:.0f} min. The picture shown first was put first in "
         f"{turnout.first_shown:.0%} of the answers; {turnout.first_expected:.0%} if the place on the screen does not matter.",
         "",
     ]
@@ -82,7 +82,12 @@ def describe_counts(columns: Sequence[Column]) -> str:
 
 def build_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
-    return [f"| {' | '.join(heading)} |", f"|---|{'---:|' * (len(heading) - 1)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return [
+        f"|{'|'.join(f' {name} ' if name else ' ' for name in heading)}|",
+        f"|---|{'---:|' * (len(heading) - 1)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
 
 
 def build_row(method: str, columns: Sequence[Column]) -> list[str]:
