@@ -1,9 +1,10 @@
 """What the votes of a task say: mean ranks with crossed intervals, tests, agreement, strengths.
 
 Not in the paper, whose Table 3 prints bare means. Sources: the crossed ("pigeonhole") bootstrap of Owen 2007, which draws participants and cases
-anew, both with replacement; Friedman's test and Kendall's W; Holm 1979; Plackett-Luce strengths by the library choix. A pairwise p-value is the
-larger of two paired sign-flip tests, over participants and over cases (the F1 and F2 of psycholinguistics, Clark 1973): a difference that
-only these participants or only these cases make is none. Shapes: P participants, C cases, M methods, R resamples.
+anew, both with replacement; Friedman's test and Kendall's W; Holm 1979; Plackett-Luce strengths by the library choix. A pairwise p-value is
+the largest of three: sign flips over participants, sign flips over cases, and min F' (Clark 1973), which treats both as samples at once, as the
+intervals do. The two flips alone find something in 9 of 100 studies in which methods differ by case and participant but not on average.
+Shapes: P participants, C cases, M methods, R resamples.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Pair:
     share_before: float
     p_participants: float | None
     p_cases: float | None
+    p_crossed: float | None
 
     @property
     def p(self) -> float | None:
-        """The larger p-value of those that there are; a test over fewer than two is none."""
-        known = [p for p in (self.p_participants, self.p_cases) if p is not None]
-        return max(known, default=None)
+        """The largest p-value of those that there are; a test over fewer than two is none."""
+        return max((p for p in (self.p_participants, self.p_cases, self.p_crossed) if p is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def compare_pairs(votes: Votes, *, seed: int) -> list[Pair]:
                 float(np.mean(difference_PC[votes.asked_PC] < 0)),
                 compute_difference_p(np.nanmean(difference_PC, axis=1), seed=seed),
                 compute_difference_p(np.nanmean(difference_PC, axis=0), seed=seed),
+                compute_crossed_p(difference_PC) if min(difference_PC.shape) > 1 else None,
             )
         )
     return pairs
@@ -94,6 +96,25 @@ def compute_difference_p(difference_N: np.ndarray, *, seed: int) -> float | None
     if len(difference_N) < 2:
         return None
     return compute_flip_p(dict(enumerate(difference_N.tolist())), dict.fromkeys(range(len(difference_N)), 0.0), seed=seed)
+
+
+def compute_crossed_p(difference_PC: np.ndarray) -> float:
+    """Return the p-value of min F' that differences are zero on average, for at least two participants and cases; NaN where nobody was asked."""
+    from scipy.special import stdtr
+
+    asked_PC = ~np.isnan(difference_PC)
+    filled_PC = np.where(asked_PC, difference_PC, 0.0)
+    mean = filled_PC.sum() / asked_PC.sum()
+    variances, terms = 0.0, 0.0
+    for axis in (1, 0):
+        is_asked = asked_PC.any(axis)  # in a study drawn anew not everybody need be
+        mean_N = filled_PC.sum(axis)[is_asked] / asked_PC.sum(axis)[is_asked]
+        variance = mean_N.var(ddof=1) / len(mean_N)
+        variances += variance
+        terms += variance**2 / (len(mean_N) - 1)
+    if variances < 1e-12:
+        return 0.0 if abs(mean) > 1e-12 else 1.0
+    return float(2 * stdtr(variances**2 / terms, -abs(mean) / np.sqrt(variances)))
 
 
 def resample_means(votes: Votes, value_PCK: np.ndarray, *, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pipeline.study.statistics import LEVEL, NUM_RESAMPLES, Overall
 
 FIGURE_COLUMNS = ("task", "rater", "method", "mean_rank", "low", "high", "strength", "participants", "cases")
 PAIR_COLUMNS = (
-    "task", "rater", "first", "second", "difference", "low", "high", "share_before", "p_participants", "p_cases", "p_holm",
+    "task", "rater", "first", "second", "difference", "low", "high", "share_before", "p_participants", "p_cases", "p_crossed", "p_holm",
 )  # fmt: skip
 POWER_COLUMNS = ("task", "rater", "participants", "first", "second", "power")
 STAND_IN = (
@@ -130,8 +130,9 @@ def build_tests(columns: Sequence[Column]) -> list[str]:
             rows.append([column.title, f"{test.num_blocks} {blocks}", *describe_test(test)])
     agreed = [f"{column.title} {format_number(column.agreement.correlation)}" for column in columns if column.agreement.num_cases]
     note = (
-        "Blocks are participants (each one's mean ranks over the cases) or cases. Kendall's W: 1 if all blocks order the methods alike, 0 if each "
-        "does so differently. Of two methods Friedman's test is the sign test."
+        "Blocks are participants (each one's mean ranks over the cases) or cases, and a test speaks of its own blocks alone: of other participants "
+        "and these cases, or of other cases and these participants. Kendall's W: 1 if all blocks order the methods alike, 0 if each does so "
+        "differently. Of two methods Friedman's test is the sign test."
     )
     agreement = f"Agreement between participants about the same case, as the mean rank correlation of two of them: {', '.join(agreed)} (0: none)."
     heading = ["", "blocks", "test", "statistic", "p", "W"]
@@ -152,12 +153,13 @@ def build_pairs(columns: Sequence[Column]) -> list[str]:
             difference = f"{pair.difference.value:+.2f}".replace("-", "−") + format_bounds(pair.difference, signed=True)
             p_holm = adjusted.get((column.title, pair.first, pair.second))
             name = f"{column.title}: {get_name(pair.first)} and {get_name(pair.second)}"
-            rows.append([name, difference, f"{pair.share_before:.0%}", *map(format_p, (pair.p_participants, pair.p_cases, p_holm))])
+            rows.append([name, difference, f"{pair.share_before:.0%}", *map(format_p, (pair.p_participants, pair.p_cases, pair.p_crossed, p_holm))])
     note = (
         "Difference in mean rank, first minus second: below zero the first is better. Before: how often the first stands before the second. p: "
-        f"paired sign flips over participants, and over cases; Holm's correction is of the larger one, over all {len(adjusted)} tests."
+        "paired sign flips over participants, over cases, and min F' over both at once. Holm's correction is of the largest of the three, over all "
+        f"{len(adjusted)} tests."
     )
-    heading = ["", "difference", "before", "p, participants", "p, cases", "p, Holm"]
+    heading = ["", "difference", "before", "p, participants", "p, cases", "p, crossed", "p, Holm"]
     return ["## Pairs", "", *build_table(heading, rows), note, ""]
 
 
@@ -169,14 +171,18 @@ def build_strengths(methods: Sequence[str], columns: Sequence[Column]) -> list[s
 
 
 def build_power(columns: Sequence[Column]) -> list[str]:
-    """Return the table of power; nothing where participants were no sample."""
-    rows = [
-        [f"{column.title}: {get_name(power.first)} better than {get_name(power.second)}", str(power.num_participants), format_number(power.power)]
-        for column in columns
-        for power in column.powers
-    ]
+    """Return the table of power, a column for every number of participants; nothing where they were no sample."""
+    of_pair: dict[str, dict[int, str]] = {}
+    for column in columns:
+        for power in column.powers:
+            name = f"{column.title}: {get_name(power.first)} better than {get_name(power.second)}"
+            of_pair.setdefault(name, {})[power.num_participants] = format_number(power.power)
+    if not of_pair:
+        return []
+    sizes = sorted({size for found in of_pair.values() for size in found})
+    rows = [[name, *(found[size] for size in sizes)] for name, found in of_pair.items()]
     note = "How often a study of n participants would find the difference (p < 0.05, Holm), participants and cases drawn anew from these ballots."
-    return ["## Power", "", *build_table(["", "n", "power"], rows), note, ""] if rows else []
+    return ["## Power", "", *build_table(["n", *map(str, sizes)], rows), note, ""]
 
 
 def list_figures(columns: Sequence[Column]) -> list[dict[str, Any]]:
@@ -198,7 +204,7 @@ def list_pairs(columns: Sequence[Column]) -> list[dict[str, Any]]:
         {
             **name_column(column), "first": pair.first, "second": pair.second, "difference": pair.difference.value,
             "low": blank(pair.difference.low), "high": blank(pair.difference.high), "share_before": pair.share_before,
-            "p_participants": blank(pair.p_participants), "p_cases": blank(pair.p_cases),
+            "p_participants": blank(pair.p_participants), "p_cases": blank(pair.p_cases), "p_crossed": blank(pair.p_crossed),
             "p_holm": blank(adjusted.get((column.title, pair.first, pair.second))),
         }
         for column in columns
