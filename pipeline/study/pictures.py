@@ -71,7 +71,7 @@ def open_picture(source: Source, material: Material) -> Image.Image:
 
 
 def draw_card(text: str, side: int) -> Image.Image:
-    """Draw a card with a number on it."""
+    """Draw a card with a letter on it."""
     image = Image.new("RGB", (side, side), WHITE)
     font = ImageFont.load_default(size=side * 0.6)
     ImageDraw.Draw(image).text((side / 2, side / 2), text, fill=(40, 40, 48), font=font, anchor="mm")

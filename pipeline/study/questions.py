@@ -1,6 +1,6 @@
 """From cases to blinded questions: ids that tell nothing, attention checks among them, and the key that is kept apart.
 
-Attention checks, which are no figures of the study: in the first task, numbered cards to be put in order; in the second, the first picture itself
+Attention checks, which are no figures of the study: in the first task, letters to be put in order; in the second, the first picture itself
 among other items' pictures. Order on the screen is drawn in the page, for every participant anew.
 """
 
@@ -16,14 +16,15 @@ from pipeline.study.material import Material, StudyCase
 from pipeline.study.tasks import MEANING, PERSONALISATION, TASKS, Task, list_candidates
 
 ID_DIGITS = 12
-NUM_CARDS = 3
-CARD_TEXT = "Attention check: whatever you like best, put the numbered cards in order, 1 first."
+NUM_STRANGERS = 2
+CARDS = "ABC"  # no numbers, for these are the pictures' keys
+CARD_TEXT = "Attention check: whatever you like best, put the letters in the order of the alphabet, A first."
 ITEM, DRAWN, CARD = "item", "drawn", "card"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a picture comes from: an item (`name`), a drawn picture of a case by a method, or a card with a number on it."""
+    """Where a picture comes from: an item (`name`), a drawn picture of a case by a method, or a card with a letter on it."""
 
     kind: str
     name: str
@@ -108,7 +109,7 @@ def build_sheet(
             candidates = {place(Source(DRAWN, case.case_id, method), "candidate"): method for method in list_candidates(task, methods)}
             ask(task, case, place_context(task, case, place), Question(task=task.name, case_id=case.case_id, methods=candidates), case.text)
     for case in choose_checked(cases, num_checks, digest=digest):
-        cards = tuple(place(Source(CARD, str(number)), case.case_id) for number in range(1, NUM_CARDS + 1))
+        cards = tuple(place(Source(CARD, letter), case.case_id) for letter in CARDS)
         check = Question(task=PERSONALISATION.name, case_id=case.case_id, pictures=cards, right=cards)
         ask(PERSONALISATION, case, place_context(PERSONALISATION, case, place), check, CARD_TEXT)
         itself = place(Source(ITEM, case.reference_id), "candidate", case.case_id)
@@ -133,7 +134,7 @@ def choose_checked(cases: Sequence[StudyCase], num_checks: int, *, digest: str) 
 def list_strangers(case: StudyCase, cases: Sequence[StudyCase], items: Mapping[str, bytes]) -> list[str]:
     """Return the references of two other cases, whose pictures are not this one's."""
     others = {other.reference_id for other in cases if items[other.reference_id] != items[case.reference_id]}
-    return sorted(others, key=lambda item_id: hash_names(case.case_id, item_id))[: NUM_CARDS - 1]
+    return sorted(others, key=lambda item_id: hash_names(case.case_id, item_id))[:NUM_STRANGERS]
 
 
 def hash_names(*names: object) -> str:

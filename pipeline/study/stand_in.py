@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.artifacts import read_table
 from pipeline.draw.finished_run import FINISH, FinishedRun
+from pipeline.params import read_section
 from pipeline.schemas import SCORES
 from pipeline.study.key import Key
 from pipeline.study.tasks import MEANING, PERSONALISATION, Task, list_candidates
@@ -38,7 +39,13 @@ RATERS = (
 
 
 def collect_stand_in(run: FinishedRun, key: Key, *, seed: int) -> list[tuple[Rater, Votes]]:
-    """Return the votes of every rater whose scores the run has; ValueError if there is none."""
+    """Return the votes of every rater whose scores the run has; ValueError if there is none, or if the run is another one."""
+    own = {"dataset": read_section(run.params, "dataset.name"), "profile": read_section(run.params, "models.profile")}
+    for name, value in own.items():
+        if getattr(key, name) != value:
+            raise ValueError(
+                f"the key is of the {name} {getattr(key, name)}, but the run in this folder is of {value}; its scores are of other pictures."
+            )
     scores = {(row["method"], row["case_id"]): row for row in read_table(run.locate("report", "scores"), SCORES).to_pylist()}
     found = []
     for rater in RATERS:

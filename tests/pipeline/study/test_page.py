@@ -16,7 +16,7 @@ from pipeline.report.figures import TITLES
 from pipeline.study.material import Material, StudyCase
 from pipeline.study.page import build_page, shorten
 from pipeline.study.pictures import build_pictures, draw_card
-from pipeline.study.questions import Sheet, build_study
+from pipeline.study.questions import CARD_TEXT, CARDS, Sheet, build_study
 from tests.pipeline.study.made import FACTS, METHODS, StudyRun, make_image
 
 PICTURES = re.compile(r"data:image/webp;base64,[A-Za-z0-9+/=]+")
@@ -108,7 +108,7 @@ def test_a_broken_picture_is_named():
 
 
 def test_cards_of_an_attention_check_can_be_told_apart():
-    cards = [draw_card(number, 64) for number in "123"]
+    cards = [draw_card(letter, 64) for letter in CARDS]
     assert len({card.tobytes() for card in cards}) == 3
     assert all(card.getextrema()[0][0] < 60 for card in cards)  # something dark is on it
 
@@ -123,7 +123,7 @@ def test_a_hostile_text_is_data_and_nothing_else():
     assert not set(page) & set("\x1b\u202e\u2028")
     assert read_data(page)["questions"][0]["text"] in (
         shorten(HOSTILE),
-        "Attention check: whatever you like best, put the numbered cards in order, 1 first.",
+        CARD_TEXT,
     )
     assert shorten(HOSTILE).startswith("</script><script>alert(1)</script><!-- & ' \" \\x1b[2J \\u202egnp.exe")
 

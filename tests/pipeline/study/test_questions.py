@@ -87,7 +87,7 @@ def test_both_tasks_ask_about_every_case_and_the_catalogues_own_picture_is_no_ca
 def test_checks_have_a_right_answer_cards_in_order_and_the_reference_itself(finished: StudyRun):
     key, (sheet,) = build(read(finished))
     for check in list_own(key, check=True):
-        assert [sheet.sources[picture] for picture in check.right] == [Source("card", number) for number in "123"]
+        assert [sheet.sources[picture] for picture in check.right] == [Source("card", letter) for letter in "ABC"]
     references = {row["case_id"]: row["reference_id"] for row in finished.cases}
     for check in list_own(key, task="meaning", check=True):
         assert [sheet.sources[picture] for picture in check.right] == [Source("item", references[check.case_id])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,12 @@ def test_ties_are_broken_by_lot_and_the_lot_by_the_seed(tmp_path: Path, key: Key
     assert 40 < sum(seconds) < 80  # of 120 ties between original and pmg
 
 
-def test_a_run_without_scores_of_the_studys_cases_is_a_sentence(tmp_path: Path, key: Key):
+def test_another_run_and_one_without_scores_of_the_studys_cases_are_sentences(tmp_path: Path, key: Key):
     run = StudyRun(tmp_path)
     run.write_scores(lambda method, case_id: {"delta_r_check": None})
+    with pytest.raises(
+        ValueError, match="the key is of the dataset pog, but the run in this folder is of stylemoji; its scores are of other pictures"
+    ):
+        collect_stand_in(run.run, dataclasses.replace(key, dataset="pog"), seed=0)
     with pytest.raises(ValueError, match="the run has no scores of the study's cases by all of original, pmg, ragar; finish a run with these params"):
         collect_stand_in(run.run, key, seed=0)
