@@ -39,13 +39,12 @@ from pipeline.study.votes import collect_votes
 from pipeline.terminal import say
 
 FOLDER = Path("data/study")
-BALLOTS = FOLDER / "ballots"
 NUM_SHOWN = 5  # reasons that are printed
 
 app = typer.Typer(add_completion=False)
-Files = Annotated[list[Path], typer.Argument(help=f"Ballots, or folders of them; {BALLOTS} by default.")]
+Files = Annotated[list[Path], typer.Argument(help="Ballots, or folders of them; by default the folder `ballots` beside the key.")]
 KeyFile = Annotated[Path, typer.Option("--key", help="The key that `make study` has written beside the pages.")]
-Out = Annotated[Path, typer.Option(help=f"Folder of the table; {FOLDER}/results or {FOLDER}/stand-in by default.")]
+Out = Annotated[Path, typer.Option(help="Folder of the table; by default `results` or `stand-in` beside the key.")]
 MaxFailed = Annotated[int, typer.Option(min=0, max=100, help="Attention checks that a ballot may fail and still count.")]
 StandIn = Annotated[bool, typer.Option("--stand-in", help="Let the evaluation ranker and the judge take the participants' place.")]
 
@@ -60,7 +59,7 @@ def main(
 ) -> None:
     """Write Table 3 from ballots, or from models in the participants' place."""
     key = read_key(key_file)
-    out = out if out != Path() else FOLDER / ("stand-in" if stand_in else "results")
+    out = out if out != Path() else key_file.parent / ("stand-in" if stand_in else "results")
     if stand_in:
         if ballots:
             raise ValueError(f"--stand-in reads no ballots, but {ballots[0]} is named; leave one of the two out.")
@@ -69,7 +68,7 @@ def main(
         columns = [analyse(rater.task, votes, seed=key.seed, rater=rater.name) for rater, votes in collect_stand_in(run, key, seed=key.seed)]
         write_results(out, key, columns, None)
         return
-    returned = read_ballots(ballots or [BALLOTS], key, max_failed=max_failed)
+    returned = read_ballots(ballots or [key_file.parent / "ballots"], key, max_failed=max_failed)
     write_not_counted(out, returned)
     if not returned.counted:
         raise ValueError(f"no ballot counts; the reasons are in {out / 'not_counted.csv'}.")

@@ -141,8 +141,9 @@ def test_groups_with_cases_of_their_own_are_one_table(finished: StudyRun, tmp_pa
     key = read_key(tmp_path / "study" / "key.json")
     for group in ("1", "2"):
         for number in range(2):
-            write_ballot(tmp_path / "ballots", fill_in(key, TASTE, participant=f"p-{group}-{number}", group=group))
-    output = run(results.app, "ballots --key study/key.json --out out")
+            write_ballot(tmp_path / "study" / "ballots", fill_in(key, TASTE, participant=f"p-{group}-{number}", group=group))
+    output = run(results.app, "--key study/key.json --out out")
+    assert (tmp_path / "out" / "table3.md").is_file()
     assert "Per.: ORI 3.00, PMG 2.00, RAGAR 1.00 (4 participants, 12 cases)" in output
 
 
@@ -171,14 +172,15 @@ def test_a_stand_in_fills_the_same_table_and_is_called_so(tmp_path: Path, made_s
     finished = StudyRun(tmp_path)
     finished.write_scores(score)
     monkeypatch.chdir(tmp_path)
-    output = run(results.app, "--stand-in --key", str(made_study / "key.json"))
+    shutil.copy(made_study / "key.json", tmp_path / "key.json")
+    output = run(results.app, "--stand-in --key key.json")
     assert "Per. (evaluation ranker): ORI 3.00, PMG 2.00, RAGAR 1.00 (a model in the participants' place, 6 cases)" in output
-    page = Path("data/study/stand-in/table3.md").read_text(encoding="utf-8")
+    page = Path("stand-in/table3.md").read_text(encoding="utf-8")
     assert page.startswith(
         "# Table 3: stand-in for the human study, ORI, PMG, RAGAR\n\n**No people have taken part: this is an automatic stand-in.**"
     )
     assert "| | Per. (evaluation ranker) | Per. (judge of styles) | Sem. (judge of concepts) | Sem. (CLIP of the metrics) |" in page
-    assert {row["rater"] for row in read_csv(Path("data/study/stand-in/table3.csv"))} >= {"evaluation ranker", "judge of concepts"}
-    assert json.loads(Path("data/study/stand-in/table3.json").read_text(encoding="utf-8"))["is_stand_in"] is True
+    assert {row["rater"] for row in read_csv(Path("stand-in/table3.csv"))} >= {"evaluation ranker", "judge of concepts"}
+    assert json.loads(Path("stand-in/table3.json").read_text(encoding="utf-8"))["is_stand_in"] is True
     with pytest.raises(ValueError, match="--stand-in reads no ballots, but mine is named"):
-        run(results.app, "mine --stand-in --key", str(made_study / "key.json"))
+        run(results.app, "mine --stand-in --key key.json")
