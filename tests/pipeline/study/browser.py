@@ -6,6 +6,7 @@ Documented at https://chromedevtools.github.io/devtools-protocol/: JSON messages
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ START = (  # Chromium listens at descriptor 3 and answers at 4
     "import fcntl, os, sys; there = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 10) for fd in sys.argv[1:3]]; "
     "os.dup2(there[0], 3); os.dup2(there[1], 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds, on a machine that has other things to do
 KEYS = {"Tab": 9, "Enter": 13, "Backspace": 8, " ": 32}
 
 
@@ -51,15 +52,15 @@ class Browser:
             self.send(f"{domain}.enable")
 
     def close(self) -> None:
-        """End the browser and what it has started."""
-        session, self._session = self._session, None
-        try:
+        """End the browser, which writes down what its pages have kept; only one that does not end is killed."""
+        self._session = None
+        with contextlib.suppress(OSError, TimeoutError):  # it may end before it answers
             self.send("Browser.close")
+        try:
             self._process.wait(PATIENCE)
-        except (OSError, TimeoutError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        assert session
         os.close(self._in)
         os.close(self._out)
 
