@@ -26,12 +26,12 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp exps use check-data fetch-images draw export torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp exps use check-data fetch-images draw export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: draw export verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
+.PHONY: draw export study study-results verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -130,6 +130,12 @@ draw: setup  ## draw a table of requests from the finished run, e.g. make draw A
 
 export: setup  ## write the run's pictures as files with a manifest, e.g. make export ARGS='--out exported --method ragar --format webp'
 	@$(STOPPABLE) $(PY) -m pipeline.draw.export --args $(WORDS) $(OR) $(END)
+
+study: setup  ## make the pages of a human study from the finished run, e.g. make study ARGS='--participants 50' (docs/study.md)
+	@$(STOPPABLE) $(PY) -m pipeline.study --args $(WORDS) $(OR) $(END)
+
+study-results: setup  ## Table 3 from the ballots that participants have sent back, e.g. make study-results ARGS='ballots/'
+	@$(STOPPABLE) $(PY) -m pipeline.study.results --args $(WORDS) $(OR) $(END)
 
 params: setup  ## compose params.yaml from conf/ (never edit params.yaml by hand)
 	@$(PY) -m pipeline.compose --args $(WORDS)

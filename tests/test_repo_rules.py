@@ -65,6 +65,7 @@ LAYERS = (
     {"evaluation", "report"},
     {"feasibility"},
     {"draw"},  # calls what the stages call
+    {"study"},  # reads a finished run as draw does
     {"choice", "replaced_tables"},
     {"compose"},  # checks every block against the config that owns it
     {"use"},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KEPT = "finished pictures are kept, the same command goes on from there"
 
 
-def run_app(app: typer.Typer, name: str) -> None:
+def run_app(app: typer.Typer, name: str, kept: str = KEPT) -> None:
     """Run a command on the words that it was given; whatever goes wrong is one line, see `run_command`."""
     setup_logging()
     keep_freed_memory()
@@ -37,7 +37,7 @@ def run_app(app: typer.Typer, name: str) -> None:
         with note_running(name):
             app()
 
-    run_command(run, kept=KEPT, folders=[work_dir()], stage="generation")
+    run_command(run, kept=kept, folders=[work_dir()], stage="generation")
 
 
 def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:

@@ -43,8 +43,11 @@ def test_every_experiment_is_run_with_the_settings_that_are_given(target: str) -
     assert f"python -m experiments {target} --args '--set dataset=pog' " in shown
 
 
-@pytest.mark.parametrize(("target", "module"), [("draw", "pipeline.draw"), ("export", "pipeline.draw.export")])
-def test_draw_and_export_are_given_their_words_as_they_are(target: str, module: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "module"),
+    [("draw", "pipeline.draw"), ("export", "pipeline.draw.export"), ("study", "pipeline.study"), ("study-results", "pipeline.study.results")],
+)
+def test_commands_about_a_finished_run_are_given_their_words_as_they_are(target: str, module: str) -> None:
     shown = dry_run(target, "ARGS=my requests (1).csv --out 'new folder'").stdout
     assert rf"-m {module} --args 'my requests (1).csv --out '\''new folder'\'''" in shown
 
