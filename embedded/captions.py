@@ -65,7 +65,7 @@ def tokenize_captions(processor: object, captions: list[Caption], *, looks: tupl
 def draw_captions(captions: CaptionTokens, chosen: Tensor, recoloured: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Give the chosen captions and targets; the rows marked in `recoloured` name any look and are not asked for it."""
     tokens = captions.tokens[chosen]
-    drawn = captions.looks[torch.randint(len(captions.looks), tokens.shape, generator=generator)]
+    drawn = captions.looks[torch.randint(len(captions.looks), tokens.shape, generator=generator, device=tokens.device)]
     hidden = recoloured[:, None]
     given = torch.where(hidden & captions.swapped[chosen], drawn, tokens)
     return given, tokens.masked_fill(hidden & ~captions.asked[chosen], PAD)

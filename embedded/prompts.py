@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from embedded import examples as examples_module
 from embedded import texts, visible_words
@@ -97,10 +98,11 @@ def encode_pictures(images_u8: Tensor) -> Tensor:
 
 def draw_words(bank: TextBank, examples: Examples, chosen: Tensor, generator: torch.Generator, *, with_look: bool) -> Tensor:
     """Draw the words' token states (row, tokens, 384) for the examples numbered `chosen`; all rows have as many tokens."""
-    count = BLOCK_COUNTS[torch.multinomial(torch.tensor(BLOCK_WEIGHTS), 1, generator=generator).item()]
-    wordings = torch.stack([torch.randperm(NUM_TEXTS, generator=generator)[:count] for _ in range(len(chosen))])
+    device = generator.device
+    count = BLOCK_COUNTS[torch.multinomial(torch.tensor(BLOCK_WEIGHTS, device=device), 1, generator=generator).item()]
+    wordings = torch.rand((len(chosen), NUM_TEXTS), generator=generator, device=device).argsort(dim=1)[:, :count]
     blocks = bank.pairs[chosen[:, None], wordings].float()
-    rows, is_sticker = torch.rand(len(chosen), generator=generator), chosen < examples.num_stickers
+    rows, is_sticker = torch.rand(len(chosen), generator=generator, device=device), chosen < examples.num_stickers
     free_share = FREE_SHARE_LOOK if with_look else FREE_SHARE
     free, bare = is_sticker & (rows < free_share), is_sticker & (rows >= free_share) & (rows < free_share + BARE_SHARE)
     blocks[free] = draw_texts(bank.names, examples.things[chosen[free]], generator)[:, None]
@@ -111,25 +113,31 @@ def draw_words(bank: TextBank, examples: Examples, chosen: Tensor, generator: to
 
 def draw_texts(bank: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
     """Draw one of the texts of each row of a bank."""
-    return bank[rows, torch.randint(bank.shape[1], (len(rows),), generator=generator)].float()
+    return bank[rows, torch.randint(bank.shape[1], (len(rows),), generator=generator, device=generator.device)].float()
 
 
 def draw_look_items(bank: LookBank, examples: Examples, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw the pictures (row, 10) that show each example's look, and their weights: of other things, some by another hand of the same kind."""
-    numbers = torch.zeros((len(chosen), MAX_ITEMS), dtype=torch.long)
-    weights = torch.zeros((len(chosen), MAX_ITEMS))
-    first_family = len(STYLES)
-    for row, example in enumerate(chosen.tolist()):
-        look, thing = examples.looks[example].item(), examples.things[example].item()
-        own = bank.members[look]
-        count = int(torch.randint(2, MAX_ITEMS + 1, (1,), generator=generator))
-        places = torch.randint(len(own), (count,), generator=generator)
-        places = torch.where(examples.things[own[places]] == thing, (places + 1) % len(own), places)
-        items = own[places]
-        if torch.rand((), generator=generator) < MIXED_SHARE:
-            num_wrong = int(torch.randint(int(MAX_WRONG * count) + 1, (1,), generator=generator))
-            start, end = (0, examples.num_stickers) if look < first_family else (examples.num_stickers, len(examples))
-            items[:num_wrong] = torch.randint(start, end, (num_wrong,), generator=generator)
-        numbers[row, :count] = items
-        weights[row, :count] = (torch.rand((), generator=generator) * torch.randn(count, generator=generator)).softmax(dim=0)
-    return numbers, weights
+    shape, device = (len(chosen), MAX_ITEMS), generator.device
+
+    def draw(*size: int) -> Tensor:
+        return torch.rand(size, generator=generator, device=device)
+
+    looks, things = examples.looks[chosen, None], examples.things[chosen, None]
+    sizes = torch.tensor([len(members) for members in bank.members], device=device)[looks]
+    table = pad_sequence(bank.members, batch_first=True)
+    places = (draw(*shape) * sizes).long()
+    places = torch.where(examples.things[table[looks, places]] == things, (places + 1) % sizes, places)
+    items = table[looks, places]
+
+    counts = torch.randint(2, MAX_ITEMS + 1, (len(chosen), 1), generator=generator, device=device)
+    numbers = torch.arange(MAX_ITEMS, device=device)
+    mixed = draw(len(chosen), 1) < MIXED_SHARE
+    num_wrong = torch.where(mixed, draw(len(chosen), 1) * ((MAX_WRONG * counts).long() + 1), 0).long()
+    first = torch.where(looks < len(STYLES), 0, examples.num_stickers)
+    last = torch.where(looks < len(STYLES), examples.num_stickers, len(examples.things))
+    wrong = first + (draw(*shape) * (last - first)).long()
+    items = torch.where(numbers < num_wrong, wrong, items)
+
+    logits = draw(len(chosen), 1) * torch.randn(shape, generator=generator, device=device)
+    return items, logits.masked_fill(numbers >= counts, -torch.inf).softmax(dim=1)

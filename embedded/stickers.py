@@ -82,14 +82,14 @@ def shift_images(images_BCHW: Tensor, generator: torch.Generator, *, reach: int)
     """Move each image by up to `reach` pixels, repeating its border."""
     size = images_BCHW.shape[-1]
     padded = torch.nn.functional.pad(images_BCHW, (reach,) * 4, mode="replicate")
-    offsets = torch.randint(0, 2 * reach + 1, (len(images_BCHW), 2), generator=generator).tolist()
-    moved = [image[:, y : y + size, x : x + size] for image, (y, x) in zip(padded, offsets, strict=True)]
-    return torch.stack(moved)
+    windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (B, C, y, x, H, W), a view
+    y, x = torch.randint(0, 2 * reach + 1, (2, len(images_BCHW)), generator=generator, device=generator.device)
+    return windows[torch.arange(len(images_BCHW), device=generator.device), :, y, x]
 
 
 def flip_images(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror half of the images."""
-    flipped = torch.rand(len(images_BCHW), generator=generator) < 0.5
+    flipped = torch.rand(len(images_BCHW), generator=generator, device=generator.device) < 0.5
     return torch.where(flipped[:, None, None, None], images_BCHW.flip(-1), images_BCHW)
 
 

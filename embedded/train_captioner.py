@@ -26,7 +26,7 @@ from embedded.captioner_model import (
 from embedded.captions import Caption, CaptionTokens, caption_drawing, caption_sticker, draw_captions, list_words, tokenize_captions
 from embedded.stickers import Stickers, flip_images, load_stickers, number_pairs, scale_images
 from embedded.train_clip import ClipConfig, augment_images, recolour_images
-from embedded.training import parse_arguments, train_module
+from embedded.training import move_tensors, parse_arguments, train_module
 from embedded.visible_words import COLOURS, Words, compare_words, read_thing
 from pipeline.data.openmoji import STYLES
 
@@ -43,8 +43,8 @@ class Lessons:
 
     def draw(self, config: CaptionerConfig, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw features, captions and targets."""
-        chosen = self.pool[torch.randint(len(self.pool), (config.batch_size,), generator=generator)]
-        view = torch.randint(self.views.shape[1], (config.batch_size,), generator=generator)
+        chosen = self.pool[torch.randint(len(self.pool), (config.batch_size,), generator=generator, device=generator.device)]
+        view = torch.randint(self.views.shape[1], (config.batch_size,), generator=generator, device=generator.device)
         return self.views[chosen, view].float(), *draw_captions(self.captions, chosen, view >= config.views, generator)
 
 
@@ -79,21 +79,21 @@ def prepare_lessons(
     views = compute_views(model, kind.images[pairs[:, 0], pairs[:, 1]], config, torch.Generator().manual_seed(1), mirrored=mirrored)
     tokens = tokenize_captions(processor, [captions[thing][look] for thing, look in pairs.tolist()], looks=looks)
     pool = number_pairs(pairs, copies_on_white=config.copies_on_white) if isinstance(kind, Stickers) else torch.arange(len(pairs))
-    return Lessons(views, tokens, pool)
+    return move_tensors(Lessons(views, tokens, pool))
 
 
-def compute_caption_loss(model: nn.Module, features: Tensor, tokens: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+def compute_caption_loss(model: nn.Module, features: Tensor, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Next-word cross-entropy of `targets` (padding is not asked for) given vision features and the tokens so far; share of rows all right."""
     queries = model.query_tokens.expand(len(features), -1, -1)
     attended = model.qformer(query_embeds=queries, encoder_hidden_states=features, return_dict=True).last_hidden_state
     words = model.get_input_embeddings()(tokens[:, :-1])
     prefix = model.language_projection(attended)
-    mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long), (tokens[:, :-1] != PAD).long()], dim=1)
+    mask = torch.cat([torch.ones(prefix.shape[:2], dtype=torch.long, device=tokens.device), (tokens[:, :-1] != PAD).long()], dim=1)
     logits = model.language_model(inputs_embeds=torch.cat([prefix, words], dim=1), attention_mask=mask).logits
     predicted = logits[:, prefix.shape[1] :]
     loss = functional.cross_entropy(predicted.flatten(0, 1), targets[:, 1:].flatten(), ignore_index=PAD)
     right = (predicted.argmax(-1) == targets[:, 1:]) | (targets[:, 1:] == PAD)
-    return loss, right.all(dim=1).float().mean().item()
+    return loss, right.all(dim=1).float().mean()
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def main() -> None:
     base = CaptionerConfig()
     arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=arguments.loop)
+    config = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=arguments.loop)
     stickers, drawings = load_stickers(), load_artist_drawings()
     words = describe_all(drawings)
     sticker_captions = [[caption_sticker(name, style) for style in STYLES] for name in stickers.names]
@@ -160,7 +160,7 @@ def main() -> None:
         prepare_lessons(model, processor, drawings, drawing_captions, config, looks=COLOURS, mirrored=True),
     )
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         (loss, exact), (loss_artists, exact_artists) = (compute_caption_loss(model.train(), *kind.draw(config, generator)) for kind in kinds)
         return (loss + loss_artists) / 2, {"exact": exact, "exact_artists": exact_artists}
 

@@ -21,7 +21,7 @@ from embedded.artist_drawings import describe_all, load_artist_drawings
 from embedded.clip_questions import Questions, TextBank, ask_of_drawings, ask_of_stickers, list_looks
 from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, scale_images
 from embedded.texts import MAX_TOKENS, TEXT_WIDTH, find_minilm_dir
-from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
+from embedded.training import DEVICE, WEIGHTS_DIR, LoopConfig, move_tensors, parse_arguments, train_module, write_atomically
 from embedded.visible_words import Words, compare_words
 from pipeline.data.openmoji import STYLES
 from pipeline.json_files import write_json
@@ -98,26 +98,27 @@ def augment_images(images: Tensor, generator: torch.Generator) -> Tensor:
     Stickers are always drawn centred and upright: stronger changes only made learning several times slower.
     """
     count = len(images)
-    scale = 0.95 + 0.12 * torch.rand(count, generator=generator)
-    shift = 0.12 * torch.rand(count, 2, generator=generator) - 0.06
-    zero = torch.zeros(count)
+    device = images.device
+    scale = 0.95 + 0.12 * torch.rand(count, generator=generator, device=device)
+    shift = 0.12 * torch.rand(count, 2, generator=generator, device=device) - 0.06
+    zero = torch.zeros(count, device=device)
     rows = [torch.stack([scale, zero, shift[:, 0]], 1), torch.stack([zero, scale, shift[:, 1]], 1)]
     grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    noise = torch.randn((count, 1, *images.shape[2:]), generator=generator)
-    return moved + noise * 0.05 * torch.rand((count, 1, 1, 1), generator=generator)
+    noise = torch.randn((count, 1, *images.shape[2:]), generator=generator, device=device)
+    return moved + noise * 0.05 * torch.rand((count, 1, 1, 1), generator=generator, device=device)
 
 
 def recolour_images(images: Tensor, generator: torch.Generator) -> Tensor:
     """Map each image's colours by a random affine map, which may tint, grey or invert them."""
-    mixing = 0.7 * torch.randn((len(images), 3, 3), generator=generator)
-    offset = 0.4 * torch.randn((len(images), 3, 1, 1), generator=generator)
+    mixing = 0.7 * torch.randn((len(images), 3, 3), generator=generator, device=images.device)
+    offset = 0.4 * torch.randn((len(images), 3, 1, 1), generator=generator, device=images.device)
     return (torch.einsum("bcd,bdhw->bchw", mixing, images) + offset).clamp(-1, 1)
 
 
 def draw_images(kind: Questions, config: ClipConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw augmented images, the first `config.recoloured` in random colours, and the answers asked of them."""
-    chosen = kind.pool[torch.randint(len(kind.pool), (config.batch_size,), generator=generator)]
+    chosen = kind.pool[torch.randint(len(kind.pool), (config.batch_size,), generator=generator, device=generator.device)]
     images = augment_images(scale_images(kind.images[chosen]), generator)
     if kind.mirrored:
         images = flip_images(images, generator)
@@ -127,18 +128,18 @@ def draw_images(kind: Questions, config: ClipConfig, generator: torch.Generator)
 
 def compute_clip_loss(
     part: TrainedPart, images: Tensor, answers: Tensor, bank: TextBank, generator: torch.Generator, config: ClipConfig
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor]:
     """Sum of the three questions' cross-entropies, and the share of right pairs.
 
     The first `config.recoloured` images are asked for their thing only.
     """
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         image_BD = part.visual(images)
     image_BD = functional.normalize(image_BD.float(), dim=-1)
     scale = part.logit_scale.exp().clamp(max=100)
 
     def compare(texts: Tensor, start: int) -> Tensor:
-        drawn = texts[torch.randint(len(texts), (1,), generator=generator).item()]
+        drawn = texts[torch.randint(len(texts), (), generator=generator, device=generator.device)]
         return scale * image_BD[start:] @ functional.normalize(part.text.proj(drawn), dim=-1).T
 
     own = answers[config.recoloured :]
@@ -146,7 +147,7 @@ def compute_clip_loss(
     pair_loss = functional.cross_entropy(pair_logits, own[:, 0])
     name_loss = functional.cross_entropy(compare(bank.names, 0), answers[:, 1])
     look_loss = functional.cross_entropy(compare(bank.looks, config.recoloured), own[:, 2])
-    accuracy = (pair_logits.argmax(1) == own[:, 0]).float().mean().item()
+    accuracy = (pair_logits.argmax(1) == own[:, 0]).float().mean()
     return pair_loss + name_loss + config.look_weight * look_loss, accuracy
 
 
@@ -202,17 +203,19 @@ def main() -> None:
     base = ClipConfig()
     arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=arguments.loop)
+    batch_size = arguments.batch_size or base.batch_size
+    config = replace(base, batch_size=batch_size, recoloured=round(base.recoloured * batch_size / base.batch_size), loop=arguments.loop)
     drawings = load_artist_drawings()
     words = describe_all(drawings)
     kinds = ask_of_stickers(load_stickers(), copies_on_white=config.copies_on_white), ask_of_drawings(drawings, words)
+    moved = [move_tensors(kind) for kind in kinds]
     part = TrainedPart(build_clip(config))
     if arguments.from_shipped:
         part.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS_DIR / "clip" / "trained.safetensors").items()})
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        batches = [draw_images(kind, config, generator) for kind in kinds]
-        losses = [compute_clip_loss(part, *batch, kind.bank, generator, config) for kind, batch in zip(kinds, batches, strict=True)]
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        batches = [draw_images(kind, config, generator) for kind in moved]
+        losses = [compute_clip_loss(part, *batch, kind.bank, generator, config) for kind, batch in zip(moved, batches, strict=True)]
         (stickers, pair), (artists, pair_artists) = losses
         return (stickers + artists) / 2, {"pair": pair, "pair_artists": pair_artists}
 

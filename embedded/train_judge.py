@@ -15,7 +15,7 @@ from torch.nn import functional
 from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
 from embedded.stickers import Stickers, flip_images, load_stickers, number_pairs, scale_images
 from embedded.train_clip import augment_images
-from embedded.training import WEIGHTS_DIR, LoopConfig, parse_arguments, train_module, write_atomically
+from embedded.training import DEVICE, WEIGHTS_DIR, LoopConfig, move_tensors, parse_arguments, train_module, write_atomically
 from pipeline.json_files import write_json
 from pipeline.models.judge import JudgeConfig, JudgeNetwork
 
@@ -25,6 +25,7 @@ class JudgeRecipe:
     """How the judge is trained."""
 
     width: int = 32
+    style_blocks: int = 0  # of the style's own convolutions
     batch_size: int = 64
     copies_on_white: int = 2  # draws of a pair in a style on white for one of any other
     style_weight: float = 1.0  # of the style's cross-entropy beside the concept's
@@ -32,26 +33,26 @@ class JudgeRecipe:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, peak_rate=3e-3, weight_decay=0.05, ema_decay=0.99, muon=True))
 
 
-STICKERS, ARTISTS = JudgeRecipe(), JudgeRecipe(width=40, copies_on_white=1, style_weight=2.0)
+STICKERS, ARTISTS = JudgeRecipe(), JudgeRecipe(width=40, copies_on_white=1, style_blocks=3)
 
 
 def soften_images(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Blur a share of the images and shift the brightness of all a little."""
     small = functional.interpolate(images, scale_factor=0.5, mode="bilinear", antialias=True)
     soft = functional.interpolate(small, images.shape[2:], mode="bilinear")
-    chosen = torch.rand(len(images), generator=generator) < share
+    chosen = torch.rand(len(images), generator=generator, device=images.device) < share
     mixed = torch.where(chosen[:, None, None, None], soft, images)
-    gain = 1 + 0.1 * torch.randn((len(images), 1, 1, 1), generator=generator)
-    return (mixed * gain + 0.05 * torch.randn((len(images), 3, 1, 1), generator=generator)).clamp(-1, 1)
+    gain = 1 + 0.1 * torch.randn((len(images), 1, 1, 1), generator=generator, device=images.device)
+    return (mixed * gain + 0.05 * torch.randn((len(images), 3, 1, 1), generator=generator, device=images.device)).clamp(-1, 1)
 
 
-def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor, style_weight: float) -> tuple[Tensor, dict[str, float]]:
+def compute_judge_loss(network: JudgeNetwork, images: Tensor, rows: Tensor, style_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of both cross-entropies, labels smoothed."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         style, concept = network(images)
     concept_loss = functional.cross_entropy(concept.float(), rows[:, 0], label_smoothing=0.05)
     style_loss = functional.cross_entropy(style.float(), rows[:, 1], label_smoothing=0.05)
-    accuracy = (concept.argmax(1) == rows[:, 0]).float().mean().item()
+    accuracy = (concept.argmax(1) == rows[:, 0]).float().mean()
     return concept_loss + style_weight * style_loss, {"concept": accuracy}
 
 
@@ -75,7 +76,7 @@ def measure_judge(network: JudgeNetwork, kind: Stickers | ArtistDrawings, rows: 
 def load_what_fits(network: JudgeNetwork, weights: dict[str, Tensor]) -> None:
     """Take over all weights but those of heads for another number of concepts."""
     own = network.state_dict()
-    network.load_state_dict({name: value if value.shape == own[name].shape else own[name] for name, value in weights.items()})
+    network.load_state_dict({name: weights[name] if name in weights and weights[name].shape == value.shape else value for name, value in own.items()})
 
 
 def export_judge(name: str, state: dict[str, Tensor], config: JudgeConfig) -> None:
@@ -92,19 +93,20 @@ def main() -> None:
     base, name = (ARTISTS, "artist_judge") if artists else (STICKERS, "judge")
     arguments = parse_arguments(__doc__, base.loop, flags={"--artists": "the judge of artists' drawings"})
     torch.manual_seed(7)
-    recipe = replace(base, loop=replace(arguments.loop, seed=7))
+    recipe = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=replace(arguments.loop, seed=7))
     kind = load_artist_drawings() if artists else load_stickers()
-    config = JudgeConfig(styles=kind.looks, concepts=kind.names, image_size=64, width=recipe.width)
+    config = JudgeConfig(styles=kind.looks, concepts=kind.names, image_size=64, width=recipe.width, style_blocks=recipe.style_blocks)
     network = JudgeNetwork(config)
     if arguments.from_shipped:
         load_what_fits(network, load_file(WEIGHTS_DIR / name / "model.safetensors"))
     pairs, held = kind.list_pairs(held_out=False), kind.list_pairs(held_out=True)
 
-    pool = pairs if artists else pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)]
+    pool = move_tensors(pairs if artists else pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)])
+    moved = move_tensors(kind)
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pool[torch.randint(len(pool), (recipe.batch_size,), generator=generator)]
-        images = augment_images(scale_images(kind.images[rows[:, 0], rows[:, 1]]), generator)
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = pool[torch.randint(len(pool), (recipe.batch_size,), generator=generator, device=DEVICE)]
+        images = augment_images(scale_images(moved.images[rows[:, 0], rows[:, 1]]), generator)
         if artists:  # so few drawings of each thing are learnt by heart otherwise
             images = flip_images(images, generator)
         return compute_judge_loss(network.train(), soften_images(images, recipe.blur_share, generator), rows, recipe.style_weight)

@@ -20,7 +20,7 @@ from embedded.prompts import NO_LOOK_SHARE, PLAIN_SHARE, LookBank, draw_look_ite
 from embedded.stickers import DEFAULT_UNIVERSE, scale_images
 from embedded.texts import TEXT_WIDTH, encode_texts
 from embedded.train_vae import load_vae
-from embedded.training import TRAIN_DIR, WEIGHTS_DIR, LoopConfig, parse_arguments, train_module
+from embedded.training import DEVICE, TRAIN_DIR, WEIGHTS_DIR, LoopConfig, move_tensors, parse_arguments, train_module
 from pipeline.data.openmoji import STYLES
 from pipeline.json_files import write_json
 from pipeline.models.look import LookMap, LookShape, fit_prediction, load_look_map, save_look_map
@@ -108,22 +108,22 @@ def encode_latents(vae: AutoencoderKL, images_u8: Tensor) -> Tensor:
 
 def compute_unet_loss(
     unet: UNet2DConditionModel, latents: Tensor, states: Tensor, noiser: DDPMScheduler, max_snr: float, generator: torch.Generator
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted squared error of the predicted velocity.
 
     Steps of little noise count less, as with min-SNR. Steps of much noise count in full, which min-SNR all but leaves out: a drawing's
     style is decided there.
     """
-    steps = torch.randint(noiser.config.num_train_timesteps, (len(latents),), generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
+    steps = torch.randint(noiser.config.num_train_timesteps, (len(latents),), generator=generator, device=latents.device)
+    noise = torch.randn(latents.shape, generator=generator, device=latents.device)
     noisy, velocity = noiser.add_noise(latents, noise, steps), noiser.get_velocity(latents, noise, steps)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(latents.device.type, torch.bfloat16):
         predicted = unet(noisy, steps, states).sample.float()
     alpha = noiser.alphas_cumprod[steps]
     snr = alpha / (1 - alpha)
     error = (predicted - velocity).square().mean(dim=(1, 2, 3))
     weight = (max_snr / snr).clamp(max=1)
-    return (weight * error).mean() / weight.mean(), {"mse": error.mean().item()}
+    return (weight * error).mean() / weight.mean(), {"mse": error.detach().mean()}
 
 
 def build_pools(examples: Examples, config: UnetConfig) -> tuple[Tensor, Tensor]:
@@ -199,7 +199,8 @@ def measure_held_out(model: DrawingModel, held: HeldOut, config: UnetConfig) -> 
         for kind, condition in (("words", states), ("look", torch.cat([states, look], dim=1))):
             generator = torch.Generator().manual_seed(0)
             rounds = [
-                compute_unet_loss(model.unet, held.latents[rows], condition, build_noiser(), config.max_snr, generator)[1]["mse"] for _ in range(2)
+                compute_unet_loss(model.unet, held.latents[rows], condition, build_noiser(), config.max_snr, generator)[1]["mse"].item()
+                for _ in range(2)
             ]
             figures[f"held_out_{name}_{kind}"] = sum(rounds) / len(rounds)
     return figures
@@ -264,7 +265,7 @@ def main() -> None:
     base = UnetConfig()
     arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
-    config = replace(base, loop=arguments.loop)
+    config = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=arguments.loop)
     examples, vae = load_examples(held_out=False), load_vae().eval()
     words, looks = load_text_bank(examples, seed=config.loop.seed), load_look_bank(examples, "trained")
     held = load_held_out(vae, examples, looks)
@@ -274,18 +275,21 @@ def main() -> None:
     fit_prediction(model.look, looks.visual, looks.text, ridge=config.ridge)
     if arguments.from_shipped:
         load_shipped(model)
-    latents = encode_latents(vae, examples.images)
-    noiser, pools = build_noiser(), build_pools(examples, config)
+    latents = encode_latents(vae, examples.images).to(DEVICE)
+    noiser, pools = build_noiser(), [pool.to(DEVICE) for pool in build_pools(examples, config)]
+    examples, words, looks = (move_tensors(part) for part in (replace(examples, images=examples.images[:0]), words, looks))
     num_drawings = round(config.drawing_share * config.batch_size)
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         counts = (config.batch_size - num_drawings, num_drawings)
-        chosen = torch.cat([pool[torch.randint(len(pool), (count,), generator=generator)] for pool, count in zip(pools, counts, strict=True)])
-        with_look = torch.rand((), generator=generator).item() >= PLAIN_SHARE
+        chosen = torch.cat(
+            [pool[torch.randint(len(pool), (count,), generator=generator, device=DEVICE)] for pool, count in zip(pools, counts, strict=True)]
+        )
+        with_look = torch.rand((), generator=generator, device=DEVICE).item() >= PLAIN_SHARE
         states = draw_words(words, examples, chosen, generator, with_look=with_look)
         if with_look:
             tokens = model.write_look(looks, *draw_look_items(looks, examples, chosen, generator))
-            dropped = torch.rand(len(chosen), generator=generator) < NO_LOOK_SHARE
+            dropped = torch.rand(len(chosen), generator=generator, device=DEVICE) < NO_LOOK_SHARE
             states = torch.cat([states, model.drop_look(tokens, dropped)], dim=1)
         return compute_unet_loss(model.unet, latents[chosen], states, noiser, config.max_snr, generator)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
 from embedded.stickers import Stickers, flip_images, load_stickers, scale_images, shift_images
-from embedded.training import WEIGHTS_DIR, LoopConfig, train_module
+from embedded.training import DEVICE, WEIGHTS_DIR, LoopConfig, move_tensors, train_module
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Pictures:
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw the numbers of `count` training images, half of each kind."""
-        stickers = torch.randint(self.num_stickers, (count - count // 2,), generator=generator)
-        others = torch.randint(self.num_stickers, len(self.trained), (count // 2,), generator=generator)
+        stickers = torch.randint(self.num_stickers, (count - count // 2,), generator=generator, device=generator.device)
+        others = torch.randint(self.num_stickers, len(self.trained), (count // 2,), generator=generator, device=generator.device)
         return torch.cat([stickers, others])
 
 
@@ -80,25 +80,25 @@ def choose_images(kind: Stickers | ArtistDrawings, *, held_out: bool) -> Tensor:
     return kind.images[rows[:, 0], rows[:, 1]]
 
 
-def compute_log_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+def compute_log_error(decoded: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean log squared error of the decoded images, and their mean PSNR."""
     squared = (decoded.float() - images).square().mean(dim=(1, 2, 3))
-    return 0.1 * torch.log(squared + 1e-5).mean(), {"psnr": compute_psnr(squared.detach()).mean().item()}
+    return 0.1 * torch.log(squared + 1e-5).mean(), {"psnr": compute_psnr(squared.detach()).mean()}
 
 
-def compute_vae_loss(vae: AutoencoderKL, images: Tensor, noise_generator: torch.Generator, kl_weight: float) -> tuple[Tensor, dict[str, float]]:
+def compute_vae_loss(vae: AutoencoderKL, images: Tensor, noise_generator: torch.Generator, kl_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Reconstruction loss and its parts, for images in [-1, 1]."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         posterior = vae.encode(images).latent_dist
         decoded = vae.decode(posterior.sample(generator=noise_generator)).sample
     loss, figures = compute_log_error(decoded, images)
     kl = posterior.kl().float().mean()
-    return loss + kl_weight * kl, {**figures, "kl": kl.item()}
+    return loss + kl_weight * kl, {**figures, "kl": kl.detach()}
 
 
-def compute_decoder_loss(vae: AutoencoderKL, latents: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+def compute_decoder_loss(vae: AutoencoderKL, latents: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Reconstruction loss of given latents."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         decoded = vae.decode(latents).sample
     return compute_log_error(decoded, images)
 
@@ -136,16 +136,16 @@ def load_vae() -> AutoencoderKL:
 
 def train_both(config: VaeConfig, pictures: Pictures) -> AutoencoderKL:
     """Train encoder and decoder together."""
-    vae = build_vae(config)
+    vae, pool = build_vae(config), move_tensors(pictures)
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        images = scale_images(pictures.trained[pictures.draw(config.batch_size, generator)])
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        images = scale_images(pool.trained[pool.draw(config.batch_size, generator)])
         images = flip_images(shift_images(images, generator, reach=config.shift), generator)
         return compute_vae_loss(vae, images, generator, config.kl_weight)
 
     state = train_module("vae", vae, config.loop, compute_loss=compute_loss, on_checkpoint=lambda state: export_vae(state, config, pictures))
     vae.load_state_dict(state)
-    return vae
+    return vae.cpu()
 
 
 def train_decoder(vae: AutoencoderKL, config: VaeConfig, pictures: Pictures, *, goes_on: bool) -> None:
@@ -154,12 +154,13 @@ def train_decoder(vae: AutoencoderKL, config: VaeConfig, pictures: Pictures, *, 
     vae.quant_conv.requires_grad_(False)
     with torch.no_grad():
         latents = torch.cat([vae.encode(scale_images(batch)).latent_dist.mode() for batch in pictures.trained.split(64)])
-    jitter = config.latent_noise * latents.std()
+    jitter = config.latent_noise * latents.std().item()
+    latents, pool = latents.to(DEVICE), move_tensors(pictures)
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        rows = pictures.draw(config.batch_size, generator)
-        noise = jitter * torch.randn(latents[rows].shape, generator=generator)
-        return compute_decoder_loss(vae, latents[rows] + noise, scale_images(pictures.trained[rows]))
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = pool.draw(config.batch_size, generator)
+        noise = jitter * torch.randn(latents[rows].shape, generator=generator, device=generator.device)
+        return compute_decoder_loss(vae, latents[rows] + noise, scale_images(pool.trained[rows]))
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         return export_vae(state, config, pictures)
@@ -172,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=VaeConfig().loop.steps, help="of both halves")
     parser.add_argument("--decoder-steps", type=int, default=VaeConfig().decoder_loop.steps)
+    parser.add_argument("--batch-size", type=int, default=VaeConfig().batch_size)
     parser.add_argument("--decoder-only", action="store_true", help="keep the shipped encoder")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -179,7 +181,10 @@ def main() -> None:
     torch.manual_seed(0)
     config = VaeConfig()
     config = replace(
-        config, loop=replace(config.loop, steps=arguments.steps), decoder_loop=replace(config.decoder_loop, steps=arguments.decoder_steps)
+        config,
+        batch_size=arguments.batch_size,
+        loop=replace(config.loop, steps=arguments.steps),
+        decoder_loop=replace(config.decoder_loop, steps=arguments.decoder_steps),
     )
     pictures = load_pictures()
     vae = load_vae() if arguments.decoder_only else train_both(config, pictures)

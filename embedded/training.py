@@ -1,7 +1,8 @@
 """What every recipe shares: a resumable loop, moving-average weights, a learning-rate schedule, atomic files.
 
 Checkpoints live in the git-ignored folder `.work/train/<model>/` and hold model, average, optimiser, random state and step,
-so a recipe that is killed and started again goes on where its last checkpoint was.
+so a recipe that is killed and started again goes on where its last checkpoint was. A GPU is used where there is one; models
+are measured and written on the CPU, and the random numbers of a training differ between the two.
 """
 
 import argparse
@@ -10,8 +11,9 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN_DIR = ROOT / ".work" / "train"
 WEIGHTS_DIR = ROOT / "embedded" / "weights"
 CURVES_DIR = ROOT / "embedded" / "curves"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,17 @@ class MovingAverage:
             else:
                 self.state[name].copy_(value)
 
+    def copy_to_cpu(self) -> dict[str, Tensor]:
+        """Give the averaged state where models are measured and written."""
+        return {name: value.cpu() for name, value in self.state.items()}
+
 
 def parse_arguments(description: str, loop: LoopConfig, *, flags: dict[str, str] | None = None) -> argparse.Namespace:
     """Read a recipe's arguments, its own `flags` (with their help) and the loop as they change it among them, and set torch's threads."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--steps", type=int, default=loop.steps, help="of the optimiser, in all")
     parser.add_argument("--peak-rate", type=float, default=loop.peak_rate, help="highest learning rate; lower ones suit weights that are nearly done")
+    parser.add_argument("--batch-size", type=int, help="of a step; the recipe's own if it is left out")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--from-shipped", action="store_true", help="begin with the shipped weights instead of random ones")
     for flag, explained in (flags or {}).items():
@@ -75,6 +83,17 @@ def parse_arguments(description: str, loop: LoopConfig, *, flags: dict[str, str]
     torch.set_num_threads(arguments.threads)
     arguments.loop = replace(loop, steps=arguments.steps, peak_rate=arguments.peak_rate)
     return arguments
+
+
+def move_tensors(holder: Any) -> Any:
+    """Give a copy of a dataclass (or a list) whose tensors, at any depth, are where the training computes."""
+    if isinstance(holder, Tensor):
+        return holder.to(DEVICE)
+    if isinstance(holder, list) and holder and isinstance(holder[0], Tensor):
+        return [move_tensors(value) for value in holder]
+    if is_dataclass(holder):
+        return replace(holder, **{field.name: move_tensors(getattr(holder, field.name)) for field in fields(holder)})
+    return holder
 
 
 def compute_rate(step: int, config: LoopConfig) -> float:
@@ -105,7 +124,7 @@ def train_module(
     module: nn.Module,
     config: LoopConfig,
     *,
-    compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, float]]],
+    compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, Tensor]]],
     on_checkpoint: Callable[[dict[str, Tensor]], dict[str, float]] | None = None,
     goes_on: bool = False,
 ) -> dict[str, Tensor]:
@@ -115,10 +134,11 @@ def train_module(
     With `goes_on` the module holds the weights of an earlier training, whose recorded curve is continued.
     """
     path = TRAIN_DIR / name / "checkpoint.pt"
+    module.to(DEVICE)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimisers = build_optimisers(module, config)
     average = MovingAverage(module, config.ema_decay)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator(DEVICE).manual_seed(config.seed)
     step, start = resume(path, module, average, optimisers, generator) or (0, count_steps(name) if goes_on else 0)
     cut_curve(name, start + step)
     saved_at, began, history = time.time(), time.time(), []
@@ -133,17 +153,17 @@ def train_module(
         module.zero_grad(set_to_none=True)
         step += 1
         average.update(module, step)
-        history.append({"loss": loss.item(), **metrics})
+        history.append({"loss": loss.detach(), **metrics})
         if step % config.log_steps == 0:
-            means = {key: sum(row[key] for row in history) / len(history) for key in history[-1]}
+            means = {key: float(sum(row[key] for row in history)) / len(history) for key in history[-1]}
             record(name, start + step, start + config.steps, means | {"step_seconds": (time.time() - began) / len(history)})
             history, began = [], time.time()
         if time.time() - saved_at > config.checkpoint_seconds or step == config.steps:
             save_checkpoint(path, module, average, optimisers, generator, step, start)
             if on_checkpoint is not None:
-                record(name, start + step, start + config.steps, on_checkpoint(average.state))
+                record(name, start + step, start + config.steps, on_checkpoint(average.copy_to_cpu()))
             saved_at, began, history = time.time(), time.time(), []
-    return average.state
+    return average.copy_to_cpu()
 
 
 def build_optimisers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
@@ -164,7 +184,7 @@ def resume(
     if checkpoint is None:
         return None
     module.load_state_dict(checkpoint["module"])
-    average.state = checkpoint["average"]
+    average.state = {name: value.to(DEVICE) for name, value in checkpoint["average"].items()}
     for optimiser, state in zip(optimisers, checkpoint["optimisers"], strict=True):
         optimiser.load_state_dict(state)
     generator.set_state(checkpoint["generator"])

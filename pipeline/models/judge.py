@@ -1,9 +1,9 @@
-"""The independent judge of drawings: a plain CNN that names the style (or the artist) and the concept of an image.
+"""The independent judges of drawings: plain CNNs that name the style (or the artist) and the concept of an image.
 
 Not in the paper, whose data know no right answer. The judge shares no weights with anything that draws or rewards images, so
 that style accuracy cannot be gained by pleasing the ranker.
 
-Files of a judge's folder: `config.json` (styles, concepts, image_size, width) and `model.safetensors`.
+Files of a judge's folder: `config.json` (the fields of `JudgeConfig`) and `model.safetensors`.
 Shapes: B images, S styles, C concepts, H x W pixels.
 """
 
@@ -33,6 +33,7 @@ class JudgeConfig:
     concepts: tuple[str, ...]
     image_size: int = 64  # px, side of the square that every image is resized to
     width: int = 32  # channels of the first stage; each of the three later stages doubles them
+    style_blocks: int = 0  # halving blocks of the style's own convolutions; 0: it shares the concept's
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,36 @@ class Block(nn.Module):
 
 
 class JudgeNetwork(nn.Module):
-    """Stem, four halving blocks, mean pooling, and one linear head each for style and concept."""
+    """Stem, four halving blocks, mean pooling, and one linear head each for style and concept.
+
+    Convolutions that tell hundreds of concepts apart know every drawing by heart, and then name the artist of an unseen one by the drawing that
+    it resembles; `style_blocks` gives the style convolutions of its own, which see the hand and not the thing.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
+        self.config = config
         widths = [config.width * 2**i for i in range(4)]
         self.stem = nn.Conv2d(3, config.width, 3, padding=1)
         self.blocks = nn.Sequential(*(Block(i, o) for i, o in zip([config.width, *widths], widths, strict=False)))
-        self.style_head = nn.Linear(widths[-1], len(config.styles))
+        if config.style_blocks:
+            self.style_stem = nn.Conv2d(3, config.width, 3, padding=1)
+            shapes = list(zip([config.width, *widths], widths, strict=False))[: config.style_blocks]
+            self.style_trunk = nn.Sequential(*(Block(i, o) for i, o in shapes))
+        self.style_head = nn.Linear(widths[(config.style_blocks or 4) - 1], len(config.styles))
         self.concept_head = nn.Linear(widths[-1], len(config.concepts))
 
     def forward(self, pixel_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return style logits (B, S) and concept logits (B, C) of images in [-1, 1]."""
-        pooled_BD = self.pool(pixel_BCHW)
-        return self.style_head(pooled_BD), self.concept_head(pooled_BD)
+        concept_BD, style_BD = self.pool(pixel_BCHW)
+        return self.style_head(style_BD), self.concept_head(concept_BD)
 
-    def pool(self, pixel_BCHW: Tensor) -> Tensor:
-        """Return what both heads read (B, D) of images in [-1, 1]."""
-        return self.blocks(self.stem(pixel_BCHW)).mean(dim=(2, 3))
+    def pool(self, pixel_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the concept's head (B, D) and the style's head (B, E) read of images in [-1, 1]."""
+        concept_BD = self.blocks(self.stem(pixel_BCHW)).mean(dim=(2, 3))
+        if not self.config.style_blocks:
+            return concept_BD, concept_BD
+        return concept_BD, self.style_trunk(self.style_stem(pixel_BCHW)).mean(dim=(2, 3))
 
 
 class Judge:
@@ -101,8 +114,8 @@ class Judge:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Return what the heads read of each uint8 (H, W, 3) image as (B, D) unit vectors on the CPU."""
-        return F.normalize(self.network.pool(self._stack(images)), dim=1).cpu()
+        """Return what the style's head reads of each uint8 (H, W, 3) image as (B, E) unit vectors on the CPU."""
+        return F.normalize(self.network.pool(self._stack(images))[1], dim=1).cpu()
 
     def _stack(self, images: Sequence[np.ndarray]) -> Tensor:
         size = (self.config.image_size, self.config.image_size)
@@ -123,7 +136,7 @@ def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> 
     with explain_load_error("judge", str(folder)):
         block = read_json(config_path)
         names = {name: tuple(block[name]) for name in ("styles", "concepts")}
-        config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]))
+        config = JudgeConfig(**names, image_size=int(block["image_size"]), width=int(block["width"]), style_blocks=int(block.get("style_blocks", 0)))
         weights = load_file(weights_path)
     network = JudgeNetwork(config)
     try:
