@@ -4,7 +4,7 @@ Not in the paper, whose data know no right answer. The judge shares no weights w
 that style accuracy cannot be gained by pleasing the ranker.
 
 Files of a judge's folder: `config.json` (the fields of `JudgeConfig`) and `model.safetensors`.
-Shapes: B images, S styles, C concepts, H x W pixels.
+Shapes: B images, S styles, C concepts, H x W pixels, D and E the widths of what the two heads read.
 """
 
 from __future__ import annotations
