@@ -178,7 +178,7 @@ class FinishedRun:
             (self.captioning, "captioning", self.locate("evaluation", "captions")),
             (self.embedding, "embedding", self.locate("evaluation", "embeddings")),
             (self.retrieval, "retrieval", self.locate("evaluation", "retrieved")),
-            (self.preference, "preference", self.locate("report", "preferences")),
+            (self.preference.describe(), "preference", self.locate("report", "preferences")),
         ):
             if not path.is_file():
                 raise ValueError(f"{path} does not exist; {FINISH}.")

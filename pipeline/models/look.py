@@ -10,6 +10,7 @@ Shapes: B cases, N items, V visual width, C text width, F look width, M look tok
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.config import Count, config_dataclass
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.lazy import LazyModel
+from pipeline.models.references import explain_load_error, read_reference
+
+FILE = "model.safetensors"  # of a look map's folder
 
 
 @config_dataclass
@@ -79,6 +85,24 @@ def load_look_map(path: Path) -> LookMap:
     look = LookMap(LookShape(**facts["look"]))
     look.load_state_dict({name: value.float() for name, value in tensors.items()})
     return look.eval()
+
+
+def unpack_tokens(look: LookMap, packed: Sequence[bytes]) -> Tensor:
+    """Return the look tokens (B, M, d) of cases from their bytes; a case without any has those that say nothing of a look."""
+    shape = look.no_look_MD.shape
+    rows = [torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape) if data else look.no_look_MD.detach() for data in packed]
+    return torch.stack(rows)
+
+
+def prepare_look_map(params: Path) -> LazyModel[LookMap]:
+    """Return the map that `models.look` names, loaded on first use."""
+    reference = read_reference(params, "look")
+
+    def load() -> LookMap:
+        with explain_load_error("look map", reference):
+            return load_look_map(Path(resolve_model(reference)) / FILE)
+
+    return LazyModel(compute_model_revision(reference), load)
 
 
 @torch.no_grad()

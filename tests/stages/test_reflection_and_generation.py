@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,12 +17,14 @@ from typer.testing import CliRunner
 from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
+from pipeline.cost import find_cost
 from pipeline.data.images import decode_image, encode_png
 from pipeline.generation.build import list_methods
 from pipeline.json_files import read_json
+from pipeline.models.look import LookMap, LookShape, save_look_map
 from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, PREFERENCES, REJECTED, RETRIEVED, Table
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, GENERATED, ITEMS, LOOKS, PREFERENCES, REJECTED, RETRIEVED, Table
 from stages import generation, reflection
 from tests import configs
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
@@ -297,7 +300,9 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "global, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth" in project.generate("dall-e", fails=True)
+    assert "global, ip_adapter, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth" in project.generate(
+        "dall-e", fails=True
+    )
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:
@@ -313,3 +318,86 @@ def test_a_data_set_without_truths_draws_none_and_goes_on(project: Project) -> N
     project.generate("truth")
     assert read_table(project.root / "truth" / "rejected.parquet", REJECTED).num_rows == 4
     assert read_table(project.root / "truth" / "generated.parquet", GENERATED).num_rows == 0
+
+
+def write_looks(project: Project, *, sign: float = 1.0, case_ids: list[str] = CASE_IDS) -> None:
+    """Write look tokens for cases, and the map that knows the tokens of no look."""
+    torch.manual_seed(0)
+    shape = LookShape(visual_dim=CLIP_DIM, text_dim=TOKEN_DIM, width=4, num_tokens=2, token_dim=TOKEN_DIM)
+    save_look_map(project.root / "look" / "model.safetensors", LookMap(shape))
+    project.params["models"]["look"] = str(project.root / "look")
+    tokens = torch.linspace(-2, 2, 2 * TOKEN_DIM).numpy() * sign
+    project.write_table(LOOKS, [{"case_id": case_id, "item_ids": ["i00"], "weights": [1.0], "tokens": tokens} for case_id in case_ids])
+
+
+def draw_ragar(project: Project, **paths: str) -> dict[str, bytes]:
+    project.generate("ragar", calibrator="reflection/calibrator.safetensors", **paths)
+    table = read_table(project.root / "ragar" / "generated.parquet", GENERATED)
+    return {row["case_id"]: row["image"]["bytes"] for row in table.to_pylist()}
+
+
+def test_look_tokens_move_ragars_images_and_an_empty_table_of_them_none(project: Project) -> None:
+    project.reflect()
+    plain = draw_ragar(project)
+    write_table(project.root / "none.parquet", LOOKS.build_empty(), LOOKS, provenance={})
+    assert draw_ragar(project, looks="none.parquet") == plain
+    assert "look" not in read_provenance(project.root / "ragar" / "generated.parquet")["identity"]
+    write_looks(project)
+    first = draw_ragar(project, looks="looks.parquet")
+    assert all(first[case_id] != plain[case_id] for case_id in plain)
+    identity = read_provenance(project.root / "ragar" / "generated.parquet")["identity"]
+    assert (identity["look"][:5], identity["look_scale"]) == ("look-", project.params["generation"]["look_scale"])
+    write_looks(project, sign=-1.0)
+    other = draw_ragar(project, looks="looks.parquet")
+    assert all(other[case_id] != first[case_id] for case_id in first)
+
+
+def test_a_case_without_a_look_is_drawn_with_the_tokens_that_say_nothing(project: Project) -> None:
+    project.reflect()
+    write_looks(project, case_ids=CASE_IDS[:8])
+    some = draw_ragar(project, looks="looks.parquet")
+    project.params["generation"]["look_scale"] = 0.0
+    unmoved = draw_ragar(project, looks="looks.parquet")
+    assert {case_id for case_id in some if some[case_id] == unmoved[case_id]} == {"c08", "c09"}
+
+
+def test_ip_adapter_draws_from_the_stages_own_files(project: Project) -> None:
+    write_looks(project)
+    project.generate("ip_adapter", embeddings="embeddings.parquet")
+    table = read_table(project.root / "ip_adapter" / "generated.parquet", GENERATED)
+    assert table["case_id"].to_pylist() == CASE_IDS[6:]
+    assert find_cost(project.root / "ip_adapter" / "generated.parquet")["seconds_per_row"] > 0
+    assert "0 computed" in project.generate("ip_adapter", embeddings="embeddings.parquet")
+    project.generate("sd")
+    assert table["image"].to_pylist() != read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+
+
+@pytest.mark.parametrize("method", ["sd", "ip_adapter", "ragar"])
+def test_another_picture_of_the_reference_moves_what_is_drawn_over_it_and_nothing_else(project: Project, method: str) -> None:
+    project.reflect()
+    write_looks(project)
+    drawn: dict[str, list[dict[str, bytes]]] = {"noise": [], "reference": []}
+    for start, images in drawn.items():
+        for shade in (None, 200):
+            if shade is not None:
+                repaint(project, "i06", shade)
+            project.params["generation"] |= {"start": start, "strength": 0.5}
+            project.generate(method, calibrator="reflection/calibrator.safetensors", embeddings="embeddings.parquet", looks="looks.parquet")
+            rows = read_table(project.root / method / "generated.parquet", GENERATED).to_pylist()
+            images.append({row["case_id"]: row["image"]["bytes"] for row in rows})
+        project.write_tables()
+        write_looks(project)
+    assert drawn["noise"][0] == drawn["noise"][1]
+    before, after = drawn["reference"]
+    assert {case_id for case_id in before if before[case_id] != after[case_id]} == {"c06"}
+    assert not any(drawn["noise"][0][case_id] == image for case_id, image in before.items())
+
+
+def repaint(project: Project, item_id: str, shade: int) -> None:
+    """Give an item another picture, of one colour on the left."""
+    rows = read_table(project.root / "items.parquet", ITEMS).to_pylist()
+    pixels = np.full((16, 16, 3), shade, dtype=np.uint8)
+    pixels[:, 8:] = 0
+    row = next(row for row in rows if row["item_id"] == item_id)
+    row |= {"image": {"bytes": make_png(pixels), "path": None}, "image_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+    project.write_table(ITEMS, rows)

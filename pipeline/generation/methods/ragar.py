@@ -1,4 +1,8 @@
-"""Method `ragar`: the image of the general preference P^gen, after reflection (paper: eq. 7-9)."""
+"""Method `ragar`: the image of the general preference P^gen, after reflection (paper: eq. 7-9).
+
+Departure: where the stage preference wrote look tokens (`preference.visual_tokens`), they stand behind P^gen, and guidance leads to the words
+first and from there to the look. A case without a history to look at has the tokens that say nothing of a look.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pipeline.fingerprint import compute_fingerprint
 from pipeline.generation.context import Drawing, GenerationContext, Method
 from pipeline.models.lazy import LazyModel
 from pipeline.models.llm import LazyLanguageModel, prepare_language_model
+from pipeline.models.look import LookMap, prepare_look_map, unpack_tokens
 from pipeline.params import read_section
 from pipeline.rows import Rejection
 
@@ -27,6 +32,7 @@ class RagarMethod:
     conditioner: LazyModel[Conditioner]
     llm: LazyLanguageModel
     states_batch_size: int  # prompts that the language model reads at once
+    look: LazyModel[LookMap] | None = None
 
     ledger = "ragar"
 
@@ -35,6 +41,7 @@ class RagarMethod:
         """The diffusion model, the language model and the trained conditioner."""
         return {
             **self.context.describe_sampler(),
+            **self.context.describe_look(self.look),
             "diffusion": self.context.diffusion.revision,
             "language_model": f"{self.llm.revision} {self.llm.dtype} {self.states_batch_size}",
             "conditioner": self.conditioner.revision,
@@ -56,8 +63,9 @@ class RagarMethod:
         return {case.case_id: row for row, case in enumerate(self.context.cases)}
 
     def describe(self, case: Case) -> object | Rejection:
-        """An image depends on both prompts and, through the noise, on the case."""
-        return {"global_prompt": case.global_prompt, "detailed_prompt": case.detailed_prompt, "case_id": case.case_id}
+        """An image depends on both prompts, on the look and, through the noise, on the case."""
+        look = {"look": case.look} if self.look is not None else {}
+        return {"global_prompt": case.global_prompt, "detailed_prompt": case.detailed_prompt, **look, **self.context.describe_case(case)}
 
     def list_prompts(self, case: Case) -> list[str]:
         """The prompts are those of the stage preference, which has counted them."""
@@ -67,7 +75,8 @@ class RagarMethod:
         """Compute P^gen and draw."""
         with torch.inference_mode():
             prompt_BTD = self.conditioner.model(self._inputs.select([self._row_of[case.case_id] for case in cases])).prompt_BTD
-        return list(self.context.draw_prompts(self.context.diffusion.model, prompt_BTD, cases))
+        look = None if self.look is None else self.context.build_look(self.look.model, unpack_tokens(self.look.model, [case.look for case in cases]))
+        return list(self.context.draw_prompts(self.context.diffusion.model, prompt_BTD, cases, look=look))
 
 
 def build_method(context: GenerationContext) -> Method:
@@ -75,4 +84,5 @@ def build_method(context: GenerationContext) -> Method:
     path = context.get_file("calibrator")
     conditioner = LazyModel(compute_fingerprint(path.read_bytes()), lambda: load_conditioner(path)[0].to(context.device))
     llm = prepare_language_model(context.params, context.device)
-    return RagarMethod(context, conditioner, llm, read_section(context.params, "mapper.states_batch_size"))
+    look = prepare_look_map(context.params) if context.has_looks else None
+    return RagarMethod(context, conditioner, llm, read_section(context.params, "mapper.states_batch_size"), look)
