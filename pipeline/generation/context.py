@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, device
 
 from pipeline.artifacts import get_matrix
+from pipeline.conditioning.look_balance import LookSetting
 from pipeline.data.cases import Case
 from pipeline.data.images import ImageReader, decode_batch
 from pipeline.data.texts import read_item_texts
@@ -167,11 +168,14 @@ class GenerationContext:
         named = {row: f"The image of {cases[row].reference_id}, which is drawn over, cannot be used: {reason}" for row, reason in reasons.items()}
         return Start(latents_BChw, self.config.strength), named
 
-    def build_look(self, look: LookMap, tokens_BMD: Tensor) -> LookPrompt:
-        """Put look tokens behind the words, as far as the params let guidance lead to them."""
+    def build_look(self, look: LookMap, tokens: Tensor | LookSetting) -> LookPrompt:
+        """Put look tokens (B, M, d) behind the words, as far as the params let guidance lead to them, times what a case's setting says."""
         from pipeline.models.diffusion import LookPrompt  # late, as above
 
-        return LookPrompt(tokens_BMD, look.no_look_MD.detach(), self.config.look_scale)
+        no_look_MD, scale = look.no_look_MD.detach(), self.config.look_scale
+        if isinstance(tokens, Tensor):
+            return LookPrompt(tokens, no_look_MD, scale)
+        return LookPrompt(tokens.tokens, no_look_MD, scale * tokens.look, tokens.words)
 
     def describe_sampler(self) -> dict[str, object]:
         """Return what every drawn image depends on, apart from its prompt and the diffusion model."""

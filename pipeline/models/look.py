@@ -10,7 +10,6 @@ Shapes: B cases, N items, V visual width, C text width, F look width, M look tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -87,11 +86,9 @@ def load_look_map(path: Path) -> LookMap:
     return look.eval()
 
 
-def unpack_tokens(look: LookMap, packed: Sequence[bytes]) -> Tensor:
-    """Return the look tokens (B, M, d) of cases from their bytes; a case without any has those that say nothing of a look."""
-    shape = look.no_look_MD.shape
-    rows = [torch.frombuffer(bytearray(data), dtype=torch.float32).view(shape) if data else look.no_look_MD.detach() for data in packed]
-    return torch.stack(rows)
+def unpack_tokens(packed: bytes, no_look_MD: Tensor) -> Tensor:
+    """Return a case's look tokens (M, d) from their bytes; where there are none, those that say nothing of a look."""
+    return torch.frombuffer(bytearray(packed), dtype=torch.float32).view(no_look_MD.shape) if packed else no_look_MD
 
 
 def prepare_look_map(params: Path) -> LazyModel[LookMap]:

@@ -193,11 +193,14 @@ class Project:
             raise result.exception
         return result.stdout
 
-    def reflect(self) -> str:
-        """Run the stage reflection."""
+    def reflect(self, looks: str = "") -> str:
+        """Run the stage reflection, with a table of looks or an empty one."""
         names = ("cases", "preferences", "captions", "embeddings", "retrieved")
-        tables = {name: f"{name}.parquet" for name in names}
-        return self.run(reflection, **tables, ranker="ranker.safetensors", mapper="mapper.safetensors", out="reflection")
+        tables = {name: f"{name}.parquet" for name in (*names, "items")}
+        if not looks:
+            looks = "no_looks.parquet"
+            write_table(self.root / looks, LOOKS.build_empty(), LOOKS, provenance={})
+        return self.run(reflection, **tables, looks=looks, ranker="ranker.safetensors", mapper="mapper.safetensors", out="reflection")
 
     def generate(self, method: str, **more: Any) -> str:
         """Run the stage generation."""
@@ -401,3 +404,25 @@ def repaint(project: Project, item_id: str, shade: int) -> None:
     row = next(row for row in rows if row["item_id"] == item_id)
     row |= {"image": {"bytes": make_png(pixels), "path": None}, "image_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
     project.write_table(ITEMS, rows)
+
+
+def test_reflection_with_look_tokens_trains_their_balance_and_ragar_draws_with_it(project: Project) -> None:
+    write_looks(project)
+    rows = read_table(project.root / "looks.parquet", LOOKS).to_pylist()
+    generator = torch.Generator().manual_seed(4)
+    project.write_table(LOOKS, [{**row, "tokens": torch.randn(2 * TOKEN_DIM, generator=generator).numpy()} for row in rows])
+    project.params["reflection"] |= {"look_directions": 2, "num_perturbations": 4}
+    project.reflect(looks="looks.parquet")
+    conditioner, facts = load_conditioner(project.root / "reflection" / "calibrator.safetensors")
+    assert conditioner.look.direction_PMD.shape == (2, 2, TOKEN_DIM)
+    assert conditioner.look.read.weight.abs().max() > 0
+    assert facts["look"].startswith("look-")
+    last = (project.root / "reflection" / "curves.csv").read_text().splitlines()[-1].split(",")
+    assert all(float(norm) > 0 for norm in last[6:9])  # of all three losses
+    trained = draw_ragar(project, looks="looks.parquet")
+    project.params["reflection"]["num_steps"] = 0
+    project.reflect(looks="looks.parquet")
+    assert all(image != trained[case_id] for case_id, image in draw_ragar(project, looks="looks.parquet").items())
+    first = project.hash_outs("reflection")
+    project.reflect(looks="looks.parquet")
+    assert project.hash_outs("reflection") == first

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.conditioning.calibrator import GeneralPreference
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs, load_conditioner
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.data.cases import Case
@@ -22,6 +24,9 @@ from pipeline.models.llm import LazyLanguageModel, prepare_language_model
 from pipeline.models.look import LookMap, prepare_look_map, unpack_tokens
 from pipeline.params import read_section
 from pipeline.rows import Rejection
+
+if TYPE_CHECKING:
+    from pipeline.models.diffusion import LookPrompt
 
 
 @dataclass
@@ -74,9 +79,16 @@ class RagarMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Compute P^gen and draw."""
         with torch.inference_mode():
-            prompt_BTD = self.conditioner.model(self._inputs.select([self._row_of[case.case_id] for case in cases])).prompt_BTD
-        look = None if self.look is None else self.context.build_look(self.look.model, unpack_tokens(self.look.model, [case.look for case in cases]))
-        return list(self.context.draw_prompts(self.context.diffusion.model, prompt_BTD, cases, look=look))
+            preference = self.conditioner.model(self._inputs.select([self._row_of[case.case_id] for case in cases]))
+            look = None if self.look is None else self.set_look(self.look.model, preference, cases)
+        return list(self.context.draw_prompts(self.context.diffusion.model, preference.prompt_BTD, cases, look=look))
+
+    def set_look(self, look: LookMap, preference: GeneralPreference, cases: Sequence[Case]) -> LookPrompt:
+        """Return the look tokens as the calibrator sets them; one that was trained without looks leaves them as they come."""
+        balance = self.conditioner.model.look
+        if balance is None or preference.tokens_BMD is None or preference.action_BA is None:
+            return self.context.build_look(look, torch.stack([unpack_tokens(case.look, look.no_look_MD.detach()) for case in cases]))
+        return self.context.build_look(look, balance.set_look(preference.tokens_BMD, preference.action_BA))
 
 
 def build_method(context: GenerationContext) -> Method:

@@ -40,7 +40,7 @@ from tests.broken_items import TableImages
 from tests.test_repo_rules import REPO
 
 DEFAULT = load_plan(REPO / "params.yaml")
-METHODS = ("original", "truth", "sd", "keywords", "retrieved", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "global", "ragar")
+METHODS = ("original", "truth", "sd", "keywords", "retrieved", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "global", "ragar")
 
 
 def make_dataset(histories: list[list[str]], splits: list[str], *, num_items: int = 0) -> Dataset:
