@@ -21,6 +21,7 @@ ORDER = (
     "pmg",
     "pmg_retrieved",
     "global",
+    "ragar_words",
     "ragar",
     "truth",
 )
@@ -36,6 +37,7 @@ EXPLANATIONS = {
     "pmg": "keywords of the taste, soft embeddings, best of several",
     "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",
+    "ragar_words": "the same without look tokens",
     "ragar": "retrieval, calibration, reflection",
 }
 TITLES = {
@@ -49,6 +51,7 @@ TITLES = {
     "lavit": "LaVIT",
     "pmg": "PMG",
     "pmg_retrieved": "PMG + retrieved",
+    "ragar_words": "RAGAR, words alone",
     "ragar": "RAGAR",
 }
 Entry = Mapping[str, Any]  # value, low, high, n
