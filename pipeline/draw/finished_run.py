@@ -23,7 +23,7 @@ from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import load_params, load_seed, read_section
 from pipeline.retrieval.config import RetrievalConfig
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, PREFERENCES, RETRIEVED, Table
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, LOOKS, PREFERENCES, RETRIEVED, Table
 from pipeline.table_images import ImageColumn
 from pipeline.yaml_files import read_yaml_mapping
 
@@ -161,6 +161,12 @@ class FinishedRun:
     def preferences(self) -> pa.Table:
         """Keywords and prompts of every case."""
         return self._read("report", "preferences", PREFERENCES)
+
+    @cached_property
+    def looks(self) -> pa.Table:
+        """Look tokens of every case; empty in a run without them."""
+        path = self.list_method_files("ragar")["looks"]
+        return read_table(path, LOOKS) if path.is_file() else LOOKS.build_empty()
 
     @cached_property
     def rankers(self) -> RankerPaths:

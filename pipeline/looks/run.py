@@ -33,8 +33,12 @@ class LookBuilder:
         center: bool,
         look: LookMap,
         diffusion: Diffusion,
+        num_known: int | None = None,
     ) -> None:
-        """`texts` are what items are called; `center` is the retrieval's."""
+        """`texts` are what items are called; `center` is the retrieval's. The first `num_known` items, all by default, are the catalogue.
+
+        Items beyond it move neither its centre nor the mean of its looks.
+        """
         if look.shape.num_tokens != config.visual_tokens:
             raise ValueError(
                 f"preference.visual_tokens is {config.visual_tokens}, but it must be 0 or {look.shape.num_tokens}, as many as the look map writes."
@@ -46,7 +50,7 @@ class LookBuilder:
         self._semantic_ND = center_rows(semantic_ND) if center else semantic_ND
         visual_NV = torch.from_numpy(np.array(get_matrix(embeddings, "visual"), dtype=np.float32))
         self._look_NF = read_looks(look, visual_NV, [texts.get(item_id, "") for item_id in item_ids], diffusion)
-        self._mean_F = self._look_NF.mean(dim=0)
+        self._mean_F = self._look_NF[:num_known].mean(dim=0)
 
     def build(self, case: Mapping[str, Any], retrieved: Mapping[str, float]) -> dict[str, Any] | None:
         """Build the look of a case, or None if no item counts; `retrieved` are the similarities of its retrieved items by item_id."""
