@@ -5,9 +5,9 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
-STAGES := code dataset captioning embedding retrieval keywords preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+STAGES := code dataset captioning embedding retrieval keywords look preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 CHECK := data/check
-EXPERIMENTS := experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect
+EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 define NEWLINE
 
@@ -31,7 +31,7 @@ $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TA
 
 .DEFAULT_GOAL := help
 .PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: draw export study study-results verify whole-lock can-experiment experiments table1 fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
+.PHONY: draw export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ exps: setup  ## the experiments side by side: the main figures, and the params i
 	@$(PY) -m experiments.show --args $(WORDS)
 
 table1: setup  ## Table 1: RAGAR beside SD, TI and PMG, with their own trainings (each of these: another setting with ARGS='--set dataset=... --set models=paper')
+	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
+
+artists: setup  ## experiment: ArtMoji, five seeds: whose drawings a user likes, which words cannot say
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results/fig2.md

@@ -20,6 +20,7 @@ from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, has_changes, list_unique, plan_runs, read_inputs
 from experiments.plots import draw_experiment
+from experiments.pooling import pool_results
 from experiments.results import RunResult
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
@@ -111,7 +112,7 @@ def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], o
     """Write the page, the CSV and the plot of an experiment from the results by run name; nothing if no run is finished."""
     own = {run.name: results[run.name] for run in experiment.list_runs() if run.name in results}
     if experiment.is_comparison and own:
-        write_comparison(experiment, *own.values(), out)
+        write_comparison(experiment, pool_results(experiment, own), out)
         return
     rows = build_rows(experiment, own)
     if not rows:

@@ -25,6 +25,7 @@ MAIN = "ragar"
 TEXT_ONLY = "sd"  # the image of the reference's text alone
 KEYWORD_ONLY = "keywords"  # the image of the reference's text and the whole history's keywords
 RETRIEVED = "retrieved"  # the image of the reference's text and the retrieved items' keywords as a plain prompt
+IMAGE_PROMPT = "ip_adapter"  # look tokens of the last five pictures with the reference's text
 GLOBAL = "global"  # the image of the global preference E^g
 INVERSION = "ti"
 INVERSION_RETRIEVED = "ti_retrieved"  # the same given the retrieved items alone
@@ -70,6 +71,7 @@ class Group:
     axis: str | None = None
     methods: tuple[str, ...] | None = None  # in place of the experiment's
     is_plotted: bool = True
+    suffix: str = ""  # of its methods' names where it stands in one table with other groups
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Experiment:
     metrics: tuple[str, ...]
     methods: tuple[str, ...] | None = (MAIN,)  # None: every method that was drawn
     compared_with: str | None = None  # a method of the same run; None: the same method of the default run
-    is_comparison: bool = False  # one table of methods with tests against RAGAR, instead of a table a group
+    is_comparison: bool = False  # one table of methods with tests against RAGAR, over all points (seeds), instead of a table a group
     users: str = "test users"  # whose images are scored
     shows_compute: bool = False  # what the methods cost beside RAGAR
 
@@ -146,6 +148,15 @@ TARGET_POINTS = (
     Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, "pmg.num_target_keywords=5"))),
     Point("without", Run("strength-no-target", (*ON_VALIDATION, "pmg.num_target_keywords=0"))),
 )
+ARTIST_SEEDS = (0, 1, 2, 3, 4)
+
+
+def _repeat(name: str, *overrides: str) -> tuple[Point, ...]:
+    return tuple(Point(f"seed {seed}", Run(f"{name}-{seed}", (f"seed={seed}", *overrides))) for seed in ARTIST_SEEDS)
+
+
+ARTIST_POINTS = _repeat("artists", "dataset=artmoji", "comparison=table1", "comparison.ip_adapter=true", "preference.visual_tokens=4")
+ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "preference.visual_tokens=0")
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
 BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
@@ -158,6 +169,30 @@ EXPERIMENTS = (
         (Group("methods", (Point("table1", Run("table1", ("comparison=table1",))),)),),
         (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
         methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, MAIN, TRUTH),
+        compared_with=MAIN,
+        is_comparison=True,
+    ),
+    Experiment(
+        "artists",
+        "Artists: what a user likes that words cannot say",
+        "Real drawings by nine artist teams, whom no text names. Matched pairs of users share all words and differ in the artists alone: "
+        "what reads words scores 50%. The row of the truths is what the judge is right about.",
+        (Group("look tokens", ARTIST_POINTS), Group("words alone", ARTIST_WORD_POINTS, methods=(MAIN,), suffix="_words")),
+        ("pair_choice_judge", STYLE, "nearest_truth_judge", CONCEPT_TOP5, DISTANCE, DELTA_R_CHECK),
+        methods=(
+            ORIGINAL,
+            TEXT_ONLY,
+            KEYWORD_ONLY,
+            RETRIEVED,
+            IMAGE_PROMPT,
+            INVERSION,
+            INVERSION_RETRIEVED,
+            PMG,
+            PMG_RETRIEVED,
+            f"{MAIN}_words",
+            MAIN,
+            TRUTH,
+        ),
         compared_with=MAIN,
         is_comparison=True,
     ),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from experiments.catalogue import MAIN, Experiment
 from experiments.results import ByUser, RunResult
 from pipeline.metrics.definitions import Metric
-from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.metrics.intervals import Interval
 from pipeline.metrics.significance import adjust_holm, compute_flip_p
 from pipeline.report.figures import BOUNDS, format_value, sort_methods
 
@@ -53,11 +53,11 @@ def compare_methods(experiment: Experiment, result: RunResult) -> dict[tuple[str
     cells = {}
     for name, by_method in values.items():
         metric = result.get_metric(name)
-        means = {method: compute_mean_interval(by_user, **result.list_knobs()) for method, by_user in by_method.items()}
+        means = {method: result.compute_interval(by_user) for method, by_user in by_method.items()}
         places = rank_methods(means, metric)
         for method, mean in means.items():
             key = (method, name)
-            difference = compute_paired_interval(by_method[MAIN], by_method[method], **result.list_knobs()) if key in tests else None
+            difference = result.compare_users(by_method[MAIN], by_method[method]) if key in tests else None
             cells[key] = Cell(method, metric, mean, places.get(method), difference, tests.get(key), adjusted.get(key))
     return cells
 

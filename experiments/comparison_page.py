@@ -33,8 +33,9 @@ def build_page(experiment: Experiment, result: RunResult, cells: Cells) -> str:
         "",
         experiment.sentence,
         "",
-        f"Made by `make {experiment.name}`. Profile `{result.profile}`, data set `{result.dataset}`, seed {result.seed}, {num_users} test users, "
-        f"the same for every method. In brackets: {result.level:.0%} intervals, bootstrap over users, {result.num_resamples} resamples. "
+        f"Made by `make {experiment.name}`. Profile `{result.profile}`, data set `{result.dataset}`, {describe_seeds(result)}, {num_users} test "
+        f"users, the same for every method. In brackets: {result.level:.0%} intervals, bootstrap over {'seeds and ' if result.seeds else ''}users, "
+        f"{result.num_resamples} resamples. "
         "**Bold**: the best of the drawn methods, <u>underlined</u>: the second. "
         f"▲ and ▼: {get_title(MAIN)} is significantly better or worse than that method (paired sign-flip test over users, {NUM_FLIPS:,} flips, "
         f"Holm's correction over all {num_tests} tests of this table, level {ALPHA}).",
@@ -44,9 +45,30 @@ def build_page(experiment: Experiment, result: RunResult, cells: Cells) -> str:
     ]
     lines += [f"| {describe_row(method)} | {' | '.join(format_cell(cells.get((method, name))) for name in metrics)} |" for method in methods]
     lines += ["", *build_methods(methods), *build_differences(cells, methods, metrics)]
-    lines += [*build_costs(methods, result.costs), *build_own_checks(result.trainings)]
-    lines += ["## Run", "", f"`{result.experiment}`", "", *build_legend_lines(metrics.values())]
+    lines += [*build_assignment(methods, result), *build_costs(methods, result.costs), *build_own_checks(result.trainings)]
+    runs = ", ".join(f"`{name}`" for name in result.experiment.split(", "))
+    lines += ["## Runs" if result.seeds else "## Run", "", runs, "", *build_legend_lines(metrics.values())]
     return "\n".join(lines) + "\n"
+
+
+def describe_seeds(result: RunResult) -> str:
+    """Write the seed of the run, or those of the runs that were pooled."""
+    return f"seeds {', '.join(map(str, result.seeds))}" if result.seeds else f"seed {result.seed}"
+
+
+def build_assignment(methods: Sequence[str], result: RunResult) -> list[str]:
+    """Return the table of the permutation test of whose image is whose, a p-value each seed; empty where there is no test."""
+    known = [method for method in methods if result.tests.get(method)]
+    if not known:
+        return []
+    lines = ["## Whose image is whose", "", "| | p, a seed each |", "|---|---|"]
+    lines += [f"| {describe_row(method)} | {', '.join(map(format_p, result.tests[method]))} |" for method in known]
+    return [
+        *lines,
+        "",
+        "Permutation test: how likely it were that so many images are by the artist whom their user likes, if all were handed out at random.",
+        "",
+    ]
 
 
 def list_metrics(cells: Cells) -> dict[str, Metric]:
@@ -168,7 +190,7 @@ def build_latex(experiment: Experiment, result: RunResult, cells: Cells) -> str:
     arrows = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
     headings = [escape_latex(format_heading(metric).rstrip(" ↑↓")) + arrows[metric.higher_is_better] for metric in metrics.values()]
     lines = [
-        f"% {experiment.title}; profile {result.profile}, data set {result.dataset}, seed {result.seed}; made by `make {experiment.name}`",
+        f"% {experiment.title}; profile {result.profile}, data set {result.dataset}, {describe_seeds(result)}; made by `make {experiment.name}`",
         rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
         r"\toprule",
         f"Method & {' & '.join(headings)} " + r"\\",

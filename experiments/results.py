@@ -13,7 +13,7 @@ from pipeline.cost import find_cost
 from pipeline.evaluation.summary import group_by_user
 from pipeline.json_files import read_json
 from pipeline.metrics.definitions import Metric, define_metrics
-from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_nested_interval, compute_paired_interval
 from pipeline.params import read_section
 from pipeline.schemas import SCORES
 
@@ -66,6 +66,9 @@ class RunResult:
     dataset: str = ""
     costs: dict[str, Cost] = field(default_factory=dict)  # by method
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  # a method's own metrics: of its training and of its drawing
+    assignment_p: dict[str, float] = field(default_factory=dict)  # by method: of the permutation test of whose image is whose
+    seeds: tuple[int, ...] = ()  # of the runs that were pooled; then users are (seed, user)
+    tests: dict[str, list[float]] = field(default_factory=dict)  # the same p-values of pooled runs, one a seed
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
@@ -80,7 +83,15 @@ class RunResult:
 
     def average(self, method: str, metric: str) -> Interval:
         """Return the mean over users with its interval."""
-        return compute_mean_interval(self.get_users(method, metric), **self.list_knobs())
+        return self.compute_interval(self.get_users(method, metric))
+
+    def compute_interval(self, by_user: ByUser) -> Interval:
+        """Return the mean of values by user with its interval; of pooled runs over seeds and users."""
+        return (compute_nested_interval if self.seeds else compute_mean_interval)(by_user, **self.list_knobs())
+
+    def compare_users(self, first: ByUser, second: ByUser) -> Interval:
+        """Return the mean of first - second over the users that have both, with its interval."""
+        return self.compute_interval({user: first[user] - second[user] for user in first.keys() & second.keys()})
 
     def list_knobs(self) -> dict[str, Any]:
         """Return the bootstrap's parameters; they are the evaluation's own, so that its intervals come out again."""
@@ -103,6 +114,11 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
         dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
         costs={method: read_cost(method, fetch) for method in summary["methods"]},
+        assignment_p={
+            method: entries["assignment_p"]["value"]
+            for method, entries in summary["methods"].items()
+            if entries.get("assignment_p", {}).get("value") is not None
+        },
         trainings={method: read_own_metrics(method, fetch) for method in OWN_METRICS if method in summary["methods"]},
     )
 

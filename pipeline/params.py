@@ -18,7 +18,7 @@ from pipeline.yaml_files import read_yaml_mapping
 T = TypeVar("T")
 
 BLOCKS = (
-    "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "ranker_check", "calibrator",
+    "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "look", "preference", "ranker", "ranker_check", "calibrator",
     "mapper", "reflection", "sd", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "comparison", "generation", "evaluation", "report", "runtime",
 )  # fmt: skip
 UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"

@@ -105,6 +105,16 @@ PREFERENCES = Table(
     },
     key=("case_id",),
 )
+LOOKS = Table(  # empty where preference.visual_tokens is 0
+    "looks",
+    {
+        "case_id": pa.string(),
+        "item_ids": STRINGS,  # history items whose look counts, the most first
+        "weights": pa.list_(pa.float32()),  # of them; they sum to 1
+        "tokens": VECTOR,  # look tokens, one behind the other
+    },
+    key=("case_id",),
+)
 PSEUDO_WORDS = Table(
     "pseudo_words",
     {

@@ -25,6 +25,8 @@ def main(
     out: Path = typer.Option(...),
     captions: Path | None = None,
     preferences: Path | None = None,
+    looks: Path | None = None,
+    embeddings: Path | None = None,
     calibrator: Path | None = None,
     lora: Path | None = None,
     vectors: Path | None = None,
@@ -43,8 +45,8 @@ def main(
     if read_flag(params, f"comparison.{method}"):
         from pipeline.generation.run import draw_method  # late: it loads torch, which an empty table does without
 
-        named = {"captions": captions, "preferences": preferences, "calibrator": calibrator, "lora": lora, "vectors": vectors}
-        files = {"cases": cases, "items": items, **named, "pmg_preferences": pmg_preferences}
+        named = {"captions": captions, "preferences": preferences, "looks": looks, "embeddings": embeddings, "calibrator": calibrator}
+        files = {"cases": cases, "items": items, **named, "lora": lora, "vectors": vectors, "pmg_preferences": pmg_preferences}
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
         values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
         provenance, max_fraction, cost, num_cut = drawn.provenance, drawn.max_rejected_fraction, drawn.cost, drawn.num_cut

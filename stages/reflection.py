@@ -8,10 +8,12 @@ import typer
 from pipeline.artifacts import read_table
 from pipeline.conditioning.conditioner import build_conditioner, save_conditioner
 from pipeline.conditioning.config import CalibratorConfig
-from pipeline.conditioning.states import compute_condition_inputs
+from pipeline.conditioning.states import build_balance, compute_condition_inputs
 from pipeline.data.cases import select_cases
+from pipeline.data.texts import read_item_texts
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.models.llm import prepare_language_model
+from pipeline.models.look import prepare_look_map
 from pipeline.params import load_params, read_section
 from pipeline.randomness import make_generator
 from pipeline.reflection.config import ReflectionConfig
@@ -22,7 +24,7 @@ from pipeline.reflection.run import plan_cases, run_reflection
 from pipeline.reflection.tools import load_tools
 from pipeline.rows import Summary
 from pipeline.runtime import print_summary
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, PREFERENCES, RETRIEVED
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LOOKS, PREFERENCES, RETRIEVED
 from pipeline.terminal import say
 from pipeline.training_run import open_training, write_training
 from stages.entry import PARAMS, Needed, run_stage
@@ -39,6 +41,8 @@ def main(
     retrieved: Needed,
     ranker: Needed,
     mapper: Needed,
+    items: Needed,
+    looks: Needed,
     out: Needed,
     params: Path = PARAMS,
 ) -> None:
@@ -46,18 +50,26 @@ def main(
     started = time.monotonic()
     config, seed, device, checkpoint_every = open_training(params, STAGE, ReflectionConfig)
     llm = prepare_language_model(params, device)
-    tools, identity = load_tools(params, ranker, config, device)
+    seen = read_table(looks, LOOKS)
+    tools, identity = load_tools(params, ranker, config, device, with_looks=len(seen) > 0)
     joined = (read_table(cases, CASES), read_table(preferences, PREFERENCES))
-    tables = ReflectionTables(read_table(captions, CAPTIONS), read_table(embeddings, EMBEDDINGS), read_table(retrieved, RETRIEVED))
-    plan = plan_cases(select_cases(*joined, ["train"]), select_cases(*joined, ["val"]), tables, tools, config, seed=seed)
+    texts = read_item_texts(read_table(items, ITEMS, columns=["text"]), None) if len(seen) else None
+    tables = ReflectionTables(read_table(captions, CAPTIONS), read_table(embeddings, EMBEDDINGS), read_table(retrieved, RETRIEVED), texts)
+    train, validation = (select_cases(*joined, [split], seen) for split in ("train", "val"))
+    plan = plan_cases(train, validation, tables, tools, config, seed=seed)
     calibrator = load_params(params, "calibrator", CalibratorConfig)
     conditioner, _ = build_conditioner(mapper, calibrator, generator=make_generator(seed, "calibrator"))
+    if len(seen):
+        look = prepare_look_map(params)
+        conditioner.look = build_balance(train, look.model.no_look_MD, count=config.look_directions)
+        identity = {**identity, "look": look.revision}
     prompts, size = [vars(case) for case in plan.list_all()], read_section(params, "mapper.states_batch_size")
     inputs = compute_condition_inputs(prompts, llm=llm, diffusion=tools.diffusion, conditioner=conditioner.to(device), batch_size=size)
     with open_live(out / "live") as log_row:
         options = {"seed": seed, "identity": identity, "checkpoint_every": checkpoint_every, "log_row": log_row}
         state, metrics = run_reflection(conditioner, plan, inputs, tables, tools, config, **options)
-    facts = {**identity, "language_model": llm.revision, "params": compute_fingerprint(config), "seed": seed}
+    described = config.describe(with_looks=len(seen) > 0)
+    facts = {**identity, "language_model": llm.revision, "params": compute_fingerprint(described), "seed": seed}
     save_conditioner(out / "calibrator.safetensors", conditioner, facts)
     write_training(out / "calibrator.safetensors", metrics=metrics, curves=state.curves, columns=CURVE_COLUMNS, seconds=state.seconds, device=device)
     before, kept = metrics["before"]["score"], metrics["kept"]["score"]

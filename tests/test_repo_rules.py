@@ -59,7 +59,7 @@ LAYERS = (
     },
     {"data", "models", "metrics"},
     {"captioning", "embedding", "latents", "retrieval", "keywords", "preference", "ranker", "ranker_check"},
-    {"conditioning", "baselines"},
+    {"conditioning", "baselines", "looks"},
     {"reflection"},
     {"generation"},
     {"evaluation", "report"},

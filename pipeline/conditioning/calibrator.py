@@ -31,6 +31,8 @@ class GeneralPreference:
     mapped_BKD: torch.Tensor  # the mapper's output (B, K, d), which L_sem compares with the caption's token states
     detailed_BTD: torch.Tensor  # E^d of eq. 8 (B, T + K, d): the projected text, then the mapper's output
     detailed_mask_BT: torch.Tensor  # bool (B, T + K): its rows that stand for something
+    tokens_BMD: torch.Tensor | None = None  # look tokens behind P^gen, as they come, where there are any
+    action_BA: torch.Tensor | None = None  # what is done to them and to guidance (`pipeline/conditioning/look_balance.py`)
 
 
 class BalanceCalibrator(nn.Module):

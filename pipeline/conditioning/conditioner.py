@@ -1,13 +1,13 @@
-"""Mapper, calibrator and [IMG] vectors as the one module that reflection trains and generation uses, and its file.
+"""Mapper, calibrator, [IMG] vectors and the balance of words and look as the one module that reflection trains and generation uses, and its file.
 
-Legend: B cases, T text rows, L [IMG] tokens, K tokens of an encoded prompt, D language model width, d token width.
+Legend: B cases, T text rows, L [IMG] tokens, M look tokens, K tokens of an encoded prompt, D language model width, d token width.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.conditioning.calibrator import BalanceCalibrator, GeneralPreference
 from pipeline.conditioning.config import CalibratorConfig, PromptFormat
+from pipeline.conditioning.look_balance import LookBalance
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, load_mapper, take_prefix
 
 
@@ -29,23 +30,33 @@ class ConditionInputs:
     img_BLD: torch.Tensor  # E^img (B, L, D): language model states at the [IMG] vectors
     global_BKD: torch.Tensor  # E^g (B, K, d)
     global_mask_BK: torch.Tensor
+    look_BMD: torch.Tensor | None = None  # look tokens, where cases have any
 
     def select(self, indices: Sequence[int]) -> ConditionInputs:
         """Return the rows at `indices`, in that order."""
         index = torch.as_tensor(list(indices), dtype=torch.long)
-        return ConditionInputs(*(getattr(self, field.name)[index] for field in dataclasses.fields(self)))
+        tensors = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return ConditionInputs(*(None if tensor is None else tensor[index] for tensor in tensors))
 
     def __len__(self) -> int:
         return len(self.text_BTD)
 
 
 class Conditioner(nn.Module):
-    """From cached inputs to P^gen; trainable are mapper and calibrator, the [IMG] vectors are a frozen buffer."""
+    """From cached inputs to P^gen; trainable are mapper, calibrator and the balance of words and look, the [IMG] vectors are a frozen buffer."""
 
-    def __init__(self, mapper: ModalMapper, calibrator: BalanceCalibrator, img_vectors_LD: torch.Tensor, prompt_format: PromptFormat) -> None:
+    def __init__(
+        self,
+        mapper: ModalMapper,
+        calibrator: BalanceCalibrator,
+        img_vectors_LD: torch.Tensor,
+        prompt_format: PromptFormat,
+        look: LookBalance | None = None,
+    ) -> None:
         super().__init__()
         self.mapper = mapper
         self.calibrator = calibrator
+        self.look = look
         self.prompt_format = prompt_format
         self.img_vectors_LD: torch.Tensor
         self.register_buffer("img_vectors_LD", img_vectors_LD.detach().clone())
@@ -57,9 +68,14 @@ class Conditioner(nn.Module):
     def forward(self, inputs: ConditionInputs) -> GeneralPreference:
         """Compute P^gen of a batch, on the module's device."""
         device = self.img_vectors_LD.device
-        text_BTD, mask_BT, img_BLD, global_BKD, global_mask_BK = (getattr(inputs, field.name).to(device) for field in dataclasses.fields(inputs))
+        names = ("text_BTD", "text_mask_BT", "img_BLD", "global_BKD", "global_mask_BK")
+        text_BTD, mask_BT, img_BLD, global_BKD, global_mask_BK = (getattr(inputs, name).to(device) for name in names)
         mapped_BKD = self.mapper(img_BLD, self.img_vectors_LD)
-        return self.calibrator(text_BTD, mask_BT, mapped_BKD, global_BKD, global_mask_BK)
+        preference = self.calibrator(text_BTD, mask_BT, mapped_BKD, global_BKD, global_mask_BK)
+        if self.look is None or inputs.look_BMD is None:
+            return preference
+        tokens_BMD = inputs.look_BMD.to(device)
+        return replace(preference, tokens_BMD=tokens_BMD, action_BA=self.look(tokens_BMD, global_BKD, global_mask_BK))
 
 
 def build_conditioner(mapper_path: Path, config: CalibratorConfig, *, generator: torch.Generator) -> tuple[Conditioner, dict[str, Any]]:
@@ -99,6 +115,7 @@ def load_conditioner(path: Path) -> tuple[Conditioner, dict[str, Any]]:
     config = CalibratorConfig(**facts.pop("calibrator"))
     calibrator = BalanceCalibrator(config, llm_dim=shape.input_dim, token_dim=shape.token_dim, generator=unused)
     prompt_format = PromptFormat(**facts.pop("prompt_format"))
-    conditioner = Conditioner(mapper, calibrator, tensors["img_vectors_LD"], prompt_format)
+    look = LookBalance(tensors["look.direction_PMD"], tensors["look.no_look_MD"]) if "look.direction_PMD" in tensors else None
+    conditioner = Conditioner(mapper, calibrator, tensors["img_vectors_LD"], prompt_format, look)
     conditioner.load_state_dict(tensors)
     return conditioner.eval(), facts

@@ -11,9 +11,12 @@ import torch
 
 from pipeline.conditioning.conditioner import Conditioner, ConditionInputs
 from pipeline.conditioning.config import PromptFormat
+from pipeline.conditioning.look_balance import LookBalance, find_directions
+from pipeline.data.cases import Case
 from pipeline.keywords.prompts import wrap_detailed_prompt
 from pipeline.ledger import open_ledger
 from pipeline.models.llm import LazyLanguageModel, PromptStates
+from pipeline.models.look import unpack_tokens
 from pipeline.rows import Row, map_rows
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ COLUMNS = pa.schema([("text", pa.binary()), ("img", pa.binary())])
 def compute_condition_inputs(
     preferences: Sequence[dict[str, Any]], *, llm: LazyLanguageModel, diffusion: Diffusion, conditioner: Conditioner, batch_size: int
 ) -> ConditionInputs:
-    """Return the inputs of the rows (each with `global_prompt` and `detailed_prompt`), in their order.
+    """Return the inputs of the rows (each with `global_prompt` and `detailed_prompt`, perhaps with a `look`), in their order.
 
     Language model states go through the ledger, so that reflection and generation compute each prompt once between them.
     """
@@ -40,7 +43,19 @@ def compute_condition_inputs(
         batch_size=batch_size,
     )
     global_BKD, global_mask_BK = diffusion.encode_prompts([row["global_prompt"] for row in preferences])
-    return ConditionInputs(states.text_BTD, states.mask_BT, states.img_BLD, global_BKD, global_mask_BK)
+    look_BMD = None if conditioner.look is None else stack_looks(preferences, conditioner.look.no_look_MD.cpu())
+    return ConditionInputs(states.text_BTD, states.mask_BT, states.img_BLD, global_BKD, global_mask_BK, look_BMD)
+
+
+def build_balance(cases: Sequence[Case], no_look_MD: torch.Tensor, *, count: int) -> LookBalance:
+    """Build the untrained balance of words and look, whose directions are those of the cases' looks."""
+    tokens_NMD = stack_looks([vars(case) for case in cases], no_look_MD.detach())
+    return LookBalance(find_directions(tokens_NMD, count=count), no_look_MD)
+
+
+def stack_looks(preferences: Sequence[dict[str, Any]], no_look_MD: torch.Tensor) -> torch.Tensor:
+    """Return the look tokens (B, M, d) of the rows; one without any has those that say nothing of a look."""
+    return torch.stack([unpack_tokens(row.get("look", b""), no_look_MD) for row in preferences])
 
 
 def check_fit(conditioner: Conditioner, diffusion: Diffusion) -> None:

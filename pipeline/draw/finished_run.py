@@ -23,7 +23,7 @@ from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import load_params, load_seed, read_section
 from pipeline.retrieval.config import RetrievalConfig
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, PREFERENCES, RETRIEVED, Table
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LABELS, LOOKS, PREFERENCES, RETRIEVED, Table
 from pipeline.table_images import ImageColumn
 from pipeline.yaml_files import read_yaml_mapping
 
@@ -163,6 +163,12 @@ class FinishedRun:
         return self._read("report", "preferences", PREFERENCES)
 
     @cached_property
+    def looks(self) -> pa.Table:
+        """Look tokens of every case; empty in a run without them."""
+        path = self.list_method_files("ragar")["looks"]
+        return read_table(path, LOOKS) if path.is_file() else LOOKS.build_empty()
+
+    @cached_property
     def rankers(self) -> RankerPaths:
         """The ranker that was the reward, and the evaluation ranker, which was none."""
         from pipeline.evaluation.run import RankerPaths  # late: it loads torch
@@ -178,7 +184,7 @@ class FinishedRun:
             (self.captioning, "captioning", self.locate("evaluation", "captions")),
             (self.embedding, "embedding", self.locate("evaluation", "embeddings")),
             (self.retrieval, "retrieval", self.locate("evaluation", "retrieved")),
-            (self.preference, "preference", self.locate("report", "preferences")),
+            (self.preference.describe(), "preference", self.locate("report", "preferences")),
         ):
             if not path.is_file():
                 raise ValueError(f"{path} does not exist; {FINISH}.")

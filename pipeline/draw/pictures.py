@@ -121,4 +121,7 @@ def build_for(method: str, run: FinishedRun, new_items: NewItems, cases: Sequenc
     items = pa.concat_tables([context.items, new_items.items.select(context.items.column_names)])
     captions = None if context.captions is None else pa.concat_tables([context.captions, new_items.captions])
     images = AllImages(run.images, new_items.images)
-    return build_method(method, replace(context, cases=list(cases), items=items, captions=captions, images=images))
+    seen = (
+        None if context.embeddings is None else pa.concat_tables([context.embeddings, new_items.embeddings.select(context.embeddings.column_names)])
+    )
+    return build_method(method, replace(context, cases=list(cases), items=items, captions=captions, images=images, embeddings=seen))

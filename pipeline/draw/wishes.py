@@ -15,17 +15,22 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.artifacts import build_table, get_matrix, read_table
-from pipeline.data.cases import Case, build_case
+from pipeline.data.cases import Case, build_case, map_looks
 from pipeline.data.known_ids import KnownIds
 from pipeline.data.problems import quote
+from pipeline.data.texts import read_item_texts
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.new_items import NewItems
 from pipeline.draw.requests import BadRequest, Rejected, Request
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.keywords.preference import PreferenceBuilder, build_preferences
+from pipeline.looks.run import LookBuilder, build_looks
+from pipeline.models.diffusion import load_diffusion
+from pipeline.models.look import prepare_look_map
 from pipeline.models.references import read_reference
 from pipeline.models.text_budget import load_text_budget
 from pipeline.retrieval.history import NOISE, retrieve_histories
+from pipeline.runtime import load_runtime, resolve_device
 from pipeline.schemas import CASES, INTERACTIONS, RETRIEVED
 
 NEW_CASE, NEW_USER = "new-case-", "new-user-"
@@ -106,9 +111,11 @@ def find_wishes(requests: Sequence[tuple[Request, str]], run: FinishedRun, new_i
     preference_of = {row["case_id"]: row for row in run.preferences.to_pylist()}
     retrieved_of = group_retrieved(run.retrieved.to_pylist())
     new = {row["case_id"]: row for _, row, _ in found if row["case_id"] not in preference_of}
+    look_of = map_looks(run.looks)
     reasons: dict[str, str] = {}
     if new:
         rows, more, reasons = prefer(list(new.values()), run, new_items)
+        look_of |= find_looks(list(new.values()), more, run, new_items) if look_of else {}
         preference_of |= {row["case_id"]: row for row in rows}
         retrieved_of |= group_retrieved(more)
     wishes = []
@@ -116,7 +123,7 @@ def find_wishes(requests: Sequence[tuple[Request, str]], run: FinishedRun, new_i
         if row["case_id"] not in preference_of:
             rejected.append(Rejected(request.number, request.request_id, reasons[row["case_id"]]))
             continue
-        case = build_case(row, preference_of[row["case_id"]])
+        case = build_case(row, preference_of[row["case_id"]], look_of.get(row["case_id"], b""))
         wishes.append(Wish(request, case, retrieved_of.get(case.case_id, ()), not case.user_id.startswith(NEW_USER), is_of_run))
     return wishes, rejected
 
@@ -136,6 +143,24 @@ def prefer(cases: list[dict[str, Any]], run: FinishedRun, new_items: NewItems) -
     )
     rows, unpreferred = build_preferences(table, builder)
     return rows, retrieved, {**unpreferred, **unretrieved}
+
+
+def find_looks(cases: list[dict[str, Any]], retrieved: list[dict[str, Any]], run: FinishedRun, new_items: NewItems) -> dict[str, bytes]:
+    """Return the look tokens of new cases by case_id, as the stage preference writes them."""
+    centred, _ = centre_on_catalogue(run, new_items)
+    visual = pa.concat_tables([table.select(["visual"]) for table in (run.embeddings, new_items.embeddings)])
+    items, captions = pa.concat_tables([run.items, new_items.items]), pa.concat_tables([run.captions, new_items.captions])
+    builder = LookBuilder(
+        run.preference,
+        centred.append_column("visual", visual["visual"]),
+        read_item_texts(items, captions),
+        center=False,
+        look=prepare_look_map(run.params).model,
+        diffusion=load_diffusion(read_reference(run.params, "diffusion"), device=resolve_device(load_runtime(run.params))),
+        num_known=len(run.embeddings),
+    )
+    rows = build_looks(build_table(cases, CASES), build_table(retrieved, RETRIEVED), builder)
+    return {row["case_id"]: row["tokens"].tobytes() for row in rows}
 
 
 def centre_on_catalogue(run: FinishedRun, new_items: NewItems) -> tuple[pa.Table, Any]:

@@ -19,6 +19,7 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
+from pipeline.looks.config import LookTrainingConfig
 from pipeline.params import check_seed, find_fault
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker_check.config import CheckConfig
@@ -34,6 +35,7 @@ CONFIGS = {
     "embedding": EmbeddingConfig,
     "retrieval": RetrievalConfig,
     "keywords": KeywordsConfig,
+    "look": LookTrainingConfig,
     "preference": PreferenceConfig,
     "ranker": RankerConfig,
     "ranker_check": CheckConfig,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Len
+from annotated_types import Gt, Le, Len
 from pydantic import NonNegativeFloat
 
 from pipeline.config import Count, RowMapConfig, Split, config_dataclass
@@ -17,5 +17,8 @@ class GenerationConfig(RowMapConfig):
     splits: Annotated[tuple[Split, ...], Len(1)]
     steps: Count
     guidance_scale: NonNegativeFloat
+    look_scale: NonNegativeFloat
+    start: Literal["noise", "reference"]
+    strength: Annotated[float, Gt(0), Le(1)]
     negative_prompt: str
     scheduler: Literal["dpm", "ddim", "own"]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.artifacts import build_provenance, read_table
+from pipeline.columns import map_columns
 from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method
 from pipeline.generation.config import GenerationConfig
 from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.drawing import draw_cases
+from pipeline.metrics.matched_pairs import find_matched_pairs
 from pipeline.models.diffusion import load_diffusion
 from pipeline.models.folders import compute_model_revision
 from pipeline.models.lazy import LazyModel
@@ -22,7 +26,7 @@ from pipeline.models.text_budget import load_text_budget
 from pipeline.params import load_params, load_seed, read_section
 from pipeline.rows import Key, MapResult
 from pipeline.runtime import load_runtime, resolve_device
-from pipeline.schemas import CAPTIONS, CASES, ITEMS, PREFERENCES
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LOOKS, PREFERENCES
 from pipeline.table_images import ImageColumn
 
 STAGE = "generation"
@@ -66,17 +70,28 @@ def build_context(params: Path, files: Mapping[str, Path]) -> GenerationContext:
     config, device = load_params(params, STAGE, GenerationConfig), resolve_device(load_runtime(params))
     reference, dtype_name = read_reference(params, "diffusion"), read_section(params, "models.dtype")
     options = {"device": device, "dtype": parse_dtype(dtype_name, device), "scheduler": config.scheduler}
-    preferences = read_table(files["preferences"], PREFERENCES) if "preferences" in files else None
+    cases, items = read_table(files["cases"], CASES), read_table(files["items"], ITEMS, columns=["text", "image_sha256"])
+    preferences, looks = (read_table(files[table.name], table) if table.name in files else None for table in (PREFERENCES, LOOKS))
     return GenerationContext(
         params=params,
         config=config,
         seed=load_seed(params),
         device=device,
-        cases=select_cases(read_table(files["cases"], CASES), preferences, config.splits),
-        items=read_table(files["items"], ITEMS, columns=["text", "image_sha256"]),
+        cases=select_cases(cases, preferences, config.splits, looks),
+        items=items,
         images=ImageColumn(files["items"]),
         captions=read_table(files["captions"], CAPTIONS) if "captions" in files else None,
         diffusion=LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_diffusion(reference, **options)),
         files=dict(files),
         budget=LazyModel("", lambda: load_text_budget(reference)),
+        embeddings=read_table(files["embeddings"], EMBEDDINGS, columns=["visual"]) if "embeddings" in files else None,
+        has_looks=looks is not None and len(looks) > 0,
+        noise_of=share_noise(cases, items, config.splits),
     )
+
+
+def share_noise(cases: pa.Table, items: pa.Table, splits: Sequence[str]) -> dict[str, str]:
+    """Let both cases of a matched pair start from the noise of the first, so that their images differ by what their users like alone."""
+    rows, text_of = cases.to_pylist(), map_columns(items, "item_id", "text")
+    pairs = (pair for split in splits for pair in find_matched_pairs(rows, text_of, split))
+    return {second: first for first, second in pairs}

@@ -40,7 +40,7 @@ class TextMethod:
     def describe(self, case: Case) -> object | Rejection:
         """An image depends on its prompt and, through the noise, on the case."""
         prompt = self.write_prompt(case)
-        return {"prompt": prompt, "case_id": case.case_id} if prompt.strip() else Rejection(self.reason)
+        return {"prompt": prompt, **self.context.describe_case(case)} if prompt.strip() else Rejection(self.reason)
 
     def list_prompts(self, case: Case) -> list[str]:
         """List the one prompt, unless another stage has shortened and counted it."""

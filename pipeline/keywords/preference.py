@@ -21,11 +21,11 @@ Departures from the paper:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from pipeline.columns import map_columns
 from pipeline.config import Count, Share, config_dataclass
@@ -35,12 +35,13 @@ from pipeline.models.text_budget import UNBOUNDED, FittedText, TextBudget
 from pipeline.rows import Rejection
 
 Source = Literal["all", "retrieved", "weighted"]
+LOOK_FIELDS = ("visual_tokens", "look_items", "look_temperature", "look_consensus")  # of the config: what pipeline/looks reads
 FITTED = ("keyword_prompt", "retrieved_prompt", "global_prompt")  # what the text encoder reads
 
 
 @config_dataclass
 class PreferenceConfig:
-    """How keywords become a preference."""
+    """How keywords become a preference, and how the look of a history's pictures stands beside it."""
 
     keywords_from: Source  # of p_g
     global_from: Source  # of the text of E^g
@@ -48,11 +49,19 @@ class PreferenceConfig:
     min_count: Count
     min_keywords: NonNegativeInt
     reference_in_prompt: Literal["text", "text+caption", "none"]
+    visual_tokens: NonNegativeInt
+    look_items: Literal["all", "retrieved"]
+    look_temperature: PositiveFloat
+    look_consensus: NonNegativeFloat
     max_rejected_fraction: Share
 
     def __post_init__(self) -> None:
         if self.min_keywords > self.num_keywords:
             raise ValueError(f"min_keywords is {self.min_keywords}, but it must be at most num_keywords ({self.num_keywords}).")
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the tables are made with; without look tokens nothing of looks is."""
+        return {name: value for name, value in asdict(self).items() if self.visual_tokens or name not in LOOK_FIELDS}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""95% percentile bootstrap intervals of a mean over users, and of a paired difference of two means.
+"""95% percentile bootstrap intervals of a mean over users, of a paired difference of two means, and of a mean over the users of several seeds.
 
 Not in the paper, which prints bare means; here every figure carries n and an interval. The unit is the user: a user with
 several cases counts once, with the mean of those cases, so that the interval speaks about new users and not about new cases.
@@ -57,6 +57,32 @@ def compute_mean_interval(by_user: dict[Hashable, float], *, seed: int, num_resa
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(mean, float(found.low), float(found.high), len(value_U))
+
+
+def compute_nested_interval(
+    by_seed_user: dict[tuple[Hashable, Hashable], float], *, seed: int, num_resamples: int = 2000, level: float = 0.95
+) -> Interval:
+    """Return the mean over the users of all seeds; its interval is that of a bootstrap over seeds and, within each, over its users.
+
+    Users are (seed, user). With a single seed it is the bootstrap over users; n counts users.
+    """
+    groups: dict[Hashable, list[float]] = {}
+    for key in sorted(by_seed_user, key=str):
+        groups.setdefault(key[0], []).append(by_seed_user[key])
+    values = [np.array(group, dtype=np.float64) for group in groups.values()]
+    count = sum(map(len, values))
+    if not count:
+        return Interval(None, None, None, 0)
+    mean = math.fsum(math.fsum(group) for group in groups.values()) / count
+    if count < MIN_USERS:
+        return Interval(mean, None, None, count)
+    rng = np.random.default_rng(seed)
+    means = np.empty(num_resamples)
+    for place in range(num_resamples):
+        drawn = [values[index][rng.integers(len(values[index]), size=len(values[index]))] for index in rng.integers(len(values), size=len(values))]
+        means[place] = np.concatenate(drawn).mean()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), count)
 
 
 def compute_paired_interval(

@@ -61,9 +61,18 @@ class BackboneEncoder:
         """Encode images in [0, 1]."""
         return torch.cat([self._pool(part_BCHW.to(self._backbone.device)).cpu() for part_BCHW in pixel_BCHW.split(PASS_SIZE)])
 
+    def see_pixels(self, pixel_BCHW: Tensor) -> Tensor:
+        """Encode images in [0, 1] of any size as `encode_images` does, on the device, differentiable."""
+        return self._pool(resize_pixels(pixel_BCHW.to(self._backbone.device), ENCODER_SIZE))
+
     def _pool(self, pixel_BCHW: Tensor) -> Tensor:
         maps = self._backbone.extract(pixel_BCHW)
         return F.normalize(torch.cat([F.normalize(layer.float().mean(dim=(2, 3)), dim=1) for layer in maps], dim=1), dim=1)
+
+
+def resize_pixels(pixel_BCHW: Tensor, side: int) -> Tensor:
+    """Resize images to a square, bilinear, differentiable."""
+    return F.interpolate(pixel_BCHW, size=(side, side), mode="bilinear", antialias=True)
 
 
 def load_backbone(folder: Path, *, device: torch.device) -> Backbone:

@@ -40,13 +40,22 @@ class NotFiniteError(ValueError):
         super().__init__(f"{int(bad_B.sum())} of {len(bad_B)} drawn images are not finite; {NOT_FINITE}")
 
 
+Scale = float | torch.Tensor  # of guidance, for all images or for each (B,)
+
+
 @dataclass(frozen=True)
 class LookPrompt:
     """Look tokens that stand behind the words' rows, and how far guidance leads to them from tokens that say nothing of a look."""
 
     tokens_BMD: torch.Tensor
     no_look_MD: torch.Tensor
-    scale: float  # s_l, 0 = the look is not followed
+    scale: Scale  # s_l, 0 = the look is not followed
+    words: torch.Tensor | None = None  # a factor on s_w for each image (B,), None: none
+
+    def select(self, rows: slice) -> LookPrompt:
+        """Return the prompt of some images."""
+        scale = self.scale[rows] if isinstance(self.scale, torch.Tensor) else self.scale
+        return LookPrompt(self.tokens_BMD[rows], self.no_look_MD, scale, None if self.words is None else self.words[rows])
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Diffusion:
     def denoise(
         self,
         prompts: Sequence[torch.Tensor],
-        scales: Sequence[float],
+        scales: Sequence[Scale],
         *,
         generators: Sequence[torch.Generator],
         steps: int,
@@ -144,11 +153,33 @@ class Diffusion:
             for timestep in timesteps:
                 model_input = scheduler.scale_model_input(torch.cat([latents_BChw] * len(prompts)), timestep)
                 outputs = self.pipeline.unet(model_input, timestep, encoder_hidden_states=prompt_NTD, return_dict=False)[0].chunk(len(prompts))
-                output = outputs[0]
-                for scale, before, after in zip(scales, outputs, outputs[1:], strict=False):
-                    output = output + scale * (after - before)
+                output = guide(outputs, scales)
                 latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
         return latents_BChw
+
+    def estimate_pixels(
+        self,
+        prompt_BTD: torch.Tensor,
+        *,
+        generators: Sequence[torch.Generator],
+        guidance_scale: float,
+        negative_prompt: str = "",
+        look: LookPrompt | None = None,
+    ) -> torch.Tensor:
+        """Estimate what would be drawn in one step from noise -> pixels (B, 3, H, W) in [0, 1], differentiable in prompt and look."""
+        size, num_rows, _ = prompt_BTD.shape
+        negative_BTD = self.build_negative(num_rows, negative_prompt).expand(size, -1, -1)
+        prompts, scales = build_guidance(negative_BTD, prompt_BTD.to(self.device, self.dtype), guidance_scale, look)
+        noise = [torch.randn(self.latent_shape, generator=generator, dtype=torch.float32) for generator in generators]
+        noise_BChw = torch.stack(noise).to(self.device, self.dtype)
+        config = self.pipeline.scheduler.config
+        timestep = torch.tensor(config.num_train_timesteps - 1, device=self.device)
+        outputs = self.pipeline.unet(torch.cat([noise_BChw] * len(prompts)), timestep, encoder_hidden_states=torch.cat(prompts), return_dict=False)[0]
+        output_BChw = guide(outputs.chunk(len(prompts)), scales)
+        latents_BChw = estimate_clean(noise_BChw, output_BChw, self.pipeline.scheduler.alphas_cumprod[-1], config.prediction_type)
+        vae = self.pipeline.vae
+        image_BCHW = vae.decode(latents_BChw / vae.config.scaling_factor, return_dict=False)[0]
+        return (image_BCHW.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.inference_mode()
     def encode_images(self, images_BHWC: np.ndarray) -> torch.Tensor:
@@ -179,7 +210,7 @@ class Diffusion:
 
 def build_guidance(
     negative_BTD: torch.Tensor, prompt_BTD: torch.Tensor, guidance_scale: float, look: LookPrompt | None
-) -> tuple[list[torch.Tensor], list[float]]:
+) -> tuple[list[torch.Tensor], list[Scale]]:
     """Return the prompts that guidance leads through, one after the other, and how far it goes each time."""
     guided = guidance_scale > 1
     if look is None:
@@ -190,7 +221,28 @@ def build_guidance(
         return [both_BTD], []
     no_look_BMD = look.no_look_MD.to(prompt_BTD).expand_as(tokens_BMD)
     words = [torch.cat([rows_BTD, no_look_BMD], dim=1) for rows_BTD in (negative_BTD, prompt_BTD)]
-    return [*words, both_BTD], [guidance_scale, look.scale]
+    return [*words, both_BTD], [guidance_scale if look.words is None else guidance_scale * look.words, look.scale]
+
+
+def guide(outputs: Sequence[torch.Tensor], scales: Sequence[Scale]) -> torch.Tensor:
+    """Go from the first output (B, C, h, w) towards the others, scales[i] times the way from outputs[i] to outputs[i + 1]."""
+    output_BChw = outputs[0]
+    for scale, before, after in zip(scales, outputs, outputs[1:], strict=False):
+        factor = scale.to(after).view(-1, 1, 1, 1) if isinstance(scale, torch.Tensor) else scale
+        output_BChw = output_BChw + factor * (after - before)
+    return output_BChw
+
+
+def estimate_clean(noisy_BChw: torch.Tensor, output_BChw: torch.Tensor, alpha: torch.Tensor, prediction_type: str) -> torch.Tensor:
+    """Return the clean latents that a model's output implies, where `alpha` is the share of signal in the noisy ones' variance."""
+    alpha = alpha.to(noisy_BChw)
+    if prediction_type == "epsilon":
+        return (noisy_BChw - (1 - alpha).sqrt() * output_BChw) / alpha.sqrt()
+    if prediction_type == "v_prediction":
+        return alpha.sqrt() * noisy_BChw - (1 - alpha).sqrt() * output_BChw
+    if prediction_type == "sample":
+        return output_BChw
+    raise ValueError(f"the diffusion model predicts {prediction_type!r}, but it must be one of: epsilon, v_prediction, sample.")
 
 
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:

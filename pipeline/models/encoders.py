@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.json_files import read_json
-from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
+from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone, resize_pixels
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import CHECKED, NO_CODE, check_loaded, choose_variant, explain_load_error, split_revision
 from pipeline.models.text_budget import budget_open_clip
@@ -59,6 +59,13 @@ class ClipEncoder:
         pixel_BCHW = torch.stack([self._transform(image) for image in images]).to(self.device)
         with autocast(self.device, self._dtype):
             return to_unit_rows(self._model.encode_image(pixel_BCHW))
+
+    def see_pixels(self, pixel_BCHW: Tensor) -> Tensor:
+        """Encode images in [0, 1] of any size much as `encode_images` does, on the device, differentiable."""
+        visual = self._model.visual
+        side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
+        mean, std = visual.preprocess_cfg["mean"], visual.preprocess_cfg["std"]
+        return F.normalize(self._model.encode_image(scale_pixels(pixel_BCHW.to(self.device), side, mean, std)).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -105,6 +112,18 @@ class VitEncoder:
         pixel_BCHW = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self._model.device)
         with autocast(self._model.device, self._dtype):
             return to_unit_rows(self._model(pixel_values=pixel_BCHW).last_hidden_state[:, 0])
+
+    def see_pixels(self, pixel_BCHW: Tensor) -> Tensor:
+        """Encode images in [0, 1] of any size much as `encode_images` does, on the device, differentiable."""
+        processor = self._processor
+        pixel_BCHW = scale_pixels(pixel_BCHW.to(self._model.device), self._model.config.image_size, processor.image_mean, processor.image_std)
+        return F.normalize(self._model(pixel_values=pixel_BCHW).last_hidden_state[:, 0].float(), dim=-1)
+
+
+def scale_pixels(pixel_BCHW: Tensor, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Resize images in [0, 1] to a square and subtract and divide as the encoder wants it."""
+    mean_1C11, std_1C11 = (torch.tensor(values, device=pixel_BCHW.device).view(1, -1, 1, 1) for values in (mean, std))
+    return (resize_pixels(pixel_BCHW, side) - mean_1C11) / std_1C11
 
 
 def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> ClipEncoder:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.models.diffusion import LookPrompt, Start
 from pipeline.models.text_budget import UNBOUNDED
 
 
@@ -51,21 +52,58 @@ class FakeDiffusion:
         encoded = [encode_words(prompt, num_tokens=self.num_tokens, width=self.token_dim) for prompt in prompts]
         return torch.stack([states for states, _ in encoded]), torch.stack([mask for _, mask in encoded])
 
+    def encode_images(self, images_BHWC: np.ndarray) -> Tensor:
+        """Take the images themselves for latents."""
+        return torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float()
+
     def draw(
-        self, prompt_BTD: Tensor, *, generators: list[torch.Generator], steps: int, guidance_scale: float, negative_prompt: str = ""
+        self,
+        prompt_BTD: Tensor,
+        *,
+        generators: list[torch.Generator],
+        steps: int,
+        guidance_scale: float,
+        negative_prompt: str = "",
+        look: LookPrompt | None = None,
+        start: Start | None = None,
     ) -> np.ndarray:
-        """Draw (B, H, W, 3): the prompt's colour plus the generator's noise, which shrinks with the number of steps."""
+        """Draw (B, H, W, 3): the prompt's colour plus the generator's noise, which shrinks with the number of steps.
+
+        A look moves the prompt's mean by its own; a start is blended with the image by the strength.
+        """
         if len(generators) != len(prompt_BTD):
             raise ValueError(f"{len(prompt_BTD)} prompts need as many generators, but there are {len(generators)}.")
         self.num_drawn += len(prompt_BTD)
         size = self.image_size
-        mean_BD = torch.stack([prompt_TD.mean(dim=0) for prompt_TD in prompt_BTD.detach()])
-        if negative_prompt:
-            mean_BD = mean_BD - self.encode_prompts([negative_prompt])[0][0].mean(dim=0)
-        colour_B3 = torch.sigmoid(guidance_scale * mean_BD @ self.colour_D3)
+        colour_B3 = self.choose_colours(prompt_BTD.detach(), guidance_scale, negative_prompt, look)
         noise_BHWC = torch.stack([torch.randn(size, size, 3, generator=generator) for generator in generators])
         image_BHWC = 255.0 * colour_B3[:, None, None, :] + 4.0 / steps * noise_BHWC
+        if start is not None:
+            image_BHWC = start.strength * image_BHWC + (1 - start.strength) * start.latents_BChw.permute(0, 2, 3, 1)
         return image_BHWC.round().clamp(0, 255).to(torch.uint8).numpy()
+
+    def choose_colours(self, prompt_BTD: Tensor, guidance_scale: float, negative_prompt: str, look: LookPrompt | None) -> Tensor:
+        """Return each image's colour (B, 3) in (0, 1)."""
+        mean_BD = torch.stack([prompt_TD.mean(dim=0) for prompt_TD in prompt_BTD])
+        if negative_prompt:
+            mean_BD = mean_BD - self.encode_prompts([negative_prompt])[0][0].mean(dim=0)
+        if look is not None:
+            words, scale = (torch.as_tensor(1.0 if factor is None else factor).reshape(-1, 1) for factor in (look.words, look.scale))
+            mean_BD = words * mean_BD + scale * (look.tokens_BMD - look.no_look_MD).mean(dim=1)
+        return torch.sigmoid(guidance_scale * mean_BD @ self.colour_D3)
+
+    def estimate_pixels(
+        self,
+        prompt_BTD: Tensor,
+        *,
+        generators: list[torch.Generator],
+        guidance_scale: float,
+        negative_prompt: str = "",
+        look: LookPrompt | None = None,
+    ) -> Tensor:
+        """Return the colours as pixels (B, 3, H, W), differentiable."""
+        colour_B3 = self.choose_colours(prompt_BTD, guidance_scale, negative_prompt, look)
+        return colour_B3[:, :, None, None].expand(-1, -1, self.image_size, self.image_size)
 
 
 class FakeClip:
@@ -82,6 +120,10 @@ class FakeClip:
         """Project the mean colour, centred on grey -> (B, V), L2-normalised."""
         colour_B3 = torch.stack([torch.from_numpy(np.asarray(image, dtype=np.float32)).mean(dim=(0, 1)) for image in images])
         return functional.normalize((colour_B3 / 255.0 - 0.5) @ self.image_3V, dim=1)
+
+    def see_pixels(self, pixel_BCHW: Tensor) -> Tensor:
+        """Encode images in [0, 1], differentiable."""
+        return functional.normalize((pixel_BCHW.mean(dim=(2, 3)) - 0.5) @ self.image_3V, dim=1)
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Project the mean word vector -> (B, V), L2-normalised."""

@@ -18,6 +18,11 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.config import Count, config_dataclass
+from pipeline.models.folders import compute_model_revision, resolve_model
+from pipeline.models.lazy import LazyModel
+from pipeline.models.references import explain_load_error, read_reference
+
+FILE = "model.safetensors"  # of a look map's folder
 
 
 @config_dataclass
@@ -79,6 +84,22 @@ def load_look_map(path: Path) -> LookMap:
     look = LookMap(LookShape(**facts["look"]))
     look.load_state_dict({name: value.float() for name, value in tensors.items()})
     return look.eval()
+
+
+def unpack_tokens(packed: bytes, no_look_MD: Tensor) -> Tensor:
+    """Return a case's look tokens (M, d) from their bytes; where there are none, those that say nothing of a look."""
+    return torch.frombuffer(bytearray(packed), dtype=torch.float32).view(no_look_MD.shape) if packed else no_look_MD
+
+
+def prepare_look_map(params: Path) -> LazyModel[LookMap]:
+    """Return the map that `models.look` names, loaded on first use."""
+    reference = read_reference(params, "look")
+
+    def load() -> LookMap:
+        with explain_load_error("look map", reference):
+            return load_look_map(Path(resolve_model(reference)) / FILE)
+
+    return LazyModel(compute_model_revision(reference), load)
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -12,6 +13,7 @@ Trainable = Literal["calibrator+mapper", "calibrator"]
 PerturbedRows = Literal["attention", "all"]
 PolicyReading = Literal["score_function", "literal", "standard_normal"]
 RewardReading = Literal["hinge_cost", "swapped", "literal", "rank"]
+LOOK_FIELDS = ("look_directions", "look_sigma", "reward_look")  # without effect where there are no look tokens
 Baseline = Literal["mean", "center", "none"]
 CalibrationReading = Literal["pooled", "literal"]
 SemanticReading = Literal["mapped", "literal"]
@@ -45,10 +47,17 @@ class ReflectionConfig(TrainingConfig):
     validation_cases: Count
     patience: NonNegativeInt
     keep: Literal["best", "last"]
+    look_directions: Count
+    look_sigma: PositiveFloat
+    reward_look: NonNegativeFloat
 
     def __post_init__(self) -> None:
         if self.num_perturbations == 1 and self.baseline == "mean":
             raise ValueError("baseline is 'mean' with num_perturbations 1, which makes every advantage 0; use 'center' or 'none'.")
+
+    def describe(self, *, with_looks: bool) -> dict[str, Any]:
+        """Return what a training depends on; without look tokens nothing of looks is."""
+        return {name: value for name, value in asdict(self).items() if with_looks or name not in LOOK_FIELDS}
 
     def list_scales(self) -> dict[str, float]:
         """Return the factor of each loss in eq. 15; without perturbations the rank loss is dropped by the caller."""

@@ -18,6 +18,7 @@ from pipeline.checkpoints import open_checkpoints
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.reflection.config import ReflectionConfig, Trainable
 from pipeline.reflection.live import RowLogger
+from pipeline.reflection.look_step import observe_look_step, validate_look
 from pipeline.reflection.step import CaseBatch, ReflectionTools, observe_step, set_gradients, validate
 from pipeline.training import CurveRow, Plan, TrainingState, run_training
 
@@ -68,19 +69,22 @@ class ReflectionTraining:
 
     def list_inputs(self) -> list[object]:
         """List all that decides the weights, but for the frozen models."""
-        return [self.config, self.seed, self.batches, self.train, self.validation, self.conditioner.list_facts()]
+        described = self.config.describe(with_looks=self.conditioner.look is not None)
+        return [described, self.seed, self.batches, self.train, self.validation, self.conditioner.list_facts()]
 
     def take_step(self, step: int) -> CurveRow:
         """Take a step along the weighted sum of the losses' own gradients."""
         batch = self.train.select(self.batches[step])
-        losses, row = observe_step(self.conditioner, batch, self.tools, self.config, seed=self.seed, step=step)
+        observe = observe_step if self.conditioner.look is None else observe_look_step
+        losses, row = observe(self.conditioner, batch, self.tools, self.config, seed=self.seed, step=step)
         row |= set_gradients(losses, self.parameters, self.config)
         self.optimizer.step()
         return row
 
     def validate(self) -> CurveRow:
         """Score the unperturbed images of the validation cases."""
-        return validate(self.conditioner, self.validation, self.tools, self.config, seed=self.seed)
+        score = validate if self.conditioner.look is None else validate_look
+        return score(self.conditioner, self.validation, self.tools, self.config, seed=self.seed)
 
 
 def list_trainable(conditioner: Conditioner, trainable: Trainable) -> list[nn.Parameter]:

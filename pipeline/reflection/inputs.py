@@ -9,7 +9,7 @@ Shapes: B cases, C comparators (reference, global), V feature width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,7 @@ class ReflectionTables:
     captions: pa.Table
     embeddings: pa.Table
     retrieved: pa.Table
+    texts: Mapping[str, str] | None = None  # by item_id; what eq. 14 is about in the place of captions, where look tokens are
 
 
 def keep_usable(cases: Sequence[Case], tables: ReflectionTables, tools: ReflectionTools) -> list[Case]:
@@ -91,7 +92,7 @@ def build_batch(
     identity: dict[str, str],
 ) -> CaseBatch:
     """Gather the frozen facts of `cases`, to which the rows of `inputs` belong."""
-    caption_of = map_columns(tables.captions, "item_id", "caption")
+    caption_of = map_columns(tables.captions, "item_id", "caption") | dict(tables.texts or {})
     caption_BSD, _ = tools.diffusion.encode_prompts([caption_of[case.reference_id] for case in cases])
     case_ids = [case.case_id for case in cases]
     retrieved_BV, has_retrieved_B = build_retrieval_preferences(tables.retrieved, tables.embeddings, case_ids, feature=config.retrieved_feature)

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from pipeline.models.protocols import ImageEncoder
 from pipeline.randomness import make_generator
-from pipeline.reflection.config import PerturbedRows
+from pipeline.reflection.config import PerturbedRows, ReflectionConfig
 from pipeline.reflection.losses import check_shape
 
 if TYPE_CHECKING:
-    from pipeline.models.diffusion import Diffusion
+    from pipeline.models.diffusion import Diffusion, LookPrompt
 
 
 def choose_rows(prompt_BTD: Tensor, pool_mask_BT: Tensor, rows: PerturbedRows) -> Tensor:
@@ -58,9 +58,20 @@ def build_actions(prompt_BTD: Tensor, noise_BRTD: Tensor) -> Tensor:
 
 
 def draw_images(
-    diffusion: Diffusion, prompt_BKTD: Tensor, case_ids: Sequence[str], *, seed: int, steps: int, guidance_scale: float, batch_size: int
+    diffusion: Diffusion,
+    prompt_BKTD: Tensor,
+    case_ids: Sequence[str],
+    *,
+    seed: int,
+    steps: int,
+    guidance_scale: float,
+    batch_size: int,
+    look: LookPrompt | None = None,
 ) -> np.ndarray:
-    """Draw K images per case, all from the case's own noise -> uint8 (B, K, H, W, 3); a batch holds whole cases if it can."""
+    """Draw K images per case, all from the case's own noise -> uint8 (B, K, H, W, 3); a batch holds whole cases if it can.
+
+    `look` holds the B x K look prompts, case by case.
+    """
     num_cases, num_prompts = prompt_BKTD.shape[:2]
     flat_NTD = prompt_BKTD.flatten(0, 1)
     owners = [case_id for case_id in case_ids for _ in range(num_prompts)]
@@ -69,9 +80,18 @@ def draw_images(
     for start in range(0, len(owners), size):
         chosen = slice(start, start + size)
         generators = [make_generator(seed, "reward", case_id) for case_id in owners[chosen]]
-        parts.append(diffusion.draw(flat_NTD[chosen], generators=generators, steps=steps, guidance_scale=guidance_scale))
+        options = {"generators": generators, "steps": steps, "guidance_scale": guidance_scale}
+        parts.append(diffusion.draw(flat_NTD[chosen], **options, **({} if look is None else {"look": look.select(chosen)})))
     images = np.concatenate(parts)
     return images.reshape(num_cases, num_prompts, *images.shape[1:])
+
+
+def estimate_images(
+    diffusion: Diffusion, prompt_BTD: Tensor, case_ids: Sequence[str], look: LookPrompt, config: ReflectionConfig, *, seed: int
+) -> Tensor:
+    """Estimate each case's image in one step from the noise of its reward images -> pixels (B, 3, H, W) in [0, 1], differentiable."""
+    generators = [make_generator(seed, "reward", case_id) for case_id in case_ids]
+    return diffusion.estimate_pixels(prompt_BTD, generators=generators, guidance_scale=config.reward_guidance, look=look)
 
 
 def encode_drawings(encoder: ImageEncoder, images: np.ndarray) -> Tensor:

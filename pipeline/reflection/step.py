@@ -23,6 +23,7 @@ from pipeline.models.protocols import ImageEncoder
 from pipeline.reflection.config import ReflectionConfig
 from pipeline.reflection.losses import (
     compute_calibration,
+    compute_calibration_loss,
     compute_literal_semantic_loss,
     compute_rank_loss,
     compute_semantic_loss,
@@ -31,7 +32,7 @@ from pipeline.reflection.policy import build_actions, choose_rows, draw_images, 
 from pipeline.reflection.reward import check_finite, compute_advantages, compute_mean_rank, compute_rewards, compute_z_scores
 
 if TYPE_CHECKING:
-    from pipeline.models.diffusion import Diffusion
+    from pipeline.models.diffusion import Diffusion, LookPrompt
     from pipeline.ranker.scoring import RankerScorer
 
 
@@ -43,6 +44,7 @@ class ReflectionTools:
     encoder: ImageEncoder
     ranker: RankerScorer
     project: Callable[[Tensor], Tensor]  # the text encoder's frozen map of a pooled state (B, D) to the space of P^ret (B, V)
+    see: Callable[[Tensor], Tensor] | None = None  # pixels (B, 3, H, W) in [0, 1] to that space (B, V), differentiable
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class CaseBatch:
     user_ids: tuple[str, ...]
     reference_ids: tuple[str, ...]
     inputs: ConditionInputs
-    caption_BSD: Tensor  # token states of the reference's caption
+    caption_BSD: Tensor  # token states of what eq. 14 is about: the reference's caption, or beside a look its text
     semantic_BV: Tensor  # E_N^sem, the reference's vector of eq. 2
     retrieved_BV: Tensor  # P^ret, zeros where the case has none
     has_retrieved_B: Tensor  # bool
@@ -69,7 +71,9 @@ class CaseBatch:
         return CaseBatch(**names, **tensors, inputs=self.inputs.select(indices))
 
 
-def score_prompts(prompt_BKTD: Tensor, batch: CaseBatch, tools: ReflectionTools, config: ReflectionConfig, *, seed: int) -> Tensor:
+def score_prompts(
+    prompt_BKTD: Tensor, batch: CaseBatch, tools: ReflectionTools, config: ReflectionConfig, *, seed: int, look: LookPrompt | None = None
+) -> Tensor:
     """Draw an image for every prompt and score it in place of the reference's -> standardised scores (B, K)."""
     images = draw_images(
         tools.diffusion,
@@ -79,6 +83,7 @@ def score_prompts(prompt_BKTD: Tensor, batch: CaseBatch, tools: ReflectionTools,
         steps=config.reward_steps,
         guidance_scale=config.reward_guidance,
         batch_size=config.draw_batch,
+        look=look,
     )
     features_BKV = encode_drawings(tools.encoder, images)
     score_BK = score_features(features_BKV, batch.user_ids, batch.reference_ids, tools.ranker)
@@ -104,8 +109,12 @@ def compute_losses(
     *,
     noise_BRTD: Tensor | None = None,
     advantage_BR: Tensor | None = None,
+    estimate_BV: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Compute the losses that apply: `rank` with perturbations, `calibration` for cases that have P^ret, `semantic` always."""
+    """Compute the losses that apply: `rank` with perturbations, `calibration` for cases that have P^ret, `semantic` always.
+
+    `estimate_BV` is what the encoder sees in one-step estimates of the images, where eq. 13 compares those.
+    """
     prompt_BTD, pool_mask_BT = preference.prompt_BTD, preference.pool_mask_BT
     losses: dict[str, Tensor] = {}
     if noise_BRTD is not None and advantage_BR is not None:
@@ -114,7 +123,9 @@ def compute_losses(
             prompt_BTD, noise_BRTD.to(prompt_BTD), advantage_BR.to(prompt_BTD), mask_BT, sigma=config.sigma, reading=config.policy
         )
     known_B = batch.has_retrieved_B.to(prompt_BTD.device)
-    if known_B.any():
+    if known_B.any() and estimate_BV is not None:
+        losses["calibration"] = compute_calibration_loss(estimate_BV[known_B], batch.retrieved_BV.to(estimate_BV)[known_B])
+    elif known_B.any():
         rows_BT = torch.ones_like(pool_mask_BT) if config.calibration == "literal" else pool_mask_BT
         losses["calibration"] = compute_calibration(
             prompt_BTD[known_B], batch.retrieved_BV.to(prompt_BTD)[known_B], rows_BT[known_B], reading=config.calibration, project=tools.project
@@ -147,7 +158,12 @@ def observe_step(
     reward_BK = compute_rewards(score_BK, batch.comparator_BC, margin=config.margin, reading=config.reward)
     advantage_BR = compute_advantages(reward_BK[:, 1:], reward_BK[:, 0], baseline=config.baseline)
     losses = compute_losses(preference, batch, tools, config, noise_BRTD=noise_BRTD, advantage_BR=advantage_BR)
-    return losses, {
+    return losses, describe_scores(score_BK, reward_BK, batch)
+
+
+def describe_scores(score_BK: Tensor, reward_BK: Tensor, batch: CaseBatch) -> dict[str, float]:
+    """Return what is logged of a step's images, the unperturbed one first."""
+    return {
         "reward": float(reward_BK[:, 1:].mean()),
         "score": float(score_BK[:, 0].mean()),
         "score_reference": float(batch.comparator_BC[:, 0].mean()),
@@ -190,6 +206,11 @@ def validate(conditioner: Conditioner, batch: CaseBatch, tools: ReflectionTools,
     """Score the unperturbed images of the validation cases."""
     prompt_B1TD = conditioner(batch.inputs).prompt_BTD[:, None]
     score_B1 = score_prompts(prompt_B1TD, batch, tools, config, seed=seed)
+    return describe_validation(score_B1, batch, config)
+
+
+def describe_validation(score_B1: Tensor, batch: CaseBatch, config: ReflectionConfig) -> dict[str, float]:
+    """Return what is logged of the validation cases' images."""
     reward_B1 = compute_rewards(score_B1, batch.comparator_BC, margin=config.margin, reading=config.reward)
     return {
         "validation_score": float(score_B1.mean()),

@@ -19,7 +19,9 @@ from pipeline.reflection.step import ReflectionTools
 ENCODER_ROLES = {"visual": "visual", "clip_image": "clip"}  # embedding column -> role of the model that makes it
 
 
-def load_tools(params: Path, ranker_path: Path, config: ReflectionConfig, device: torch.device) -> tuple[ReflectionTools, dict[str, str]]:
+def load_tools(
+    params: Path, ranker_path: Path, config: ReflectionConfig, device: torch.device, *, with_looks: bool = False
+) -> tuple[ReflectionTools, dict[str, str]]:
     """Load diffusion model, encoders and ranker; drawn images are encoded by the model behind the ranker's own image feature."""
     dtype_name = read_section(params, "models.dtype")
     options = {"device": device, "dtype": parse_dtype(dtype_name, device)}
@@ -28,11 +30,16 @@ def load_tools(params: Path, ranker_path: Path, config: ReflectionConfig, device
     references = {name: read_reference(params, name) for name in ("diffusion", "clip", role)}
     clip = load_clip(references["clip"], **options)
     same = references[role] == references["clip"]
+    encoder = clip if same else load_visual(references[role], **options)
+    seeing = None
+    if with_looks:
+        seeing = clip if config.retrieved_feature == "clip_image" else load_visual(read_reference(params, "visual"), **options)
     tools = ReflectionTools(
         diffusion=load_diffusion(references["diffusion"], **options, scheduler=config.reward_scheduler),
-        encoder=clip if same else load_visual(references[role], **options),
+        encoder=encoder,
         ranker=ranker,
         project=clip.project_text_states,
+        see=seeing.see_pixels if seeing else None,
     )
     revisions = {name: compute_model_revision(reference) for name, reference in references.items()}
     return tools, {**revisions, "dtype": str(dtype_name), "ranker": compute_fingerprint(ranker_path.read_bytes())}

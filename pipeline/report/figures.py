@@ -8,30 +8,50 @@ from typing import Any
 from pipeline.metrics.definitions import Metric
 
 BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
-ORDER = ("original", "sd", "keywords", "retrieved", "ti", "ti_retrieved", "glide", "lavit", "pmg", "pmg_retrieved", "global", "ragar", "truth")
+ORDER = (
+    "original",
+    "sd",
+    "keywords",
+    "retrieved",
+    "ip_adapter",
+    "ti",
+    "ti_retrieved",
+    "glide",
+    "lavit",
+    "pmg",
+    "pmg_retrieved",
+    "global",
+    "ragar_words",
+    "ragar",
+    "truth",
+)
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
     "sd": "the reference's text alone",
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",
+    "ip_adapter": "reference and the look of the last five pictures",
     "ti": "reference and a word learned from the history's images",
     "ti_retrieved": "reference and a word learned from the retrieved images",
     "pmg": "keywords of the taste, soft embeddings, best of several",
     "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",
+    "ragar_words": "the same without look tokens",
     "ragar": "retrieval, calibration, reflection",
 }
 TITLES = {
     "sd": "SD",
     "keywords": "SD + keywords",
     "retrieved": "SD + retrieved",
+    "ip_adapter": "IP-Adapter",
     "ti": "TI",
     "ti_retrieved": "TI + retrieved",
     "glide": "GLIDE",
     "lavit": "LaVIT",
     "pmg": "PMG",
     "pmg_retrieved": "PMG + retrieved",
+    "ragar_words": "RAGAR, words alone",
     "ragar": "RAGAR",
 }
 Entry = Mapping[str, Any]  # value, low, high, n

@@ -49,6 +49,13 @@ def compute_retrieval_preference(weight_K: Tensor, visual_KD: Tensor) -> Tensor:
     return weight_K.to(visual_KD) @ visual_KD
 
 
+def center_rows(vector_ND: np.ndarray) -> np.ndarray:
+    """Subtract the mean vector; a row that is left with rounding alone becomes zero."""
+    centered_ND = vector_ND - vector_ND.mean(axis=0, dtype=np.float64)
+    centered_ND[np.linalg.norm(centered_ND, axis=1) < NOISE] = 0.0
+    return centered_ND
+
+
 def compute_entropy(weight_K: Tensor) -> float:
     """Compute the weights' entropy in nats: 0 if one item has all, log K if all weigh the same."""
     return float(torch.special.entr(weight_K.double()).sum())
@@ -72,8 +79,7 @@ def retrieve_histories(cases: pa.Table, embeddings: pa.Table, config: RetrievalC
     """Retrieve for every case: rows of the retrieved table, and the reason for each case that has none."""
     semantic_ND = get_matrix(embeddings, "semantic")
     if config.center:
-        semantic_ND = semantic_ND - semantic_ND.mean(axis=0, dtype=np.float64)
-        semantic_ND[np.linalg.norm(semantic_ND, axis=1) < NOISE] = 0.0
+        semantic_ND = center_rows(semantic_ND)
     place_of = {item_id: i for i, item_id in enumerate(embeddings["item_id"].to_pylist())}
     rows: list[dict[str, Any]] = []
     rejected: dict[str, str] = {}

@@ -33,6 +33,11 @@ def search_top_k(query_D: np.ndarray, candidate_ND: np.ndarray, k: int) -> tuple
         num_fetched = min(num_candidates, 2 * num_fetched)  # the last ones may tie with some not fetched
 
 
+def compute_cosines(query_D: np.ndarray, candidate_ND: np.ndarray) -> np.ndarray:
+    """Return the cosine of every row (N,), rounded as those of `search_top_k`."""
+    return np.round((to_unit_rows(candidate_ND) * to_unit_rows(query_D[None])).sum(axis=1), DECIMALS)
+
+
 def search_faiss(query_1D: np.ndarray, unit_ND: np.ndarray, num_fetched: int) -> tuple[np.ndarray, np.ndarray]:
     """Return indices and float32 inner products of the best rows, best first."""
     import faiss

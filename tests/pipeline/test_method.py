@@ -26,6 +26,7 @@ PRINTED = {
     "preference.keywords_from": "all",  # eq. 6
     "preference.global_from": "all",  # eq. 6
     "preference.reference_in_prompt": "none",  # eq. 6 to 9
+    "preference.visual_tokens": 0,  # eq. 9
     "mapper.prompt": "caption",  # GILL
     "mapper.attention_steps": 0,  # none is mentioned
     "ranker.image_text_weight": 0.0,  # MICRO

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from PIL import Image
@@ -16,9 +17,10 @@ from pipeline.artifacts import build_table, read_table, write_table
 from pipeline.conditioning.mapper import MapperShape, ModalMapper, save_mapper
 from pipeline.data.images import encode_png
 from pipeline.generation.build import list_methods
+from pipeline.models.look import LookMap, LookShape, save_look_map
 from pipeline.ranker.micro import Micro
 from pipeline.ranker.scoring import save_ranker
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, PREFERENCES, RETRIEVED, Table
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LOOKS, PREFERENCES, RETRIEVED, Table
 from stages import generation, reflection
 from tests import configs
 from tests.tiny_encoders import CLIP_DIM, save_tiny_clip
@@ -182,11 +184,14 @@ class Project:
             raise result.exception
         return result.stdout
 
-    def reflect(self) -> str:
-        """Run the stage reflection."""
+    def reflect(self, looks: str = "") -> str:
+        """Run the stage reflection, with a table of looks or an empty one."""
         names = ("cases", "preferences", "captions", "embeddings", "retrieved")
-        tables = {name: f"{name}.parquet" for name in names}
-        return self.run(reflection, **tables, ranker="ranker.safetensors", mapper="mapper.safetensors", out="reflection")
+        tables = {name: f"{name}.parquet" for name in (*names, "items")}
+        if not looks:
+            looks = "no_looks.parquet"
+            write_table(self.root / looks, LOOKS.build_empty(), LOOKS, provenance={})
+        return self.run(reflection, **tables, looks=looks, ranker="ranker.safetensors", mapper="mapper.safetensors", out="reflection")
 
     def generate(self, method: str, **more: Any) -> str:
         """Run the stage generation."""
@@ -201,3 +206,23 @@ class Project:
 
 def make_png(pixels: Any) -> bytes:
     return encode_png(Image.fromarray(pixels))
+
+
+def write_looks(project: Project, *, sign: float = 1.0, case_ids: list[str] = CASE_IDS) -> None:
+    """Write look tokens for cases, and the map that knows the tokens of no look."""
+    torch.manual_seed(0)
+    shape = LookShape(visual_dim=CLIP_DIM, text_dim=TOKEN_DIM, width=4, num_tokens=2, token_dim=TOKEN_DIM)
+    save_look_map(project.root / "look" / "model.safetensors", LookMap(shape))
+    project.params["models"]["look"] = str(project.root / "look")
+    tokens = torch.linspace(-2, 2, 2 * TOKEN_DIM).numpy() * sign
+    project.write_table(LOOKS, [{"case_id": case_id, "item_ids": ["i00"], "weights": [1.0], "tokens": tokens} for case_id in case_ids])
+
+
+def repaint(project: Project, item_id: str, shade: int) -> None:
+    """Give an item another picture, of one colour on the left."""
+    rows = read_table(project.root / "items.parquet", ITEMS).to_pylist()
+    pixels = np.full((16, 16, 3), shade, dtype=np.uint8)
+    pixels[:, 8:] = 0
+    row = next(row for row in rows if row["item_id"] == item_id)
+    row |= {"image": {"bytes": make_png(pixels), "path": None}, "image_sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+    project.write_table(ITEMS, rows)

@@ -23,7 +23,7 @@ from pipeline.schemas import CASE_PSEUDO_WORDS, CASES, GENERATED, KEYWORDS, PMG_
 from stages import pmg, sd, ti
 from tests.configs import PMG_RETRIEVED, TI, TI_RETRIEVED
 from tests.small_project import REPO
-from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, Project
+from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, Project, write_looks
 
 TEST_CASES = CASE_IDS[6:]
 
@@ -270,7 +270,11 @@ def test_pmg_draws_every_case_and_its_choice_is_better_than_none(project: Projec
 def test_every_method_draws_the_same_cases_from_the_same_noise_with_the_same_sampler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.reflect()
     project.params["generation"]["negative_prompt"] = "blurry"
-    needs = {"ragar": {"calibrator": "reflection/calibrator.safetensors"}}
+    write_looks(project)
+    needs = {
+        "ragar": {"calibrator": "reflection/calibrator.safetensors", "looks": "looks.parquet"},
+        "ip_adapter": {"embeddings": "embeddings.parquet"},
+    }
     for given, options in (("", {}), ("_retrieved", {"retrieved": "retrieved.parquet"})):
         invert(project, out=f"trained-ti{given}", **options)
         prepare_pmg(project, out=f"trained-pmg{given}", **options)

@@ -52,7 +52,7 @@ def widen_vectors(path: Path) -> None:
 def run_whole(project: Project) -> None:
     """Run retrieval, preference, reflection and the drawing of RAGAR; the upper tables are replaced by what the stages write."""
     project.run(retrieval, cases="cases.parquet", embeddings="embeddings.parquet", items="items.parquet", out=".")
-    tables = {name: f"{name}.parquet" for name in ("cases", "retrieved", "keywords", "items", "captions")}
+    tables = {name: f"{name}.parquet" for name in ("cases", "retrieved", "keywords", "items", "captions", "embeddings")}
     project.run(preference, **tables, out=".")
     project.reflect()
     project.generate("ragar", calibrator="reflection/calibrator.safetensors")

@@ -99,7 +99,9 @@ def test_a_method_that_needs_the_calibrator_says_so(project: Project) -> None:
 
 
 def test_an_unknown_method_is_named_with_the_choices(project: Project) -> None:
-    assert "global, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth" in project.generate("dall-e", fails=True)
+    assert "global, ip_adapter, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth" in project.generate(
+        "dall-e", fails=True
+    )
 
 
 def test_too_many_rejected_cases_end_in_one_clear_error(project: Project) -> None:

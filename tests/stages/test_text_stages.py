@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from pipeline.artifacts import build_table, read_provenance, read_table, write_table
 from pipeline.conditioning.mapper import load_mapper
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.json_files import read_json
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, PREFERENCES, REJECTED, RETRIEVED
+from pipeline.models.look import LookMap, LookShape, save_look_map
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, KEYWORDS, LOOKS, PREFERENCES, REJECTED, RETRIEVED
 from stages import keywords, mapper, preference
 from tests import configs
 from tests.configs import MAPPER
@@ -22,6 +25,7 @@ from tests.tiny_models import LLM_DIM, NUM_TOKENS, TOKEN_DIM, save_tiny_qwen2, s
 
 NAMES = ("dog", "cat", "car", "cow", "")
 TABLES = ("cases", "items", "captions", "keywords", "embeddings")
+PREFERENCE_TABLES = (*TABLES, "retrieved")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +106,7 @@ def test_every_item_gets_keywords_or_a_reason_and_a_second_run_reuses_all(projec
 
 
 def test_preferences_hold_both_prompts_and_a_caption_stands_in_for_a_text_that_is_empty(project: Project) -> None:
-    printed = project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
+    printed = project.run(preference, "preference", *PREFERENCE_TABLES)
     assert "3 rows in, 3 computed, 0 reused, 1 rejected" in printed
     row, textless = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()
     assert (textless["case_id"], textless["global_prompt"]) == ("c1", "a, neon, dog")  # the encoder reads ten letters and commas
@@ -144,7 +148,7 @@ def test_the_preference_stage_counts_the_prompts_that_the_text_encoder_would_not
     items[3]["text"] = "ab cd ef gh ij"  # the encoder reads ten letters and commas; the keywords take eight of them
     write_table(project.root / "items.parquet", build_table(items, ITEMS), ITEMS, provenance={})
     project.params["preference"] |= {"num_keywords": 1, "min_keywords": 1}
-    project.run(preference, "preference", "cases", "retrieved", "keywords", "items", "captions")
+    project.run(preference, "preference", *PREFERENCE_TABLES)
     row = read_table(project.root / "preference/preferences.parquet", PREFERENCES).to_pylist()[0]
     assert (row["keyword_prompt"], row["global_prompt"]) == ("ab cd, neon", "ab cd, neon")
     assert "shows: ab cd, a red cow. Describe" in row["detailed_prompt"]
@@ -173,3 +177,34 @@ def test_the_mapper_fits_its_models_and_a_second_run_gives_the_same_bytes(projec
         path.unlink()
     project.run(mapper, "mapper", *TABLES)
     assert before == {name: hashlib.sha256((project.root / "mapper" / name).read_bytes()).hexdigest() for name in files}
+
+
+def save_map(folder: Path, visual_dim: int) -> str:
+    """Save an untrained look map of two tokens; return the reference that names it."""
+    torch.manual_seed(0)
+    shape = LookShape(visual_dim=visual_dim, text_dim=TOKEN_DIM, width=4, num_tokens=2, token_dim=TOKEN_DIM)
+    save_look_map(folder / "look" / "model.safetensors", LookMap(shape))
+    return str(folder / "look")
+
+
+def test_the_preference_stage_writes_look_tokens_where_they_are_asked_for_and_words_do_not_change(project: Project) -> None:
+    project.run(preference, "plain", *PREFERENCE_TABLES)
+    assert read_table(project.root / "plain/looks.parquet", LOOKS).num_rows == 0
+    project.params["models"] = {**project.params["models"], "look": save_map(project.root, len(NAMES))}
+    project.params["preference"] |= {"visual_tokens": 2}
+    project.run(preference, "looks", *PREFERENCE_TABLES)
+    rows = read_table(project.root / "looks/looks.parquet", LOOKS).to_pylist()
+    assert [row["case_id"] for row in rows] == ["c0", "c1", "c2"]
+    assert (len(rows[0]["tokens"]), len(rows[0]["item_ids"]), sum(rows[0]["weights"])) == (2 * TOKEN_DIM, 3, pytest.approx(1))
+    words = [read_table(project.root / name / "preferences.parquet", PREFERENCES) for name in ("plain", "looks")]
+    assert words[0].equals(words[1])
+    assert read_provenance(project.root / "looks/looks.parquet")["look"].startswith("look-")
+    assert read_json(project.root / "looks/metrics.json")["num_looks"] == 3
+
+
+def test_without_look_tokens_the_preferences_are_named_as_before_there_were_any(project: Project) -> None:
+    project.run(preference, "preference", *PREFERENCE_TABLES)
+    words = {name: value for name, value in project.params["preference"].items() if name != "visual_tokens" and not name.startswith("look_")}
+    facts = read_provenance(project.root / "preference/preferences.parquet")
+    assert facts["params"] == compute_fingerprint(words)
+    assert set(read_json(project.root / "preference/metrics.json")) == {"num_cases", "num_cut"}

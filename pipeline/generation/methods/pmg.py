@@ -71,7 +71,8 @@ class PmgMethod:
             return Rejection("The language model named no keywords of this user's taste.")
         if not preference.target:
             return Rejection("The reference has neither a text nor a caption.")
-        return {"preference": preference.keywords, "target": preference.target, "soft": preference.soft_Md.tobytes(), "case_id": case.case_id}
+        described = {"preference": preference.keywords, "target": preference.target, "soft": preference.soft_Md.tobytes()}
+        return {**described, **self.context.describe_case(case)}
 
     def list_prompts(self, case: Case) -> list[str]:
         """List the prompts of all weights."""

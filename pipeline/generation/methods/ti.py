@@ -49,7 +49,7 @@ class TextualInversionMethod:
             return Rejection("The reference has neither a text nor a caption.")
         if vectors_VE is None:
             return Rejection(f"No pseudo-word was learned for this {self.owner.removesuffix('_id')}.")
-        return {"text": text, "vectors": vectors_VE.tobytes(), "case_id": case.case_id}
+        return {"text": text, "vectors": vectors_VE.tobytes(), **self.context.describe_case(case)}
 
     def list_prompts(self, case: Case) -> list[str]:
         """List the one prompt; any short word counts as much as a vector."""

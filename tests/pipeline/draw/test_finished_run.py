@@ -27,6 +27,7 @@ def test_the_repositorys_own_stages_say_where_everything_is() -> None:
         "cases": REPO / "data/dataset/cases.parquet",
         "items": REPO / "data/dataset/items.parquet",
         "preferences": REPO / "data/preference/preferences.parquet",
+        "looks": REPO / "data/preference/looks.parquet",
         "calibrator": REPO / "data/reflection/calibrator.safetensors",
     }
     assert run.locate_generated("sd") == REPO / "data/generation/sd/generated.parquet"

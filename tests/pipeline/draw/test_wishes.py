@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline.artifacts import build_table, get_matrix
+import pipeline.draw.wishes
+from pipeline.artifacts import build_table, get_matrix, write_table
+from pipeline.data.cases import map_looks
+from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.new_items import NewItem, NewItems
 from pipeline.draw.requests import Request
-from pipeline.draw.wishes import centre_on_catalogue, find_wishes, prefer
+from pipeline.draw.wishes import centre_on_catalogue, find_looks, find_wishes, prefer
+from pipeline.looks.run import LookBuilder, build_looks
 from pipeline.models.fake import FakeDiffusion
-from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, PREFERENCES, RETRIEVED
+from pipeline.models.look import LookMap, LookShape, prepare_look_map, save_look_map
+from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, LOOKS, PREFERENCES, RETRIEVED
 from tests.pipeline.draw.toy_run import DIM, ToyRun
 
 REQUEST = Request(2, "", "user-1", (), "item-00", None, "", "", 0, 1, "sd")
@@ -92,6 +98,38 @@ def test_new_items_do_not_move_the_centre_of_the_catalogue(toy: ToyRun) -> None:
     raw = get_matrix(toy.run.embeddings, "semantic")
     assert np.array_equal(get_matrix(without, "semantic"), raw - raw.mean(axis=0, dtype=np.float64))
     assert config == replace(toy.run.retrieval, center=False)
+
+
+def give_looks(toy: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run have look tokens, as its stage preference would have written them."""
+    torch.manual_seed(0)
+    shape = LookShape(visual_dim=DIM, text_dim=8, width=4, num_tokens=2, token_dim=8)
+    save_look_map(toy.folder / "look" / "model.safetensors", LookMap(shape))
+    params = toy.run.params.read_text().replace("look: embedded/look", f"look: {toy.folder / 'look'}").replace("visual_tokens: 0", "visual_tokens: 2")
+    toy.run.params.write_text(params)
+    toy.run = FinishedRun(toy.folder)
+    monkeypatch.setattr(pipeline.draw.wishes, "load_diffusion", lambda *_, **__: FakeDiffusion())
+    texts = {row["item_id"]: row["text"] for row in toy.items}
+    options = {"center": toy.run.retrieval.center, "look": prepare_look_map(toy.run.params).model, "diffusion": FakeDiffusion()}
+    builder = LookBuilder(toy.run.preference, toy.run.embeddings, texts, **options)
+    path = toy.run.list_method_files("ragar")["looks"]
+    write_table(path, build_looks(toy.run.cases, toy.run.retrieved, builder), LOOKS, provenance={})
+
+
+def test_new_cases_have_the_look_that_the_run_would_give_them_whatever_else_is_new(toy: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    give_looks(toy, monkeypatch)
+    found = find_looks(toy.cases, toy.run.retrieved.to_pylist(), toy.run, make_new_items("new-1", toy=toy))
+    assert found == map_looks(toy.run.looks)
+    [known], _ = find_wishes([(REQUEST, toy.cases[1]["reference_id"])], toy.run, make_new_items(toy=toy))
+    [new], _ = find_wishes([(REQUEST, "item-23")], toy.run, make_new_items(toy=toy))
+    assert known.case.look == found["case-1"]
+    assert len(new.case.look) == len(known.case.look)
+    assert new.case.look != known.case.look  # another reference weighs the same history in another way
+
+
+def test_a_run_without_look_tokens_gives_none(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    [wish], _ = find_wishes([(REQUEST, "item-23")], toy.run, make_new_items(toy=toy))
+    assert wish.case.look == b""
 
 
 def test_a_new_reference_has_its_own_text_in_the_prompt(toy: ToyRun, diffusion: FakeDiffusion) -> None:

@@ -109,7 +109,7 @@ class ToyRun:
         self.write("evaluation", "embeddings", embeddings, EMBEDDINGS, run.embedding)
         self.write("preference", "keywords", keywords, KEYWORDS, None)
         self.write("evaluation", "retrieved", retrieved, RETRIEVED, run.retrieval)
-        self.write("report", "preferences", preferences, PREFERENCES, run.preference)
+        self.write("report", "preferences", preferences, PREFERENCES, run.preference.describe())
         write_tensors(self.run.list_method_files("sd")["lora"], {})
 
     def write(self, stage: str, option: str, rows: Any, table: Any, params: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method, list_methods
@@ -27,12 +25,8 @@ from pipeline.models.lazy import LazyModel
 from pipeline.schemas import CASES, PREFERENCES
 from pipeline.work import work_dir
 from tests.configs import GENERATION
-from tests.pipeline.generation.toy_cases import TITLE, bound, draw, make_case, make_context, make_png
+from tests.pipeline.generation.toy_cases import TITLE, bound, draw, make_case, make_case_row, make_context, make_png, read_pixels
 from tests.small_project import REPO
-
-
-def read_pixels(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 def test_original_and_truth_copy_the_items_pixels_without_any_model() -> None:
@@ -123,6 +117,7 @@ pmg: {selection: {style_weights: [1], num_images: 1, alpha: 0.5}}
 
 NEEDS = {
     "ragar": "--calibrator",
+    "ip_adapter": "--embeddings",
     "ti": "--vectors",
     "ti_retrieved": "--vectors",
     "pmg": "--pmg-preferences",
@@ -201,13 +196,22 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
-    assert list_methods() == ["global", "keywords", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth"]
-    with pytest.raises(ValueError, match="global, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth"):
+    assert list_methods() == [
+        "global",
+        "ip_adapter",
+        "keywords",
+        "original",
+        "pmg",
+        "pmg_retrieved",
+        "ragar",
+        "retrieved",
+        "sd",
+        "ti",
+        "ti_retrieved",
+        "truth",
+    ]
+    with pytest.raises(ValueError, match="global, ip_adapter, keywords, original, pmg, pmg_retrieved, ragar, retrieved, sd, ti, ti_retrieved, truth"):
         build_method("dall-e", make_context([]))
-
-
-def make_case_row(case_id: str, split: str) -> dict[str, object]:
-    return {"case_id": case_id, "user_id": "u", "split": split, "history": ["item0"], "reference_id": "item1", "truth_id": None}
 
 
 def test_cases_are_those_of_the_splits_that_have_a_preference() -> None:

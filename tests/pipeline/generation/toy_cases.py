@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from pipeline.artifacts import write_tensors
 from pipeline.data.cases import Case
@@ -75,6 +78,14 @@ def make_context(
         diffusion=LazyModel("fake-1", FakeDiffusion),
         files={"lora": folder / "lora.safetensors"},
     )
+
+
+def read_pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def make_case_row(case_id: str, split: str) -> dict[str, object]:
+    return {"case_id": case_id, "user_id": "u", "split": split, "history": ["item0"], "reference_id": "item1", "truth_id": None}
 
 
 def draw(method: str | Method, context: GenerationContext, *, batch_size: int = 3) -> MapResult:

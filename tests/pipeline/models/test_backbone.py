@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone
+from pipeline.models.backbone import ENCODER_SIZE, BackboneEncoder, is_backbone, load_backbone
 from pipeline.models.encoders import ClipEncoder, VitEncoder, load_visual
 from tests.tiny_encoders import save_tiny_backbone, save_tiny_clip, save_tiny_vit
 
@@ -63,3 +64,20 @@ def test_an_image_encoder_may_be_a_backbone_a_clip_or_a_vit(folder: Path, tmp_pa
     assert isinstance(load_visual(str(folder)), BackboneEncoder)
     assert isinstance(load_visual(str(clip)), ClipEncoder)
     assert isinstance(load_visual(str(vit)), VitEncoder)
+
+
+@pytest.mark.parametrize("save", [save_tiny_backbone, save_tiny_clip, save_tiny_vit])
+def test_what_is_seen_with_a_gradient_is_what_is_encoded(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    encoder = load_visual(str(save(tmp_path / "model")))
+    side = {BackboneEncoder: ENCODER_SIZE}.get(type(encoder)) or measure_side(encoder)
+    pixels = np.random.default_rng(0).integers(0, 256, size=(2, side, side, 3), dtype=np.uint8)
+    image = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).requires_grad_()
+    seen = encoder.see_pixels(image)
+    torch.testing.assert_close(seen.detach(), encoder.encode_images([Image.fromarray(array) for array in pixels]), atol=2e-3, rtol=0)
+    assert torch.autograd.grad(seen[:, 0].sum(), [image])[0].abs().max() > 0
+
+
+def measure_side(encoder: ClipEncoder | VitEncoder) -> int:
+    """Return the side of the images that an encoder takes without resizing."""
+    side = encoder._model.visual.image_size if isinstance(encoder, ClipEncoder) else encoder._model.config.image_size
+    return side if isinstance(side, int) else side[0]

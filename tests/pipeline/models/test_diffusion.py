@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.diffusion import Diffusion, LookPrompt, NotFiniteError, Start, load_diffusion
+from pipeline.models.diffusion import Diffusion, LookPrompt, NotFiniteError, Start, estimate_clean, load_diffusion
 from tests.tiny_models import NUM_TOKENS, TOKEN_DIM, save_tiny_stable_diffusion
 
 
@@ -212,3 +212,46 @@ def test_wrong_settings_are_named(folder: Path, diffusion: Diffusion, tmp_path: 
         diffusion.draw(torch.zeros(2, 12, TOKEN_DIM), generators=make_generators(1), steps=1, guidance_scale=1.0)
     with pytest.raises(ValueError, match="diffusion model"):
         load_diffusion(str(tmp_path))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_clean_latents_come_back_from_what_a_perfect_model_would_say_of_noisy_ones(prediction_type: str) -> None:
+    clean, noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).unbind(0)
+    alpha = torch.tensor(0.3)
+    noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    output = {"epsilon": noise, "v_prediction": alpha.sqrt() * noise - (1 - alpha).sqrt() * clean, "sample": clean}[prediction_type]
+    torch.testing.assert_close(estimate_clean(noisy, output, alpha, prediction_type), clean, atol=1e-5, rtol=1e-5)
+
+
+def test_a_one_step_estimate_reaches_prompt_and_look_and_factors_of_one_change_nothing(diffusion: Diffusion) -> None:
+    prompt = diffusion.encode_prompts(["a", "b"])[0].requires_grad_()
+    tokens, factors = torch.randn(2, 2, TOKEN_DIM, generator=torch.Generator().manual_seed(1)).requires_grad_(), torch.ones(2, requires_grad=True)
+    look = LookPrompt(tokens, torch.zeros(2, TOKEN_DIM), 2.0 * factors, factors)
+
+    def estimate(look: LookPrompt) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(index) for index in range(2)]
+        return diffusion.estimate_pixels(prompt, generators=generators, guidance_scale=3.0, look=look)
+
+    pixels = estimate(look)
+    assert pixels.shape == (2, 3, 16, 16)
+    assert 0 <= pixels.min() < pixels.max() <= 1
+    gradients = torch.autograd.grad(pixels.square().sum(), [prompt, tokens, factors])
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(estimate(LookPrompt(tokens, torch.zeros(2, TOKEN_DIM), 2.0)), pixels)
+
+
+def test_every_image_has_its_own_scales_of_guidance(diffusion: Diffusion) -> None:
+    prompt = diffusion.encode_prompts(["a", "a"])[0]
+    tokens = torch.randn(1, 2, TOKEN_DIM, generator=torch.Generator().manual_seed(1)).expand(2, -1, -1)
+    options = {"steps": 3, "guidance_scale": 3.0}
+
+    def draw(scale: float | torch.Tensor, words: torch.Tensor | None) -> np.ndarray:
+        look = LookPrompt(tokens, torch.zeros(2, TOKEN_DIM), scale, words)
+        return diffusion.draw(prompt, generators=[torch.Generator().manual_seed(0) for _ in range(2)], look=look, **options).astype(int)
+
+    both = draw(torch.tensor([2.0, 6.0]), torch.tensor([1.0, 0.5]))
+    assert np.abs(both[0] - draw(2.0, None)[0]).max() <= 1
+    options["guidance_scale"] = 1.5
+    assert np.abs(both[1] - draw(6.0, None)[1]).max() <= 1
+    assert np.abs(both[0] - both[1]).max() > 1
