@@ -42,7 +42,7 @@ def test_the_stages_stand_in_an_order_in_which_each_comes_after_what_it_reads() 
     stages = read_stages(REPO)
     places = {name: place for place, name in enumerate(stages)}
     assert all(places[other] < places[name] for name, reads in stages.items() for other in reads)
-    assert stages["generation@ragar"] == {"dataset", "preference", "reflection"}
+    assert stages["generation@ragar"] == {"dataset", "look", "preference", "reflection"}
     assert stages["dataset"] == stages["code"] == set()
 
 
@@ -52,7 +52,7 @@ def test_a_run_is_what_has_run_and_what_depends_on_it() -> None:
     assert list_run(stages, ["dataset"], everything) == everything[1:]
     assert list_run(stages, ["retrieval"], everything) == ["retrieval", "preference", "reflection", *TRAINED, *DRAWN, "evaluation", "report"]
     assert list_run(stages, ["report"], everything) == ["report"]
-    assert list_run(stages, ["dataset"], ["preference"]) == ["dataset", "captioning", "embedding", "retrieval", "keywords", "preference"]
+    assert list_run(stages, ["dataset"], ["preference"]) == ["dataset", "captioning", "embedding", "retrieval", "keywords", "look", "preference"]
     assert list_run(stages, ["captioning", "ranker"], ["ranker"]) == ["captioning", "embedding", "ranker"]
 
 

@@ -179,7 +179,7 @@ def test_only_the_selected_data_sets_raw_files_are_a_dependency(stages: dict[str
 
 def test_the_upstream_of_reflection_is_what_it_must_be(stages: dict[str, dict[str, Any]]) -> None:
     _, upstream = list_upstream("reflection", stages)
-    assert upstream == {"dataset", "captioning", "embedding", "retrieval", "keywords", "preference", "ranker", "mapper"}
+    assert upstream == {"dataset", "captioning", "embedding", "retrieval", "keywords", "look", "preference", "ranker", "mapper"}
 
 
 def test_dvc_yaml_is_a_page_that_a_person_reads() -> None:
