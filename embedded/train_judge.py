@@ -91,7 +91,8 @@ def main() -> None:
     """Train, resume or finish."""
     artists = "--artists" in sys.argv
     base, name = (ARTISTS, "artist_judge") if artists else (STICKERS, "judge")
-    arguments = parse_arguments(__doc__, base.loop, flags={"--artists": "the judge of artists' drawings"})
+    flags = {"--artists": "the judge of artists' drawings", "--style-only": "the style's own convolutions, the others as they are shipped"}
+    arguments = parse_arguments(__doc__, base.loop, flags=flags)
     torch.manual_seed(7)
     recipe = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=replace(arguments.loop, seed=7))
     kind = load_artist_drawings() if artists else load_stickers()
@@ -99,6 +100,8 @@ def main() -> None:
     network = JudgeNetwork(config)
     if arguments.from_shipped:
         load_what_fits(network, load_file(WEIGHTS_DIR / name / "model.safetensors"))
+    for part, parameter in network.named_parameters():
+        parameter.requires_grad_(not arguments.style_only or part.startswith("style"))
     pairs, held = kind.list_pairs(held_out=False), kind.list_pairs(held_out=True)
 
     pool = move_tensors(pairs if artists else pairs[number_pairs(pairs, copies_on_white=recipe.copies_on_white)])

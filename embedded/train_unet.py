@@ -20,7 +20,7 @@ from embedded.prompts import NO_LOOK_SHARE, PLAIN_SHARE, LookBank, draw_look_ite
 from embedded.stickers import DEFAULT_UNIVERSE, scale_images
 from embedded.texts import TEXT_WIDTH, encode_texts
 from embedded.train_vae import load_vae
-from embedded.training import DEVICE, TRAIN_DIR, WEIGHTS_DIR, LoopConfig, move_tensors, parse_arguments, train_module
+from embedded.training import DEVICE, DRAWING_DIR, TRAIN_DIR, WEIGHTS_DIR, LoopConfig, move_tensors, parse_arguments, train_module
 from pipeline.data.openmoji import STYLES
 from pipeline.json_files import write_json
 from pipeline.models.look import LookMap, LookShape, fit_prediction, load_look_map, save_look_map
@@ -136,7 +136,7 @@ def build_pools(examples: Examples, config: UnetConfig) -> tuple[Tensor, Tensor]
 
 def export_model(state: dict[str, Tensor], config: UnetConfig, latent_channels: int, visual_dim: int) -> DrawingModel:
     """Write the shipped part of the StableDiffusionPipeline folder (MiniLM is added when it is assembled) and the look map; return the model."""
-    folder = WEIGHTS_DIR / "diffusion"
+    folder = DRAWING_DIR
     model = DrawingModel(config, latent_channels, visual_dim).eval()
     model.load_state_dict(state)
     save_look_map(WEIGHTS_DIR / "look" / "model.safetensors", copy.deepcopy(model.look).half())
@@ -253,7 +253,7 @@ def save_contact_sheets(model: DrawingModel, vae: AutoencoderKL, held: HeldOut) 
 
 def load_shipped(model: DrawingModel) -> None:
     """Take over the shipped U-Net, but for layers of another shape."""
-    shipped, own = UNet2DConditionModel.from_pretrained(WEIGHTS_DIR / "diffusion" / "unet").float().state_dict(), model.unet.state_dict()
+    shipped, own = UNet2DConditionModel.from_pretrained(DRAWING_DIR / "unet").float().state_dict(), model.unet.state_dict()
     model.unet.load_state_dict({name: value if value.shape == own[name].shape else own[name] for name, value in shipped.items()})
     path = WEIGHTS_DIR / "look" / "model.safetensors"
     if path.is_file():

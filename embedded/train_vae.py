@@ -18,7 +18,7 @@ from torch import Tensor
 
 from embedded.artist_drawings import ArtistDrawings, load_artist_drawings
 from embedded.stickers import Stickers, flip_images, load_stickers, scale_images, shift_images
-from embedded.training import DEVICE, WEIGHTS_DIR, LoopConfig, move_tensors, train_module
+from embedded.training import DEVICE, DRAWING_DIR, LoopConfig, move_tensors, train_module
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ def export_vae(state: dict[str, Tensor], config: VaeConfig, pictures: Pictures) 
         latents = torch.cat([vae.encode(batch).latent_dist.mode() for batch in images.split(32)])
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     psnr = [measure_psnr(vae, images).mean().item() for images in pictures.held_out]
-    vae.half().save_pretrained(WEIGHTS_DIR / "diffusion" / "vae")
+    vae.half().save_pretrained(DRAWING_DIR / "vae")
     return {"held_out_psnr": psnr[0], "held_out_psnr_artists": psnr[1]}
 
 
 def load_vae() -> AutoencoderKL:
     """Load the shipped autoencoder in float32."""
-    return AutoencoderKL.from_pretrained(WEIGHTS_DIR / "diffusion" / "vae").float()
+    return AutoencoderKL.from_pretrained(DRAWING_DIR / "vae").float()
 
 
 def train_both(config: VaeConfig, pictures: Pictures) -> AutoencoderKL:

@@ -23,6 +23,7 @@ from embedded.muon import Muon
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN_DIR = ROOT / ".work" / "train"
 WEIGHTS_DIR = ROOT / "embedded" / "weights"
+DRAWING_DIR = WEIGHTS_DIR / "artist_diffusion"  # what train_vae and train_unet write; `diffusion` was trained before the drawings came
 CURVES_DIR = ROOT / "embedded" / "curves"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -93,7 +93,8 @@ def find_recipe(name: str) -> Recipe:
 def build_recipes() -> dict[str, Recipe]:
     """List the embedded models."""
     return {
-        "diffusion": Recipe(assemble_diffusion, MINILM),
+        "diffusion": Recipe(partial(assemble_diffusion, "diffusion"), MINILM),
+        "artist_diffusion": Recipe(partial(assemble_diffusion, "artist_diffusion"), MINILM),
         "clip": Recipe(assemble_clip, MINILM),
         "captioner": Recipe(lambda folder, _: copy_shipped("captioner", folder), None),
         "judge": Recipe(lambda folder, _: copy_shipped("judge", folder), None),
@@ -199,9 +200,9 @@ def write_minilm_tokenizer(source: Path, folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": TEXT_TOKENS})
 
 
-def assemble_diffusion(folder: Path, _: Path) -> None:
+def assemble_diffusion(name: str, folder: Path, _: Path) -> None:
     """A StableDiffusionPipeline whose text encoder is MiniLM; `use_attention_mask` makes the pipeline hide padding from it."""
-    copy_shipped("diffusion", folder)
+    copy_shipped(name, folder)
     weights = find_wheel_file(MINILM)
     write_minilm_tokenizer(weights.parent, folder / "tokenizer")
     encoder = folder / "text_encoder"

@@ -15,7 +15,7 @@ from pipeline.models.look import load_look_map
 from pipeline.schemas import CASES, GENERATED
 from stages import look
 from tests.configs import PARAMS
-from tests.stages.test_reflection_and_generation import CASE_IDS, Project, save_models
+from tests.stages.drawing_project import CASE_IDS, Project, save_models
 from tests.tiny_encoders import CLIP_DIM
 from tests.tiny_models import TOKEN_DIM
 
