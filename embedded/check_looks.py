@@ -1,0 +1,108 @@
+"""Does the drawing model keep the hands of artists apart? `python -m embedded.check_looks` draws held-out pairs by the look of other pictures.
+
+Every held-out drawing is drawn from its thing's name and the look tokens of five pictures of other things by the same artist, all of
+them trained on: the best that a method could know of a user. Beside it: the same without a look, and the judge on the real drawings and on the autoencoder's
+reconstructions, which bound what a drawing model can reach. OpenMoji's drawings are left out, for the classic stickers are nearly the same.
+Also saves `looks.png`: eight things, each real and drawn by every artist's look, for all artists.
+"""
+
+import argparse
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from embedded.artist_drawings import load_artist_drawings
+from embedded.check_artists import STICKERS_FAMILY
+from embedded.examples import UNSEEN_FAMILY, load_examples
+from embedded.prompts import load_look_bank
+from embedded.summaries import summarise
+from embedded.texts import encode_texts
+from embedded.train_judge import measure_pairs
+from embedded.train_unet import DrawingModel, HeldOut, UnetConfig, draw_images, load_held_out, load_shipped
+from embedded.train_vae import load_vae
+from embedded.training import ROOT
+from pipeline.data.artmoji import FAMILIES
+from pipeline.data.openmoji import STYLES
+from pipeline.models.folders import resolve_model
+from pipeline.models.judge import load_judge
+
+SHEET_PATH = ROOT / "embedded" / "looks.png"
+STEPS, BATCH, NUM_THINGS = 20, 64, 8
+
+
+@torch.no_grad()
+def draw_rows(model: DrawingModel, vae: torch.nn.Module, held: HeldOut, rows: Tensor, *, words_scale: float, look_scale: float | None) -> Tensor:
+    """Draw held-out pairs by name and look; without a scale of the look by name alone."""
+    empty, parts = encode_texts([""])[0].float(), []
+    for batch in rows.split(BATCH):
+        states, look = held.select(batch, model)
+        tokens = None if look_scale is None else look
+        seed = int(batch[0])
+        parts.append(draw_images(model, vae, states, tokens, empty, words_scale=words_scale, look_scale=look_scale or 0.0, steps=STEPS, seed=seed))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def reconstruct(vae: torch.nn.Module, latents: Tensor) -> Tensor:
+    """Decode the latents of real drawings to uint8 images."""
+    images = torch.cat([vae.decode(batch / vae.config.scaling_factor).sample for batch in latents.split(BATCH)])
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def grade(images: Tensor, pairs: Tensor) -> dict[str, Tensor]:
+    """Ask the artists' judge: artist right, thing first, thing among the first five."""
+    family, ranks = measure_pairs(load_judge(resolve_model("embedded/artist_judge")).network, images, pairs)
+    return {"artist": family, "thing_top1": ranks == 0, "thing_top5": ranks < 5}
+
+
+def save_sheet(model: DrawingModel, vae: torch.nn.Module, held: HeldOut, words_scale: float, look_scale: float) -> None:
+    """Save a line of real drawings and a line of drawn ones for every artist."""
+    drawings = load_artist_drawings()
+    things = torch.linspace(0, len(drawings.names) - 1, NUM_THINGS).long()
+    states = encode_texts([drawings.names[thing] for thing in things])[0].float()
+    empty, lines = encode_texts([""])[0].float(), []
+    for family, name in enumerate(FAMILIES):
+        members = held.bank.members[len(STYLES) + family] if name != UNSEEN_FAMILY else None
+        lines.append(drawings.images[things, family])
+        if members is None:  # nobody trained on it: a line of its own is left blank
+            lines.append(torch.full_like(lines[-1], 255))
+            continue
+        items = members[torch.randperm(len(members), generator=torch.Generator().manual_seed(family))[:5]].expand(NUM_THINGS, 5)
+        look = model.write_look(held.bank, items, torch.full(items.shape, 0.2))
+        lines.append(draw_images(model, vae, states, look, empty, words_scale=words_scale, look_scale=look_scale, steps=STEPS, seed=1))
+    sheet = torch.cat([torch.cat(list(line), dim=2) for line in lines], dim=1)
+    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(SHEET_PATH)
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print the figures and save the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--words-scale", type=float, default=3.0)
+    parser.add_argument("--look-scale", type=float, nargs="+", default=[3.0], help="several are compared; the first one is that of the sheet")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    trained, vae = load_examples(held_out=False), load_vae().eval()
+    bank = load_look_bank(trained, "trained")
+    held = load_held_out(vae, trained, bank)
+    model = DrawingModel(UnetConfig(), vae.config.latent_channels, bank.visual.shape[1]).eval()
+    load_shipped(model)
+    examples = held.examples
+    rows = torch.arange(examples.num_stickers, len(examples))
+    rows = rows[examples.looks[rows] != len(STYLES) + FAMILIES.index(STICKERS_FAMILY)]
+    first_thing = int(trained.things[trained.num_stickers :].min())
+    pairs = torch.stack([examples.things[rows] - first_thing, examples.looks[rows] - len(STYLES)], dim=1)
+    save_sheet(model, vae, held, arguments.words_scale, arguments.look_scale[0])
+    asked = {"real": examples.images[rows], "reconstructed": reconstruct(vae, held.latents[rows])}
+    asked["by name"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=None)
+    for scale in arguments.look_scale:
+        asked[f"by name and look, {scale}"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=scale)
+    for name, images in asked.items():
+        for figure, values in grade(images, pairs).items():
+            print(name, figure, summarise(values.float()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
