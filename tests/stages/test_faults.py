@@ -63,7 +63,9 @@ def run_stage_module(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path, e
         raise error
 
     definition = STAGES[name].get("do", STAGES[name])
-    arguments = shlex.split(definition["cmd"].replace("${key}", "ragar").replace("${item.arguments}", ""))[3:]
+    key, item = next(iter(STAGES[name].get("foreach", {"": {}}).items()))
+    command = definition["cmd"].replace("${key}", key)
+    arguments = shlex.split(command.replace("${item.arguments}", item.get("arguments", "") if isinstance(item, dict) else ""))[3:]
     monkeypatch.setattr("pipeline.params.read_document", fail)
     monkeypatch.setattr("pipeline.code.hash_stages", fail)
     monkeypatch.setattr(memory, "measure_free", lambda: 3 * 2**30)
