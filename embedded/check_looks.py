@@ -1,8 +1,9 @@
 """Does the drawing model keep the hands of artists apart? `python -m embedded.check_looks` draws held-out pairs by the look of other pictures.
 
 Every held-out drawing is drawn from its thing's name and the look tokens of five pictures of other things by the same artist, all of
-them trained on: the best that a method could know of a user. Beside it: the same without a look, and the judge on the real drawings and on the autoencoder's
-reconstructions, which bound what a drawing model can reach. OpenMoji's drawings are left out, for the classic stickers are nearly the same.
+them trained on: the best that a method could know of a user. Beside it: the same without a look, and the judge on the real drawings
+and on the autoencoder's reconstructions, which bound what a drawing model can reach. OpenMoji's drawings are left out, for the
+classic stickers are nearly the same.
 Also saves `looks.png`: eight things, each real and drawn by every artist's look, for all artists.
 """
 

@@ -155,7 +155,9 @@ def _repeat(name: str, *overrides: str) -> tuple[Point, ...]:
     return tuple(Point(f"seed {seed}", Run(f"{name}-{seed}", (f"seed={seed}", *overrides))) for seed in ARTIST_SEEDS)
 
 
-ARTIST_POINTS = _repeat("artists", "dataset=artmoji", "models=artists", "comparison=table1", "comparison.ip_adapter=true", "preference.visual_tokens=4")
+ARTIST_POINTS = _repeat(
+    "artists", "dataset=artmoji", "models=artists", "comparison=table1", "comparison.ip_adapter=true", "preference.visual_tokens=4"
+)
 ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "models=artists", "preference.visual_tokens=0")
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
