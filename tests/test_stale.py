@@ -57,7 +57,7 @@ EDITS = (
     Edit("pmg@pmg", "pipeline/keywords/parse.py", "list(keywords)[:max_keywords]", "list(keywords)[:1]", "preferences.parquet"),
     Edit("pmg@pmg", "pipeline/baselines/pmg/prompts.py", "[*target, *[*preference]", "[*target, *[*target]", "soft.safetensors"),
     Edit("generation@original", "pipeline/generation/copying.py", "np.asarray(decode", "255 - np.asarray(decode", "generated.parquet"),
-    Edit("generation@sd", "pipeline/models/diffusion.py", "scale * (after - before)", "scale * (before - after)", "generated.parquet"),
+    Edit("generation@sd", "pipeline/models/diffusion.py", "factor * (after - before)", "factor * (before - after)", "generated.parquet"),
     Edit("generation@pmg", "pipeline/baselines/pmg/selection.py", "return alpha * logs", "return -alpha * logs", "generated.parquet"),
     Edit("generation@ragar", "pipeline/conditioning/calibrator.py", "@ global_BKD\n", "@ global_BKD / 2\n", "generated.parquet"),
     Edit(

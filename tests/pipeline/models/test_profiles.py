@@ -30,18 +30,28 @@ CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 
 
 def read_profile(name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))["models"]
+    """Give the block of an option, on top of the one that it starts from."""
+    option = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    base = [other for other in option.get("defaults", []) if other != "_self_"]
+    return {**(read_profile(base[0]) if base else {}), **option["models"]}
 
 
 def test_all_profiles_name_the_same_roles() -> None:
     profiles = {path.stem: read_profile(path.stem) for path in CONF.glob("*.yaml")}
-    assert {"paper", "embedded"} <= set(profiles)
+    assert {"paper", "embedded", "artists"} == set(profiles)
     assert len({frozenset(profile) for profile in profiles.values()}) == 1
-    assert all(profile["profile"] == name and profile["dtype"] in DTYPES for name, profile in profiles.items())
+    names = {name: profile["profile"] for name, profile in profiles.items()}
+    assert names == {"paper": "paper", "embedded": "embedded", "artists": "embedded"}
+    assert all(profile["dtype"] in DTYPES for profile in profiles.values())
+
+
+def test_only_the_drawing_model_of_the_artists_is_another_one() -> None:
+    artists, embedded = read_profile("artists"), read_profile("embedded")
+    assert {role for role in embedded if artists[role] != embedded[role]} == {"diffusion"}
 
 
 def test_every_embedded_reference_has_a_recipe() -> None:
-    for role, reference in read_profile("embedded").items():
+    for role, reference in [*read_profile("embedded").items(), *read_profile("artists").items()]:
         if role not in ("profile", "dtype", "language_model_dtype"):
             named = [name for name in reference.values() if name] if isinstance(reference, dict) else [reference]
             assert named
