@@ -1,7 +1,8 @@
 """What one training of many users saves: 8 users in one run of the stage `ti`, beside 8 runs of one user, with the embedded model.
 
-Run: `python -m pytest tests/stages/test_inversion_cost.py -s`. Passes of the U-Net are counted: a step takes one, for however many users. The processor's
-seconds of whole runs, start and latents included, are compared too; what share is saved depends on the machine (a pass of many rows, and a quick start).
+Run: `python -m pytest tests/stages/test_inversion_cost.py -s`. Passes of the U-Net are counted: a step takes one, for however many
+users. The processor's seconds of whole runs, start and latents included, are compared too; what share is saved depends on the
+machine (a pass of many rows, and a quick start).
 """
 
 from __future__ import annotations
