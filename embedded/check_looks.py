@@ -15,13 +15,14 @@ from torch import Tensor
 
 from embedded.artist_drawings import load_artist_drawings
 from embedded.check_artists import STICKERS_FAMILY
+from embedded.drawing_model import DrawingModel, UnetConfig, draw_images, load_shipped
 from embedded.examples import UNSEEN_FAMILY, load_examples
 from embedded.prompts import load_look_bank
 from embedded.stickers import DEFAULT_UNIVERSE
 from embedded.summaries import summarise
 from embedded.texts import encode_texts
 from embedded.train_judge import measure_pairs
-from embedded.train_unet import DrawingModel, HeldOut, UnetConfig, draw_images, load_held_out, load_shipped
+from embedded.train_unet import HeldOut, load_held_out
 from embedded.train_vae import load_vae
 from embedded.training import ROOT
 from pipeline.data.artmoji import FAMILIES
