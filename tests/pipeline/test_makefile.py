@@ -79,7 +79,9 @@ def test_a_file_in_the_environments_place_is_a_sentence(tmp_path: Path) -> None:
     assert "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf .venv" in ended.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), [("PYTHONHOME", "/usr"), ("PYTHONSAFEPATH", "1"), ("PYTHONWARNINGS", "error")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PYTHONHOME", "/usr"), ("PYTHONSAFEPATH", "1"), ("PYTHONWARNINGS", "error"), ("PYTHONDONTWRITEBYTECODE", "1")]
+)
 def test_variables_of_another_python_do_not_reach_ours(tmp_path: Path, name: str, value: str) -> None:
     (tmp_path / "Makefile").write_text(f"include {REPO}/Makefile\nshow:\n\t@echo [$${name}]\n")
     ended = subprocess.run(["make", "show"], cwd=tmp_path, env={**os.environ, name: value}, capture_output=True, text=True, check=True)
