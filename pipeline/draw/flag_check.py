@@ -30,8 +30,9 @@ def measure_flag(run: FinishedRun, split: str, methods: Sequence[str]) -> list[d
         raise ValueError(f"nobody knows what the users of the split {split} wanted to see, so the flag cannot be checked.")
     judge, models = load_judge(reference), ItemModels(run.params)
     pairs = [(method, row) for method in methods for row in cases]
+    own = run.retrieval.k, run.start
     requests = [
-        (Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method), row["reference_id"])
+        (Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method, *own), row["reference_id"])
         for number, (method, row) in enumerate(pairs, start=1)
     ]
     new_items = describe_new_items([], run, models)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +20,12 @@ from pipeline.data.images import encode_png
 from pipeline.draw import delivery
 from pipeline.draw.command import check_choice
 from pipeline.draw.delivery import Outcome
+from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.manifest import MANIFEST, clean_part, name_file
-from pipeline.draw.pictures import build_for, draw_method_cases
-from pipeline.draw.requests import Defaults
+from pipeline.draw.pictures import Setting, build_for, draw_candidates, draw_method_cases, list_candidates
+from pipeline.draw.requests import Request, Start
 from pipeline.draw.run import check_place, draw_requests, export_run
+from pipeline.draw.wishes import find_wishes
 from pipeline.generation.drawing import draw_cases
 from pipeline.models.fake import FakeDiffusion
 from pipeline.schemas import CASE_PSEUDO_WORDS, PMG_PREFERENCES, PSEUDO_WORDS
@@ -33,7 +38,7 @@ METHODS = ("global", "ip_adapter", "keywords", "original", "pmg", "pmg_retrieved
 
 def draw(toy: ToyRun, *lines: str, header: str = "user_id,reference_id,method", out: str = "out", picture_format: str = "png") -> Outcome:
     path = toy.write_requests([header, *lines])
-    return draw_requests(path, toy.folder / out, toy.run, Defaults("sd", toy.run.seed, 1, METHODS), picture_format)
+    return draw_requests(path, toy.folder / out, toy.run, replace(toy.run.build_defaults("sd"), methods=METHODS), picture_format)
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -42,7 +47,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 def draw_as_the_run_does(toy: ToyRun, method: str) -> dict[str, bytes]:
     """Draw the run's own cases by the run's own loop, and keep them as its table."""
-    built = build_for(method, toy.run, make_new_items(toy=toy), toy.list_test_cases())
+    built = build_for(method, toy.run, make_new_items(toy=toy), toy.list_test_cases(), Setting(toy.run.start))
     context = built.context
     result = draw_cases(built, method, context.cases, batch_size=context.config.batch_size, device=context.device)
     images = {case_id: value["image"] for case_id, value in result.values.items()}
@@ -66,6 +71,66 @@ def test_a_case_of_the_run_has_the_runs_bytes_from_its_table_its_ledger_or_drawn
     assert (diffusion.num_drawn > drawn) == (finished == "nothing" and method != "original")
 
 
+def with_params(toy: ToyRun, **values: str) -> ToyRun:
+    """Return the same folder as that of a run with other params of generation."""
+    text = toy.run.params.read_text()
+    for name, value in values.items():
+        text = re.sub(rf"^  {name}: .*$", f"  {name}: {value}", text, flags=re.MULTILINE)
+    toy.run.params.write_text(text)
+    other = copy.copy(toy)
+    other.run = FinishedRun(toy.folder)
+    return other
+
+
+@pytest.mark.parametrize("method", ["sd", "keywords"])
+def test_a_start_from_the_reference_gives_the_bytes_of_a_run_with_this_start(toy: ToyRun, diffusion: FakeDiffusion, method: str) -> None:
+    images = draw_as_the_run_does(with_params(toy, start="reference", strength="0.25"), method)
+    shutil.rmtree(Path(os.environ["DVC_ROOT"]) / ".work")
+    toy.run.locate_generated(method).unlink()
+    own = with_params(toy, start="noise", strength="0.75")
+    from_noise = draw_as_the_run_does(own, method)
+    reference = toy.cases[1]["reference_id"]
+    lines = [f"user-1,{reference},{method},{start},{strength}" for start, strength in (("reference", "0.25"), ("reference", ""), ("", ""), ("noise", ""))]
+    rows = draw(own, *lines, header="user_id,reference_id,method,start,strength").chosen
+    drawn = [(toy.folder / "out" / row["file"]).read_bytes() for row in rows]
+    assert drawn[0] == images["case-1"]
+    assert drawn[2] == drawn[3] == from_noise["case-1"]
+    assert len(set(drawn)) == 3
+    assert [(row["start"], row["strength"], row["case_id"]) for row in rows] == [
+        ("reference", 0.25, "case-1"), ("reference", 0.75, "case-1"), ("noise", None, "case-1"), ("noise", None, "case-1"),
+    ]  # fmt: skip
+
+
+def test_noise_in_a_run_from_the_reference_gives_the_bytes_of_a_run_from_noise(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    from_noise = draw_as_the_run_does(toy, "sd")
+    own = with_params(toy, start="reference", strength="0.25")
+    over = draw_as_the_run_does(own, "sd")
+    lines = [f"user-1,{toy.cases[1]['reference_id']},{method},{start}" for method, start in (("sd", ""), ("sd", "noise"), ("original", ""))]
+    rows = draw(own, *lines, header="user_id,reference_id,method,start").chosen
+    assert [(toy.folder / "out" / row["file"]).read_bytes() for row in rows[:2]] == [over["case-1"], from_noise["case-1"]]
+    assert [(row["start"], row["strength"]) for row in rows] == [("reference", 0.25), ("noise", None), ("", None)]
+
+
+def test_a_new_picture_is_drawn_over_and_its_candidates_differ(toy: ToyRun, diffusion: FakeDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = make_new_items("new-1", toy=toy)
+    new.found[0] = replace(new.found[0], image=encode_png(draw_disc(200)))
+    request = Request(2, "", "user-1", (), "new-1", None, "", "", 0, 2, "sd", toy.run.retrieval.k, Start("reference", 0.5))
+    wishes, _ = find_wishes([(request, "new-1")], toy.run, new)
+    pictures = draw_candidates(list_candidates(wishes, seed=0), toy.run, new)
+    assert (len(set(pictures.images.values())), pictures.reasons) == (2, {})
+
+
+def test_k_changes_what_is_drawn_from_the_history_and_nothing_else(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    reference = toy.cases[1]["reference_id"]
+    lines = [f"user-1,{reference},{method},{k}" for method in ("retrieved", "sd") for k in ("", "1")]
+    rows = draw(toy, *lines, header="user_id,reference_id,method,k").chosen
+    assert [len(row["retrieved"]) for row in rows] == [toy.run.retrieval.k, 1] * 2
+    assert rows[0]["prompt"] != rows[1]["prompt"]
+    assert rows[2]["image_sha256"] == rows[3]["image_sha256"]
+    images = draw_as_the_run_does(toy, "sd")
+    assert (toy.folder / "out" / rows[3]["file"]).read_bytes() == images["case-1"]
+
+
 def test_a_run_with_other_params_than_those_at_hand_is_refused(toy: ToyRun, diffusion: FakeDiffusion) -> None:
     draw_as_the_run_does(toy, "sd")
     params = toy.run.params.read_text().replace("guidance_scale: 4.0", "guidance_scale: 5.0")
@@ -77,11 +142,11 @@ def test_a_run_with_other_params_than_those_at_hand_is_refused(toy: ToyRun, diff
 def test_the_method_of_another_training_is_only_had_from_the_run(toy: ToyRun, diffusion: FakeDiffusion) -> None:
     png = encode_png(draw_disc(99))
     toy.write_generated("truth", {"case-1": png}, "copy")
-    taken, reasons = draw_method_cases("truth", toy.list_test_cases(), toy.run, make_new_items(toy=toy))
+    taken, reasons = draw_method_cases("truth", toy.list_test_cases(), toy.run, make_new_items(toy=toy), Setting(Start()))
     assert taken == {"case-1": png}
     assert set(reasons) == {"case-3", "case-5"}
     assert reasons["case-3"] == (
-        "The run has no picture of this case and seed by the method truth, and none can be drawn now: nobody knows it but the data set."
+        "The run has no picture of this case, seed, k and start by the method truth, and none can be drawn now: nobody knows it but the data set."
     )
 
 
@@ -101,11 +166,11 @@ def test_a_trained_baseline_has_the_runs_pictures_and_a_reason_for_all_others(to
     lines = [f"user-1,{toy.cases[1]['reference_id']},{method}", f"user-1,item-23,{method}"]
     refused = draw(toy, *lines)
     assert [row.reason for row in refused.rejected] == [
-        f"The run has no picture of this case and seed by the method {method}, and none can be drawn now: {why}."
+        f"The run has no picture of this case, seed, k and start by the method {method}, and none can be drawn now: {why}."
     ] * 2
     facts = {"num_vectors": 1, "num_soft": 0, "template": "{text} in the style of {style}"}
     write_table(path, table.build_empty(), table, provenance=facts)
-    toy.write_generated(method, {"case-1": png}, build_for(method, toy.run, make_new_items(toy=toy), []).identity)
+    toy.write_generated(method, {"case-1": png}, build_for(method, toy.run, make_new_items(toy=toy), [], Setting(Start())).identity)
     drawn = draw(toy, *lines)
     assert [(toy.folder / "out" / row["file"]).read_bytes() for row in drawn.chosen] == [png]
     assert drawn.rejected == refused.rejected[1:]
