@@ -67,10 +67,10 @@ def test_what_the_run_begins_with_is_the_default_and_noise_can_be_asked_for(tmp_
 
 def test_a_number_of_parquet_is_a_strength_and_k_has_bounds(tmp_path: Path) -> None:
     path = tmp_path / "requests.parquet"
-    columns = {"user_id": ["anna"] * 5, "reference_id": ["mug"] * 5, "start": ["reference"] * 5, "strength": [0.5, 1.0, 0.1, None, 0.5]}
+    columns = {"user_id": ["anna"] * 5, "reference_id": ["mug"] * 5, "start": ["reference"] * 5, "strength": [0.5, 1.0, 1e-5, None, 0.5]}
     pq.write_table(pa.table({**columns, "k": [None, 1, 1000, 0, 1001]}), path)
     table = read_requests(path, DEFAULTS)
-    assert [(request.start.strength, request.k) for request in table.requests] == [(0.5, 5), (1.0, 1), (0.1, 1000)]
+    assert [(request.start.strength, request.k) for request in table.requests] == [(0.5, 5), (1.0, 1), (1e-5, 1000)]
     assert [row.reason for row in table.rejected] == [f"`k` is '{k}', but it must be a whole number from 1 to 1000." for k in (0, 1001)]
 
 
@@ -111,7 +111,7 @@ def test_a_list_of_parquet_is_a_history(tmp_path: Path) -> None:
         ("a,anna,,mug,,,,,,reference,1.01", "`strength` is '1.01', but it must be a number above 0 and at most 1"),
         ("a,anna,,mug,,,,,,reference,-0.5", "`strength` is '-0.5'"),
         ("a,anna,,mug,,,,,,reference,50%", "`strength` is '50%'"),
-        ("a,anna,,mug,,,,,,reference,1e-3", "`strength` is '1e-3'"),
+        ("a,anna,,mug,,,,,,reference,1e3", "`strength` is '1e3'"),
         ("a,anna,,mug,,,,,,reference,0.٥", "`strength` is '0.٥'"),
         ("a,anna,,mug,,,,,original,reference,", "It says what to begin with (start, strength), but the method original copies a picture"),
         ("a,anna,,mug,,,,,original,,0.5", "It says what to begin with (start, strength), but the method original copies a picture"),

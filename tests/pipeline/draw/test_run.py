@@ -90,7 +90,9 @@ def test_a_start_from_the_reference_gives_the_bytes_of_a_run_with_this_start(toy
     own = with_params(toy, start="noise", strength="0.75")
     from_noise = draw_as_the_run_does(own, method)
     reference = toy.cases[1]["reference_id"]
-    lines = [f"user-1,{reference},{method},{start},{strength}" for start, strength in (("reference", "0.25"), ("reference", ""), ("", ""), ("noise", ""))]
+    lines = [
+        f"user-1,{reference},{method},{start},{strength}" for start, strength in (("reference", "0.25"), ("reference", ""), ("", ""), ("noise", ""))
+    ]
     rows = draw(own, *lines, header="user_id,reference_id,method,start,strength").chosen
     drawn = [(toy.folder / "out" / row["file"]).read_bytes() for row in rows]
     assert drawn[0] == images["case-1"]
