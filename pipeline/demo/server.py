@@ -13,10 +13,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 
-CHANGES_NO_RESULT = True
-
-OFFLINE = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SSR_MODE": "False"}
-os.environ.update(OFFLINE)  # before Gradio is imported
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")  # before Gradio is imported
 
 import gradio as gr
 import uvicorn
@@ -29,6 +26,8 @@ from pipeline.demo.studio import Studio
 from pipeline.demo.view import read_style
 from pipeline.work import work_dir
 
+CHANGES_NO_RESULT = True
+
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'none'"
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
@@ -40,7 +39,7 @@ def build_app(studio: Studio, host: str) -> FastAPI:
     app = FastAPI(openapi_url=None)
 
     @app.middleware("http")
-    async def forbid_elsewhere(request: Request, call_next) -> Response:  # noqa: ANN001
+    async def forbid_elsewhere(request: Request, call_next) -> Response:
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
