@@ -40,7 +40,7 @@ def build_page(studio: Studio) -> gr.Blocks:
                     references, value=studio.find_reference(first), label="Reference", allow_custom_value=True, elem_id="reference"
                 )
             with gr.Column(min_width=280):
-                upload = gr.File(label="or a picture of yours instead", file_types=["image"], height=110, elem_id="upload")
+                upload = gr.File(label="or a picture of yours instead", file_types=["image"], height=150, elem_id="upload")
                 text = gr.Textbox(label="What it shows", max_length=MAX_TEXT, elem_id="text")
         k = gr.Slider(1, studio.max_k, value=studio.run.retrieval.k or 1, step=1, label="k: how many items are retrieved", elem_id="k")
         button = gr.Button("Draw", variant="primary", elem_id="draw")

@@ -66,6 +66,7 @@ def bind(host: str, port: int) -> socket.socket:
         taken = socket.socket(family, socket.SOCK_STREAM)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
+        taken.listen()
     except OSError as error:
         raise ValueError(f"the demo cannot listen at {host}:{port} ({error.strerror}); choose another --port, or another --host.") from error
     return taken

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from pipeline.demo.studio import Studio
@@ -15,6 +16,7 @@ from tests.pipeline.study.browser import CHROMIUM, Browser
 pytest.importorskip("gradio", reason="gradio is not installed: make setup EXTRAS=demo")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 
+TOPS = "[...document.querySelectorAll('.drawn .method img')].map(one => one.getBoundingClientRect().top)"  # side by side: one height
 FRAMED = "[...document.querySelectorAll('.history .retrieved')].map(one => one.dataset.item).join()"
 SHOWN_K = "document.querySelector('.answer')?.dataset.k"
 
@@ -55,12 +57,46 @@ def test_a_person_sees_the_pictures_and_moves_k(studio: Studio, address: str, br
     assert len(framed) == studio.run.retrieval.k
     assert browser.run("document.querySelectorAll('.drawn img').length") == 3
     assert browser.run("[...document.querySelectorAll('.answer img')].every(one => one.naturalWidth > 0)")
-    browser.photograph(tmp_path / "before.png")
+    assert len(set(browser.run(TOPS))) == 1
     move_k(browser, 2)
     browser.wait(lambda: browser.run(SHOWN_K) == "2")
     assert browser.run(FRAMED).split(",") == [item_id for item_id in framed if item_id in browser.run(FRAMED)]
     assert browser.run(FRAMED).count(",") == 1
     assert browser.run("document.documentElement.scrollWidth") <= width
-    browser.photograph(tmp_path / "after.png")
     assert {urlsplit(url).netloc for url in browser.asked if url.startswith("http")} == {urlsplit(address).netloc}
     assert browser.complaints == []
+
+
+def send_upload(browser: Browser, path: Path) -> None:
+    """Choose a file, as a person does in the dialogue of their system."""
+    document = browser.send("DOM.getDocument")["root"]["nodeId"]
+    node = browser.send("DOM.querySelector", nodeId=document, selector="#upload input[type=file]")["nodeId"]
+    browser.send("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+
+def test_what_cannot_be_drawn_is_a_sentence_and_the_page_goes_on(address: str, browser: Browser, tmp_path: Path) -> None:
+    browser.open_url(address, width=1280)
+    browser.wait(lambda: browser.run(SHOWN_K))
+    (tmp_path / "broken.png").write_bytes(b"no picture at all")
+    send_upload(browser, tmp_path / "broken.png")
+    browser.wait(lambda: browser.run("document.querySelector('#upload').innerText.includes('broken')"))
+    browser.tap("#draw")
+    browser.wait(lambda: browser.run("document.querySelector('.refusal')?.innerText"))
+    assert browser.run("document.querySelector('.refusal').innerText").startswith("The image upload cannot be used: ")
+    browser.tap("#upload button[aria-label='Remove this file'], #upload button[aria-label='Clear']")
+    browser.tap("#draw")
+    browser.wait(lambda: browser.run(SHOWN_K))
+
+
+def test_only_names_of_this_machine_are_answered_and_nothing_may_be_fetched_from_elsewhere(address: str) -> None:
+    with httpx.Client() as client:
+        page = client.get(address)
+        assert (page.status_code, client.get(address, headers={"Host": "elsewhere.example"}).status_code) == (200, 400)
+        assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+def test_a_port_that_is_taken_is_a_sentence(address: str) -> None:
+    from pipeline.demo.server import bind
+
+    with pytest.raises(ValueError, match=r"the demo cannot listen at 127\.0\.0\.1:\d+ \(Address already in use\); choose another --port"):
+        bind("127.0.0.1", urlsplit(address).port)
