@@ -18,7 +18,7 @@ os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_D
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
 from pipeline.data.image_policy import MAX_BYTES
 from pipeline.demo.page import build_page
