@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from pipeline.demo.studio import Studio
+from tests.pipeline.draw.toy_run import ToyRun
 from tests.pipeline.study.browser import CHROMIUM, Browser
 
 pytest.importorskip("gradio", reason="gradio is not installed: make setup EXTRAS=demo")
@@ -100,3 +101,22 @@ def test_a_port_that_is_taken_is_a_sentence(address: str) -> None:
 
     with pytest.raises(ValueError, match=r"the demo cannot listen at 127\.0\.0\.1:\d+ \(Address already in use\); choose another --port"):
         bind("127.0.0.1", urlsplit(address).port)
+
+
+HOSTILE = "pot ${document.title = 'changed'} {{k}} <img src=x onerror=\"document.title = 'changed'\">"
+
+
+@pytest.fixture
+def hostile(toy: ToyRun) -> ToyRun:
+    """Let the reference's text be one that a template or a browser might run."""
+    for item in toy.items:
+        item["text"] = HOSTILE
+    toy.write_tables()
+    return toy
+
+
+def test_texts_of_the_data_are_shown_as_they_are(hostile: ToyRun, address: str, browser: Browser) -> None:
+    browser.open_url(address, width=1280)
+    browser.wait(lambda: browser.run(SHOWN_K))
+    assert browser.run("document.querySelector('.drawn figcaption span').textContent") == HOSTILE
+    assert browser.run("document.title") == "RAGAR demo"
