@@ -11,8 +11,6 @@ from pipeline.draw.command import run_app
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.terminal import say
 
-CHANGES_NO_RESULT = True
-
 KEPT = "finished pictures are kept; the same command opens the page again"
 
 app = typer.Typer(add_completion=False)

@@ -12,8 +12,6 @@ import gradio as gr
 from pipeline.demo.studio import MAX_TEXT, Ask, Studio
 from pipeline.demo.view import show_answer, show_refusal
 
-CHANGES_NO_RESULT = True
-
 UPLOADS_KEPT = 3_600  # seconds
 INTRO = "## RAGAR\nChoose whose picture it is and of what, or upload a picture and say what it shows. Nothing leaves this machine."
 

@@ -26,8 +26,6 @@ from pipeline.demo.studio import Studio
 from pipeline.demo.view import read_style
 from pipeline.work import work_dir
 
-CHANGES_NO_RESULT = True
-
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; form-action 'self'; frame-ancestors 'none'"
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]

@@ -23,8 +23,6 @@ from pipeline.draw.run import resolve_requests
 from pipeline.draw.wishes import Wish
 from pipeline.work import work_dir
 
-CHANGES_NO_RESULT = True
-
 METHODS = ("sd", "ragar")  # the last one is drawn with k
 UPLOAD = "upload"
 MAX_LISTED = 1_000  # users and items to choose from; others are typed

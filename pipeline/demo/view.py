@@ -11,8 +11,6 @@ from pipeline.data.images import ImageError, decode_drawing
 from pipeline.demo.studio import Answer
 from pipeline.report.thumbnails import LARGE_SIDE, SMALL_SIDE, encode_thumbnail
 
-CHANGES_NO_RESULT = True
-
 TEMPLATES = Path(__file__).parent / "templates"
 TITLES = {"sd": "SD", "ragar": "RAGAR"}
 
