@@ -45,11 +45,26 @@ def test_every_experiment_is_run_with_the_settings_that_are_given(target: str) -
 
 @pytest.mark.parametrize(
     ("target", "module"),
-    [("draw", "pipeline.draw"), ("export", "pipeline.draw.export"), ("study", "pipeline.study"), ("study-results", "pipeline.study.results")],
+    [
+        ("draw", "pipeline.draw"),
+        ("demo", "pipeline.demo"),
+        ("export", "pipeline.draw.export"),
+        ("study", "pipeline.study"),
+        ("study-results", "pipeline.study.results"),
+    ],
 )
 def test_commands_about_a_finished_run_are_given_their_words_as_they_are(target: str, module: str) -> None:
     shown = dry_run(target, "ARGS=my requests (1).csv --out 'new folder'").stdout
     assert rf"-m {module} --args 'my requests (1).csv --out '\''new folder'\'''" in shown
+
+
+def test_an_extra_is_installed_from_its_own_lock_and_an_unknown_one_is_a_sentence() -> None:
+    lock = "-r requirements-demo.lock"
+    assert lock in dry_run("setup", "EXTRAS=demo").stdout
+    assert lock not in dry_run("setup").stdout
+    ended = dry_run("setup", "EXTRAS=gradio")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "EXTRAS is gradio, but it must be: demo." in ended.stderr
 
 
 def test_targets_without_arguments_and_an_empty_one_are_read() -> None:
