@@ -19,7 +19,8 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
-from pipeline.looks.config import LookTrainingConfig, check_pair
+from pipeline.looks.config import LookTrainingConfig
+from pipeline.models.look_pair import check_pair
 from pipeline.params import check_seed, find_fault
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker_check.config import CheckConfig

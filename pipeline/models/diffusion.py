@@ -11,9 +11,7 @@ caller, and no image is checked, converted or counted on the way. The safety che
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 
 from pipeline.models.folders import resolve_model
+from pipeline.models.prompt_projection import project_once
 from pipeline.models.references import choose_variant, explain_load_error, split_revision
 from pipeline.models.text_budget import budget_tokenizer
 
@@ -272,24 +271,6 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)  # of latents, which are no pixels in [-1, 1]
     pipeline.set_progress_bar_config(disable=True)
     return Diffusion(pipeline.to(device))
-
-
-@contextlib.contextmanager
-def project_once(unet: torch.nn.Module, prompt_BTD: torch.Tensor) -> Iterator[None]:
-    """Compute the prompt's keys and values once for all steps of a drawing: every step would compute the same ones again."""
-    layers = [layer for module in unet.modules() if getattr(module, "is_cross_attention", False) for layer in (module.to_k, module.to_v)]
-    for layer in layers:
-        layer.forward = functools.partial(_get_known, prompt_BTD, layer(prompt_BTD), layer.forward)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward  # that of its class stands again
-
-
-def _get_known(known: torch.Tensor, result: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor], given: torch.Tensor) -> torch.Tensor:
-    """Return the result that belongs to `known`; compute it for another tensor."""
-    return result if given is known else compute(given)
 
 
 def _copy_scheduler(scheduler: object) -> object:

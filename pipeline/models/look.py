@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.config import Count, config_dataclass
-from pipeline.looks.config import check_pair
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.lazy import LazyModel
+from pipeline.models.look_pair import check_pair
 from pipeline.models.references import explain_load_error, read_reference
 
 FILE = "model.safetensors"  # of a look map's folder
