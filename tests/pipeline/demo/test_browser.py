@@ -85,6 +85,7 @@ def test_what_cannot_be_drawn_is_a_sentence_and_the_page_goes_on(address: str, b
     browser.wait(lambda: browser.run("document.querySelector('.refusal')?.innerText"))
     assert browser.run("document.querySelector('.refusal').innerText").startswith("The image upload cannot be used: ")
     browser.tap("#upload button[aria-label='Remove this file'], #upload button[aria-label='Clear']")
+    browser.wait(lambda: not browser.run("document.querySelector('#upload').innerText.includes('broken')"))
     browser.tap("#draw")
     browser.wait(lambda: browser.run(SHOWN_K))
 
