@@ -1,0 +1,32 @@
+"""A small Ray cluster on this machine, for the tests that need one; without the extra `cluster` they are skipped."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline import engine
+
+STORE_BYTES = 200 * 2**20
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[str]:
+    """Return the address of a node with two CPUs, to which this process connects on first use."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed: make setup EXTRAS=cluster")
+    from ray.cluster_utils import Cluster
+
+    from pipeline.cluster.pool import open_pool
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False})
+    yield cluster.address
+    open_pool.cache_clear()
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def on_ray(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute maps on that cluster."""
+    monkeypatch.setattr(engine.Current, "engine", "ray")
+    monkeypatch.setattr(engine.Current, "address", head)
+    monkeypatch.setattr(engine.Current, "needs_gpu", False)
