@@ -21,7 +21,7 @@ from typing import Any
 
 from pipeline.cluster.connection import build_environment, connect, count_threads, list_nodes
 from pipeline.cluster.parcels import Packer
-from pipeline.cluster.worker import Failure, Job, Setting, Worker, hash_sources
+from pipeline.cluster.worker import Failure, Job, Setting, Worker, hash_meaning, hash_sources
 from pipeline.memory import advise
 from pipeline.rows import Row
 from pipeline.terminal import say
@@ -68,7 +68,8 @@ class Pool:
         self._ray = ray
         self._packer = Packer(ray.put)
         self._needs_gpu = needs_gpu
-        self._setting = Setting(os.getcwd(), hash_sources(), count_threads(), os.environ.get("DVC_STAGE", "").partition("@")[0])
+        stage = os.environ.get("DVC_STAGE", "").partition("@")[0]
+        self._setting = Setting(os.getcwd(), hash_sources(), hash_meaning(), count_threads(), stage)
         self._hired: list[Hired] = []
         self._number = 0
         self._looked = -math.inf

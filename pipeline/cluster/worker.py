@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.parcels import Unpacker
+from pipeline.code import hash_stages
 from pipeline.endings import explain
+from pipeline.fingerprint import compute_fingerprint
 
 CHANGES_NO_RESULT = True
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +26,8 @@ class Setting:
     """What a worker takes over from the driver, so that it computes the same bytes."""
 
     folder: str  # that relative paths start from
-    code: str
+    sources: str  # hash of the project's files
+    code: str  # hash of what they say, for where the files differ
     num_threads: int | None  # None: the driver has not loaded torch
     stage: str
 
@@ -62,7 +65,7 @@ class Worker:
             os.chdir(self._setting.folder)
         except OSError as error:
             return f"{self._setting.folder}: {error.strerror}; the project's folder must be there on every node (docs/cluster.md)."
-        if hash_sources() != self._setting.code:
+        if hash_sources() != self._setting.sources and hash_meaning() != self._setting.code:
             return f"{ROOT} holds other code than the driver's; all nodes need the same project, best on a shared disk (docs/cluster.md)."
         return self._load_libraries()
 
@@ -99,8 +102,13 @@ class Worker:
             return pickle.dumps(Failure(socket.gethostname(), explain(error, stage=self._setting.stage), summary, traceback.format_exc()))
 
 
+def hash_meaning() -> str:
+    """Return a hash of the code that decides results: what a worker computes is kept under the key of the driver's code."""
+    return compute_fingerprint(hash_stages())
+
+
 def hash_sources() -> str:
-    """Return a hash of the project's code: what a worker computes is kept under the key of the driver's code."""
+    """Return a hash of the project's files, which is quick: where they are equal, so is the code."""
     digest = hashlib.sha256()
     for path in sorted(path for folder in ("pipeline", "stages") for path in (ROOT / folder).rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT).as_posix()} ".encode() + hashlib.sha256(path.read_bytes()).digest())

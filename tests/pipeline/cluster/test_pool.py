@@ -111,7 +111,9 @@ def test_a_gpu_that_no_node_has_is_a_sentence(monkeypatch: pytest.MonkeyPatch, h
 def test_other_code_on_a_node_is_refused(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     from pipeline.cluster import pool
 
-    monkeypatch.setattr(pool, "hash_sources", lambda: "other")
+    monkeypatch.setattr(pool, "hash_sources", lambda: "a comment was changed")
+    assert list(pool.Pool(needs_gpu=False).run([[Row("f", "f")]], len, label="toy")) == [(0, 1)]
+    monkeypatch.setattr(pool, "hash_meaning", lambda: "other")
     own = pool.Pool(needs_gpu=False)
     with pytest.raises(ValueError, match="^a worker of the Ray cluster cannot begin: .* holds other code than the driver's; all nodes need the same"):
         list(own.run([[Row("f", "f")]], sum, label="toy"))
