@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 CHANGES_NO_RESULT = True
@@ -30,7 +31,8 @@ def connect(address: str | None) -> None:
     name, where = ("runtime.ray_address", address) if address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS") or "local")
     check_address(name, where)
     options = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if where == "local" else {}
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()  # others, such as those of a page, can set no handler
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
     try:
         ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL, **options)
         silence()

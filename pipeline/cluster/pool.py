@@ -205,11 +205,12 @@ class Pool:
             self._letting_go.join()
 
     def _let_go_later(self) -> None:
-        self._letting_go = threading.Timer(IDLE_SECONDS, self._let_go)
+        self._letting_go = threading.Timer(IDLE_SECONDS, self.let_go)
         self._letting_go.daemon = True
         self._letting_go.start()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Stop all workers."""
         while self._hired:
             self._dismiss(self._hired[0])
 

@@ -111,8 +111,11 @@ def test_a_gpu_that_no_node_has_is_a_sentence(monkeypatch: pytest.MonkeyPatch, h
 def test_other_code_on_a_node_is_refused(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     from pipeline.cluster import pool
 
+    pool.open_pool(head, needs_gpu=False).let_go()
     monkeypatch.setattr(pool, "hash_sources", lambda: "a comment was changed")
-    assert list(pool.Pool(needs_gpu=False).run([[Row("f", "f")]], len, label="toy")) == [(0, 1)]
+    own = pool.Pool(needs_gpu=False)
+    assert list(own.run([[Row("f", "f")]], len, label="toy")) == [(0, 1)]
+    own.let_go()
     monkeypatch.setattr(pool, "hash_meaning", lambda: "other")
     own = pool.Pool(needs_gpu=False)
     with pytest.raises(ValueError, match="^a worker of the Ray cluster cannot begin: .* holds other code than the driver's; all nodes need the same"):
