@@ -23,13 +23,15 @@ HOW_TO_START = "`ray start --head` starts one (docs/cluster.md)"
 
 def connect(address: str | None) -> None:
     """Connect to the cluster at `address`, else at RAY_ADDRESS, else to one that is started on this machine; ValueError if it cannot be reached."""
+    name, where = ("runtime.ray_address", address) if address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS") or "local")
+    check_address(name, where)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask a network
+    if where != "local" and has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # which a cluster without tokens takes as well; Ray reads it when it is imported
     import ray
 
     if ray.is_initialized():
         return
-    name, where = ("runtime.ray_address", address) if address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS") or "local")
-    check_address(name, where)
     options = {"include_dashboard": False, "object_store_memory": STORE_BYTES} if where == "local" else {}
     is_main = threading.current_thread() is threading.main_thread()  # others, such as those of a page, can set no handler
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
@@ -56,6 +58,11 @@ def check_address(name: str, where: str) -> None:
     except (OSError, OverflowError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"no Ray cluster answers at {where} ({name}): {said}; {HOW_TO_START}.") from error
+
+
+def has_token() -> bool:
+    """Say whether this user has a token, without which a cluster that asks for one lets nobody in."""
+    return bool({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def silence() -> None:

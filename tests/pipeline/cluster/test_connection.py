@@ -2,10 +2,11 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.connection import ROOT, build_environment, check_address
+from pipeline.cluster.connection import ROOT, build_environment, check_address, has_token
 
 
 @pytest.mark.parametrize("where", ["ray://10.0.0.1:10001", "head", "10.0.0.1:", ":6379", "http://10.0.0.1:6379"])
@@ -31,3 +32,16 @@ def test_a_worker_is_started_with_the_drivers_threads_and_work_but_with_its_own_
     assert "HF_HOME" not in found
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert build_environment()["OMP_NUM_THREADS"] == str(os.cpu_count())  # what the driver has without it; Ray would say 1
+
+
+def test_a_token_is_found_where_ray_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    assert not has_token()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
+    assert has_token()
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("x")
+    assert has_token()
