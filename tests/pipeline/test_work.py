@@ -21,6 +21,7 @@ def make_keys(folder: Path, count: int) -> list[Path]:
 def test_the_newest_keys_are_kept_and_so_is_an_old_one_in_use(tmp_path: Path) -> None:
     keys = make_keys(tmp_path, KEPT_KEYS + 3)
     with work.lock_folder(keys[-1]):
+        os.utime(keys[-1], (0, 0))
         collect_old(keys[0])
     assert {path for path in keys if path.exists()} == {*keys[:KEPT_KEYS], keys[-1]}
 
