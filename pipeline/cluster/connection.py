@@ -26,7 +26,9 @@ def connect(address: str | None) -> None:
     name, where = ("runtime.ray_address", address) if address else ("RAY_ADDRESS", os.environ.get("RAY_ADDRESS") or "local")
     check_address(name, where)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would ask a network
-    if where != "local" and has_token():
+    if where == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray would let its workers give way to every other program
+    elif has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # which a cluster without tokens takes as well; Ray reads it when it is imported
     import ray
 

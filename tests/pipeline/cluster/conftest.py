@@ -16,7 +16,7 @@ def head() -> Iterator[str]:
     ray = pytest.importorskip("ray", reason="Ray is not installed: make setup EXTRAS=cluster")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # whether or not this user has a token
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_worker_niceness="0")  # whether or not this user has a token
     from pipeline.cluster.pool import open_pool
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False})

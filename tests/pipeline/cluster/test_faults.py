@@ -31,7 +31,7 @@ class Scene:
     def __init__(self, scratch: Path) -> None:
         from ray.cluster_utils import Cluster
 
-        os.environ["RAY_AUTH_MODE"] = "disabled"  # whether or not this user has a token
+        os.environ.update(RAY_AUTH_MODE="disabled", RAY_worker_niceness="0")  # whether or not this user has a token
         self.scratch, self.table = scratch, scratch / "table.parquet"
         options = {"num_cpus": 2, "object_store_memory": STORE_BYTES}
         with socket.socket() as free:  # so that no other cluster of this machine is met
