@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -120,6 +122,20 @@ def test_other_code_on_a_node_is_refused(monkeypatch: pytest.MonkeyPatch, head: 
     own = pool.Pool(needs_gpu=False)
     with pytest.raises(ValueError, match="^a worker of the Ray cluster cannot begin: .* holds other code than the driver's; all nodes need the same"):
         list(own.run([[Row("f", "f")]], sum, label="toy"))
+
+
+@pytest.mark.slow  # starts another node
+def test_where_models_run_on_gpus_every_gpu_has_one_worker_that_sees_no_other(cluster: Any) -> None:
+    from pipeline.cluster import pool
+
+    node = cluster.add_node(num_cpus=0, num_gpus=2, object_store_memory=100 * 2**20)  # Ray takes our word for it
+    own = pool.Pool(needs_gpu=True)
+    batches = [[Row(f"g{index}", None, 0.2)] for index in range(20)]
+    answers = [answer for _, answer in own.run(batches, lambda rows: (time.sleep(rows[0].payload), os.environ["CUDA_VISIBLE_DEVICES"]), label="toy")]
+    own.let_go()
+    cluster.remove_node(node)
+    assert len(answers) == 20
+    assert {visible for _, visible in answers} == {"0", "1"}
 
 
 @pytest.mark.slow  # starts a cluster of its own
