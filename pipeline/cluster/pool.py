@@ -21,17 +21,17 @@ from typing import Any
 
 from pipeline.cluster.connection import build_environment, connect, count_threads, list_nodes
 from pipeline.cluster.parcels import Packer
+from pipeline.cluster.sentences import explain_deaths, explain_start, last_line, name_rows, raise_failure
 from pipeline.cluster.worker import Failure, Job, Setting, Worker, hash_meaning, hash_sources
-from pipeline.memory import advise
 from pipeline.rows import Row
 from pipeline.terminal import say
 
 CHANGES_NO_RESULT = True
 MAX_DEATHS = 5  # workers that one batch may end
+MAX_FAILED_STARTS = 20  # one after the other
 IDLE_SECONDS = 30.0  # workers that no map needs are let go: others may wait for their place, and a training for their memory
 LOOK_SECONDS = 1.0  # between two looks at the nodes
 WAIT_SECONDS = 60.0  # between two lines that no worker has a place
-NAMED_KEYS = 4  # of a batch that fails
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Pool:
         stage = os.environ.get("DVC_STAGE", "").partition("@")[0]
         self._setting = Setting(os.getcwd(), hash_sources(), hash_meaning(), count_threads(), stage)
         self._hired: list[Hired] = []
-        self._number = 0
+        self._number = self._failed_starts = 0
         self._looked = -math.inf
         self._room = 0
         self._letting_go: threading.Timer | None = None
@@ -79,6 +79,7 @@ class Pool:
     def run(self, batches: Sequence[Sequence[Row]], compute: Callable[[list[Row]], Any], *, label: str) -> Iterator[tuple[int, Any]]:
         """Yield the place and the outcomes of every batch, as they come; ValueError if one cannot be computed."""
         self._keep_workers()
+        self._check_gpu(label)
         parcel = self._ray.put(self._packer.pack(compute))
         self._number += 1
         job = Job(self._number, parcel, dict(self._packer.stored))
@@ -86,7 +87,7 @@ class Pool:
         waiting_since = time.monotonic()
         try:
             while todo or any(worker.tasks for worker in self._hired):
-                self._hire(len(todo) + sum(len(worker.tasks) for worker in self._hired), label)
+                self._hire(len(todo) + sum(len(worker.tasks) for worker in self._hired))
                 job = self._hand_out(todo, job)
                 finished = self._wait()
                 for worker, reference in finished:
@@ -104,10 +105,14 @@ class Pool:
                 self._dismiss(worker)
             self._let_go_later()
 
-    def _hire(self, num_tasks: int, label: str) -> None:
+    def _check_gpu(self, label: str) -> None:
+        if self._needs_gpu and not any(node.get("GPU") for node in list_nodes()):
+            raise ValueError(f"{label}: the models are to run on a GPU, but no node of the Ray cluster has one; set runtime.device=cpu.")
+
+    def _hire(self, num_tasks: int) -> None:
         """Start as many workers as there is room and work for; stop those that wait for a place that is gone."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked, self._room = time.monotonic(), self._count_room(label)
+            self._looked, self._room = time.monotonic(), self._count_room()
         wanted = min(self._room, num_tasks)
         for worker in [worker for worker in self._hired if worker.entering is not None][: max(len(self._hired) - wanted, 0)]:
             self._dismiss(worker)
@@ -115,15 +120,10 @@ class Pool:
             actor = self._ray.remote(Worker).options(**self._describe_need(), runtime_env={"env_vars": build_environment()}).remote(self._setting)
             self._hired.append(Hired(actor, actor.enter.remote()))
 
-    def _count_room(self, label: str) -> int:
-        """Count the workers that the cluster has room for; ValueError if it will never have any."""
-        nodes = list_nodes()
-        if self._needs_gpu:
-            if not any(node.get("GPU") for node in nodes):
-                raise ValueError(f"{label}: the models are to run on a GPU, but no node of the Ray cluster has one; set runtime.device=cpu.")
-            return sum(int(node.get("GPU", 0)) for node in nodes)
-        need = self._describe_need()["num_cpus"]
-        return sum(int(node.get("CPU", 0) // need) for node in nodes)
+    def _count_room(self) -> int:
+        """Count the workers that the cluster has room for."""
+        name, need = ("GPU", 1) if self._needs_gpu else ("CPU", self._describe_need()["num_cpus"])
+        return sum(int(node.get(name, 0) // need) for node in list_nodes())
 
     def _describe_need(self) -> dict[str, float]:
         """Return what a worker takes of its node: a GPU, or a CPU for each of its threads, on small nodes all that there are."""
@@ -162,10 +162,13 @@ class Pool:
             problem = explain_start(error)
             if problem is None:
                 self._dismiss(worker)
-                return
+                self._failed_starts += 1
+                if self._failed_starts < MAX_FAILED_STARTS:
+                    return
+                problem = f"{self._failed_starts} were killed as they started; /tmp/ray/session_latest/logs on the nodes may say why."
         if problem is not None:
             raise ValueError(f"a worker of the Ray cluster cannot begin: {problem}")
-        worker.entering = None
+        worker.entering, self._failed_starts = None, 0
 
     def _fetch(self, worker: Hired, reference: Any, todo: deque[Task], label: str) -> tuple[int, Any] | None:
         """Return a batch's place and outcomes; None if its worker is gone, so that another has to compute it. ValueError if that cannot be done."""
@@ -173,13 +176,13 @@ class Pool:
         try:
             outcomes = pickle.loads(self._ray.get(reference))
         except self._ray.exceptions.RayTaskError as error:  # not caught by the worker, such as a call of sys.exit
-            raise ValueError(f"{label}: {name_rows(task)}: {last_line(error)}.") from None
+            raise ValueError(f"{label}: {name_rows(task.rows)}: {last_line(error)}.") from None
         except self._ray.exceptions.RayError:
             self._take_back(worker, todo, label)
             return None
         del worker.tasks[reference]
         if isinstance(outcomes, Failure):
-            raise_failure(outcomes, f"{label}: {name_rows(task)}, on {outcomes.node}")
+            raise_failure(outcomes, f"{label}: {name_rows(task.rows)}, on {outcomes.node}")
         return task.index, outcomes
 
     def _take_back(self, worker: Hired, todo: deque[Task], label: str) -> None:
@@ -187,10 +190,7 @@ class Pool:
         at_work = next(iter(worker.tasks.values()))
         at_work.deaths += 1
         if at_work.deaths >= MAX_DEATHS:
-            raise ValueError(
-                f"{label}: {name_rows(at_work)}: {at_work.deaths} workers were killed while they computed this batch, "
-                f"most likely by the system because memory ran out; {advise(self._setting.stage)}."
-            ) from None
+            raise ValueError(f"{label}: {explain_deaths(at_work.rows, at_work.deaths, self._setting.stage)}") from None
         todo.extendleft(reversed(worker.tasks.values()))
         self._dismiss(worker)
 
@@ -213,35 +213,3 @@ class Pool:
         """Stop all workers."""
         while self._hired:
             self._dismiss(self._hired[0])
-
-
-def name_rows(task: Task) -> str:
-    """Name the rows of a batch by their keys."""
-    keys = list(dict.fromkeys(row.key if isinstance(row.key, str) else " ".join(row.key) for row in task.rows))
-    if len(keys) <= NAMED_KEYS:
-        return f"row{'s' if len(keys) > 1 else ''} {', '.join(keys)}"
-    return f"rows {keys[0]} to {keys[-1]} ({len(keys)} of them)"
-
-
-def raise_failure(failure: Failure, where: str) -> None:
-    """Raise what a worker has met: as a ValueError what the world has caused, else with the worker's own traceback."""
-    if failure.sentence is not None:
-        raise ValueError(f"{where}: {failure.sentence}") from None
-    error = RuntimeError(f"{where}: {failure.summary}")
-    error.add_note(f"on the worker:\n{failure.traceback}")
-    raise error from None
-
-
-def explain_start(error: Exception) -> str | None:
-    """Return why a worker's process could not load our code, as a sentence; None if it was killed."""
-    text = str(error)
-    if "ModuleNotFoundError" in text or "ImportError" in text:
-        return f"{last_line(error)}; the project's folder and its packages must be there on every node (docs/cluster.md)."
-    if "RuntimeEnvSetupError" in type(error).__name__ or "runtime_env" in text:
-        return f"{last_line(error)}; docs/cluster.md says what a node needs."
-    return None
-
-
-def last_line(error: Exception) -> str:
-    """Return the last line of an error that holds a traceback."""
-    return next((line.strip().rstrip(".") for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

@@ -111,6 +111,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/cluster/connection.py",
         "pipeline/cluster/parcels.py",
         "pipeline/cluster/pool.py",
+        "pipeline/cluster/sentences.py",
         "pipeline/cluster/worker.py",
         "pipeline/code.py",
         "pipeline/config.py",

@@ -93,6 +93,25 @@ def test_a_batch_that_ends_every_worker_is_given_up_and_the_others_are_kept(
     assert capfd.readouterr().out == ""  # Ray's own paragraphs about dead workers
 
 
+def test_workers_that_never_come_to_their_beginning_are_given_up(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    from pipeline.cluster import pool
+
+    pool.open_pool(head, needs_gpu=False).let_go()
+    monkeypatch.setattr(pool, "MAX_FAILED_STARTS", 2)
+    own = pool.Pool(needs_gpu=False)
+    hire = own._hire
+
+    def hire_and_kill(num_tasks: int) -> None:
+        hire(num_tasks)
+        for worker in own._hired:
+            own._ray.kill(worker.actor)
+
+    monkeypatch.setattr(own, "_hire", hire_and_kill)
+    with pytest.raises(ValueError, match="^a worker of the Ray cluster cannot begin: 2 were killed as they started; /tmp/ray/session_latest/logs"):
+        list(own.run([[Row("h", "h")]], len, label="toy"))
+    own.let_go()
+
+
 def test_many_more_batches_than_workers_are_never_on_their_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.cluster import pool
 
