@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Len, Lt, MultipleOf
-from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Count, config_dataclass
 from pipeline.json_files import read_json
+from pipeline.params import build_config
 
 CONFIG_NAME = "config.json"
 NUM_GROUPS = 32  # of every group normalisation
@@ -37,6 +37,15 @@ class GlideShape:
     vocabulary: Count  # tokens
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1  # in training
 
+    def __post_init__(self) -> None:
+        smallest = 2 ** (len(self.multipliers) - 1)
+        if self.image_size % smallest:
+            raise ValueError(f"image_size is {self.image_size}, but it must be a multiple of {smallest}, as {len(self.multipliers)} multipliers ask.")
+        if any(width % self.head_channels for width in self.list_channels()):
+            raise ValueError(f"head_channels is {self.head_channels}, but the channels of every size must be multiples of it.")
+        if self.text_width % self.text_heads:
+            raise ValueError(f"text_heads is {self.text_heads}, but text_width, {self.text_width}, must be a multiple of it.")
+
     @property
     def in_channels(self) -> int:
         """The noisy picture's, and those of the picture that is made larger."""
@@ -62,43 +71,26 @@ OFFICIAL_BASE = GlideShape(
     text_heads=8,
     vocabulary=50257,
 )
-OFFICIAL_UPSAMPLER = replace(
-    OFFICIAL_BASE, image_size=256, low_res_size=64, multipliers=(1, 1, 2, 2, 4, 4), num_res_blocks=2, schedule="linear"
-)
+OFFICIAL_UPSAMPLER = replace(OFFICIAL_BASE, image_size=256, low_res_size=64, multipliers=(1, 1, 2, 2, 4, 4), num_res_blocks=2, schedule="linear")
 
 
-def read_shapes(folder: Path) -> tuple[GlideShape, GlideShape]:
-    """Return the shapes of base model and upsampler: those of the folder's `config.json`, or the official ones where there is none."""
+@config_dataclass
+class GlideShapes:
+    """Both models."""
+
+    base: GlideShape
+    upsample: GlideShape
+
+
+OFFICIAL = GlideShapes(base=OFFICIAL_BASE, upsample=OFFICIAL_UPSAMPLER)
+
+
+def read_shapes(folder: Path) -> GlideShapes:
+    """Return the shapes that the folder's `config.json` gives, or the official ones where there is none; ValueError says what is wrong in it."""
     path = folder / CONFIG_NAME
     if not path.is_file():
-        return OFFICIAL_BASE, OFFICIAL_UPSAMPLER
-    document = read_json(path)
-    if not isinstance(document, dict) or set(document) != {"base", "upsample"}:
-        raise ValueError(f"{path} must hold the sizes of two models, `base` and `upsample`")
-    base, upsampler = (build_shape(document[name], where=f"{path}: {name}") for name in ("base", "upsample"))
-    if base.low_res_size or upsampler.low_res_size != base.image_size:
-        raise ValueError(f"{path}: low_res_size must be 0 for `base` and base's image_size, {base.image_size}, for `upsample`")
-    return base, upsampler
-
-
-def build_shape(values: object, *, where: str) -> GlideShape:
-    """Check the sizes of one model."""
-    try:
-        shape = TypeAdapter(GlideShape).validate_json(_write_json(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {name or 'it'} is wrong ({first['msg']})") from error
-    smallest = 2 ** (len(shape.multipliers) - 1)
-    if shape.image_size % smallest or any(width % shape.head_channels for width in shape.list_channels()) or shape.text_width % shape.text_heads:
-        raise ValueError(
-            f"{where}: image_size must divide by {smallest}, the channels by head_channels, and text_width by text_heads, but they do not all"
-        )
-    return shape
-
-
-def _write_json(values: object) -> str:
-    """Write values as JSON again: in it a list is a tuple, as strict types otherwise deny."""
-    import json
-
-    return json.dumps(values)
+        return OFFICIAL
+    shapes = build_config(read_json(path), GlideShapes, where=str(path))
+    if shapes.base.low_res_size or shapes.upsample.low_res_size != shapes.base.image_size:
+        raise ValueError(f"{path}: low_res_size must be 0 in `base` and base's image_size, {shapes.base.image_size}, in `upsample`.")
+    return shapes
