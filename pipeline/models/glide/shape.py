@@ -90,7 +90,10 @@ def read_shapes(folder: Path) -> GlideShapes:
     path = folder / CONFIG_NAME
     if not path.is_file():
         return OFFICIAL
-    shapes = build_config(read_json(path), GlideShapes, where=str(path))
+    document = read_json(path)
+    if not isinstance(document, dict) or set(document) != {"base", "upsample"}:
+        raise ValueError(f"{path} must hold two blocks, `base` and `upsample`.")
+    shapes = GlideShapes(**{name: build_config(block, GlideShape, where=f"{path}: {name}") for name, block in document.items()})
     if shapes.base.low_res_size or shapes.upsample.low_res_size != shapes.base.image_size:
         raise ValueError(f"{path}: low_res_size must be 0 in `base` and base's image_size, {shapes.base.image_size}, in `upsample`.")
     return shapes
