@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import config_dataclass
-from pipeline.models.glide.sampling import GlideSampling
+from pipeline.models.glide.config import GlideSampling
 
 
 @config_dataclass

@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-
 from pipeline.baselines.glide.config import GlideConfig
 from pipeline.data.cases import Case
 from pipeline.generation.context import Drawing, GenerationContext, Method
 from pipeline.models.diffusion import NOT_FINITE, NotFiniteError
 from pipeline.models.folders import compute_model_revision
+from pipeline.models.glide.config import GlideSampling
 from pipeline.models.glide.model import Glide, load_glide, load_glide_budget
-from pipeline.models.glide.sampling import GlideSampling
 from pipeline.models.lazy import LazyModel
 from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
@@ -71,7 +69,7 @@ class GlideMethod:
             return list(self.glide.model.draw(prompts, generators=generators, sampling=self.sampling))
         except NotFiniteError as error:
             reason = f"The drawn image is not finite; {NOT_FINITE}"
-            return [Rejection(reason) if bad else image for image, bad in zip(error.images_BHWC, np.asarray(error.bad_B), strict=True)]
+            return [Rejection(reason) if bad else image for image, bad in zip(error.images_BHWC, error.bad_B, strict=True)]
 
 
 def build_method(context: GenerationContext) -> Method:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.models.diffusion import NotFiniteError
 from pipeline.models.folders import resolve_model
+from pipeline.models.glide.config import GlideSampling
 from pipeline.models.glide.sampling import (
-    GlideSampling,
     build_ancestral,
     build_ddim,
     choose_steps,

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
-
-from pipeline.config import Count, config_dataclass
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DDPMScheduler
@@ -26,16 +23,6 @@ MAX_BETA = 0.999
 LINEAR_BETAS = (1e-4, 0.02)
 FAST27 = (10, 10, 3, 2, 2)  # steps in each fifth of the training, the noisiest last
 FAST27_LAST = NUM_TIMESTEPS - 3  # instead of the very last step, which leaves artefacts
-
-
-@config_dataclass
-class GlideSampling:
-    """How a picture is drawn; every field is explained in conf/config.yaml."""
-
-    steps: Count
-    guidance_scale: NonNegativeFloat
-    upsample_steps: Count | Literal["fast27"]
-    upsample_temperature: PositiveFloat
 
 
 def compute_alphas(schedule: str) -> np.ndarray:

@@ -6,7 +6,8 @@ Its two files are those of the official repository (`glide_text2im/tokenizer/`),
 from __future__ import annotations
 
 import gzip
-import json
+import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,24 +42,27 @@ class GlideTokenizer:
 
 def load_tokenizer(folder: Path) -> GlideTokenizer:
     """Read the tokenizer's two files; ValueError says which one is missing or broken."""
-    vocabulary, merges = (_read_text(folder, name) for name in (VOCABULARY, MERGES))
-    try:
-        pairs = [tuple(line.split(" ")) for line in merges.splitlines()[1:] if line]
-        return GlideTokenizer(json.loads(vocabulary), pairs)
-    except Exception as error:  # tokenizers raises plain exceptions
-        raise ValueError(f"{VOCABULARY} and {MERGES} in {folder} are no byte-pair encoding ({error})") from error
+    with tempfile.TemporaryDirectory() as unpacked:
+        vocabulary, merges = (_unpack(folder, name, Path(unpacked)) for name in (VOCABULARY, MERGES))
+        try:
+            return GlideTokenizer(*models.BPE.read_file(str(vocabulary), str(merges)))
+        except Exception as error:  # tokenizers raises plain exceptions
+            raise ValueError(f"{VOCABULARY} and {MERGES} in {folder} are no byte-pair encoding ({error})") from error
 
 
-def _read_text(folder: Path, name: str) -> str:
-    """Read a file of the tokenizer, packed or not."""
+def _unpack(folder: Path, name: str, unpacked: Path) -> Path:
+    """Return where a file of the tokenizer lies unpacked."""
     plain, packed = folder / name, folder / f"{name}.gz"
-    if not plain.is_file() and not packed.is_file():
+    if plain.is_file():
+        return plain
+    if not packed.is_file():
         raise ValueError(f"{packed} is missing; copy it from the folder glide_text2im/tokenizer of the official repository openai/glide-text2im")
     try:
-        with plain.open("rb") if plain.is_file() else gzip.open(packed) as file:
+        with gzip.open(packed) as file:
             content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it is larger than the allowed {MAX_BYTES:,} bytes")
-        return content.decode("utf-8")
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{plain if plain.is_file() else packed} cannot be read ({error})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{packed} cannot be unpacked ({error})") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{packed} is larger than the allowed {MAX_BYTES:,} bytes when it is unpacked")
+    (unpacked / name).write_bytes(content)
+    return unpacked / name

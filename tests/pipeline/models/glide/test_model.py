@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.models.diffusion import NotFiniteError
+from pipeline.models.glide.config import GlideSampling
 from pipeline.models.glide.model import Glide, load_glide, load_glide_budget
-from pipeline.models.glide.sampling import GlideSampling
 from tests.tiny_glide import LARGE, NUM_TOKENS, build_tiny_unet, build_vocabulary, save_tiny_glide
 
 SAMPLING = GlideSampling(steps=3, guidance_scale=3.0, upsample_steps=2, upsample_temperature=0.997)

@@ -58,5 +58,5 @@ def test_what_is_wrong_with_the_files_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"vocab\.bpe\.gz is missing; copy it from the folder glide_text2im/tokenizer of the official repository"):
         load_tokenizer(folder)
     (folder / "vocab.bpe.gz").write_bytes(b"no gzip")
-    with pytest.raises(ValueError, match=r"vocab\.bpe\.gz cannot be read \(Not a gzipped file"):
+    with pytest.raises(ValueError, match=r"vocab\.bpe\.gz cannot be unpacked \(Not a gzipped file"):
         load_tokenizer(folder)
