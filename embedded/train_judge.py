@@ -2,6 +2,7 @@
 
 Run as `python -m embedded.train_judge` or `python -m embedded.train_judge --artists` (a quarter of an hour, or half of one, on one core). A plain CNN
 (`pipeline.models.judge`), trained on its own with augmentation that is stronger than what a drawing model gets wrong: shift, scale, blur, noise.
+The artists' judge has convolutions of its own for the hand, which `--style-only` trains alone.
 """
 
 import sys

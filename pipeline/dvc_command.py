@@ -7,11 +7,13 @@ gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end,
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -21,6 +23,7 @@ from pipeline.memory import take_killed
 KEPT = "finished rows and checkpoints are kept, run the same command again and it goes on from there"
 GRACE = 1.2  # seconds that a stage has to end after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PLAIN = re.compile(r"\s*[\w./-]+(?:\s+[\w./:,@%+=-]+)*\s*")  # a command without anything that means something to a shell
 ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for number in SIGNALS}  # by exit code
 
 
@@ -36,15 +39,27 @@ def run_dvc(arguments: Sequence[str]) -> int:
 def run_stage(executable: str | None, command: str, **options: Any) -> None:
     """Run the command of a stage, in the place of DVC's own function; Stopped if it was interrupted."""
     from dvc.stage.exceptions import StageCmdFailedError
-    from dvc.stage.run import _make_cmd
 
     options["env"] = {**options["env"], LAUNCHED: str(os.getpid())}
-    code, stopped_by = wait_for(_make_cmd(executable, command), **options)
+    code, stopped_by = wait_for(write_arguments(executable, command, options["env"]), **options)
     if stopped_by:
         take_killed()  # no news: we have ended it ourselves
         raise Stopped(128 + stopped_by)
     if code:
         raise StageCmdFailedError(command, code)
+
+
+def write_arguments(executable: str | None, command: str, env: Mapping[str, str]) -> list[str]:
+    """Return the arguments that run a stage's command: its own words where it needs no shell.
+
+    A shell in between may hand on no signal: dash waits for its command, with signals let through, and leaves it behind when it ends.
+    """
+    from dvc.stage.run import _make_cmd
+
+    words = command.split()
+    if PLAIN.fullmatch(command) and shutil.which(words[0], path=env.get("PATH")):
+        return words
+    return _make_cmd(executable, command)
 
 
 def wait_for(command: Sequence[str], **options: Any) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def name_place(where: str, path: tuple[str | int, ...]) -> str:
 
 
 def list_fields(config_class: type, path: tuple[str | int, ...]) -> str:
-    """Return the names of the fields of a config, or of the one at `path` in it, comma separated."""
+    """Return the names of the fields of a config, or of the one at `path` in it, comma separated; a number stands for an entry of a list."""
     for name in path:
-        config_class = typing.get_type_hints(config_class)[name]
+        config_class = typing.get_args(config_class)[0] if isinstance(name, int) else typing.get_type_hints(config_class)[name]
     return ", ".join(sorted(field.name for field in dataclasses.fields(config_class)))

@@ -65,7 +65,7 @@ LAYERS = (
     {"evaluation", "report"},
     {"feasibility"},
     {"draw"},  # calls what the stages call
-    {"study"},  # reads a finished run as draw does
+    {"demo", "study"},  # read a finished run as draw does
     {"choice", "replaced_tables"},
     {"compose"},  # checks every block against the config that owns it
     {"use"},
@@ -129,13 +129,14 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     weights = (REPO / "requirements-weights.in").read_text(encoding="utf-8").split()
     declared = {re.split(r"[^\w.-]", line)[0] for line in [*project["dependencies"], *weights]}
-    developer = {re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"]["dev"]}
+    developer, demo = ({re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"][extra]} for extra in ("dev", "demo"))
     sources = metadata.packages_distributions()
     folders = {"pipeline", "stages", "experiments", "embedded", "tests"}
     own = folders | {path.stem for path in (REPO / "tests" / "offline").glob("*.py")}  # a folder of PYTHONPATH
     for folder in folders:
-        allowed = {normalise(name) for name in declared | (developer if folder == "tests" else set())}
         for path in (REPO / folder).rglob("*.py"):
+            extra = developer if folder == "tests" else demo if path.is_relative_to(REPO / "pipeline" / "demo") else set()
+            allowed = {normalise(name) for name in declared | extra}
             for name in list_packages(path) - own - set(sys.stdlib_module_names):
                 assert allowed & {normalise(source) for source in sources.get(name, [name])}, f"{path}: {name} is not in pyproject.toml"
 

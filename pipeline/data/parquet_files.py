@@ -26,6 +26,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_SECOND, LAST_SECOND = (int((moment.replace(tzinfo=UTC) - EPOCH).total_seconds()) for moment in (datetime.min, datetime.max))
 EXACT = 2**53  # of a larger float the last digits are lost
 TIME_COLUMN = "timestamp"
+FRACTIONS = (TIME_COLUMN, "strength")  # columns of numbers that need not be whole
 types = pa.types
 
 
@@ -97,7 +98,7 @@ def read_column(path: Path, name: str, column: pa.Array, before: int, problems: 
     texts = []
     for number, value in enumerate(list_values(column), start=before + 1):
         try:
-            text = value if isinstance(value, str) else convert(value, column.type, is_time=name == TIME_COLUMN)
+            text = value if isinstance(value, str) else convert(value, column.type, is_fraction=name in FRACTIONS)
             if "\0" in text:
                 raise BadValue("holds NUL characters")
         except BadValue as error:
@@ -126,20 +127,22 @@ def read_list(value: pa.Scalar) -> list[Any] | None:
     return None if value.values is None else value.values.cast(pa.large_binary()).to_pylist()
 
 
-def convert(value: Any, dtype: pa.DataType, *, is_time: bool) -> str:
+def convert(value: Any, dtype: pa.DataType, *, is_fraction: bool) -> str:
     """Return one cell as a text; BadValue says why it has none."""
     dtype = get_plain_type(dtype)
     if value is None:
         return ""
     if isinstance(value, list):
-        return ", ".join(filter(None, (clean_value(convert(part, dtype.value_type, is_time=False)) for part in value)))
+        return ", ".join(filter(None, (clean_value(convert(part, dtype.value_type, is_fraction=False)) for part in value)))
     if isinstance(value, bytes):
         return decode(value)
     if types.is_timestamp(dtype):
         return format_time(value, dtype.unit)
     if types.is_date(dtype):
         return format_time(value * 86_400 if types.is_date32(dtype) else value, "s" if types.is_date32(dtype) else "ms")
-    return str(value) if isinstance(value, str) else format_number(value, is_time=is_time) if isinstance(value, float | Decimal) else str(value)
+    return (
+        str(value) if isinstance(value, str) else format_number(value, is_fraction=is_fraction) if isinstance(value, float | Decimal) else str(value)
+    )
 
 
 def decode(value: bytes) -> str:
@@ -157,11 +160,11 @@ def format_time(value: int, unit: str) -> str:
     return (EPOCH + timedelta(microseconds=value * 10**6 // TICKS[unit])).isoformat()
 
 
-def format_number(value: float | Decimal, *, is_time: bool) -> str:
+def format_number(value: float | Decimal, *, is_fraction: bool) -> str:
     """Return a number as its digits; an id that became a float has lost nothing if it is whole and small enough."""
     if math.isnan(value):
         return ""
-    if is_time:
+    if is_fraction:
         is_long = isinstance(value, float) and value.is_integer()  # nanoseconds in floats, which repr() writes as 1.7e+18
         return str(int(value)) if is_long else format(value, "f") if isinstance(value, Decimal) else repr(value)
     if math.isinf(value) or value != int(value):

@@ -15,7 +15,7 @@ import typer
 from pipeline.draw.command import check_choice, print_outcome, run_app
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.picture_files import FORMATS
-from pipeline.draw.requests import MAX_CANDIDATES, MAX_SEED, Defaults
+from pipeline.draw.requests import MAX_CANDIDATES, MAX_SEED
 from pipeline.terminal import say
 
 NUM_SHOWN = 5  # reasons that are printed
@@ -47,7 +47,7 @@ def main(
     check_choice("--format", picture_format, FORMATS)
     from pipeline.draw.run import draw_requests  # late: it loads torch, and a bad option is said at once
 
-    defaults = Defaults(method, run.seed if seed < 0 else seed, candidates, run.list_methods())
+    defaults = run.build_defaults(method, seed=seed, num_candidates=candidates)
     outcome = draw_requests(requests, out, run, defaults, picture_format)
     for row in outcome.rejected[:NUM_SHOWN]:
         say(f"draw: row {row.number:,} is rejected: {row.reason}")

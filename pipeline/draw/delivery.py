@@ -18,7 +18,7 @@ from pipeline.draw.manifest import CHOSEN, OTHER, REJECTED, build_row, name_file
 from pipeline.draw.new_items import ItemModels, NewItems
 from pipeline.draw.picture_files import OTHERS, SUFFIXES, Format, convert, list_strangers, put_picture
 from pipeline.draw.pictures import Pictures, draw_candidates, list_candidates
-from pipeline.draw.requests import Rejected
+from pipeline.draw.requests import COPYING, Rejected
 from pipeline.draw.wishes import Wish
 from pipeline.json_files import write_json
 from pipeline.spreadsheets import write_csv
@@ -129,6 +129,8 @@ def describe_candidate(one: Judged, texts: dict[str, str]) -> dict[str, Any]:
         reference_text=texts.get(case.reference_id, ""),
         method=wish.request.method,
         seed=wish.request.seed,
+        start="" if wish.request.method in COPYING else wish.request.start.name,
+        strength=None if wish.request.method in COPYING else wish.request.start.strength,
         keywords=list(case.keywords),
         retrieved=[{"item_id": item_id, "weight": weight} for item_id, weight in wish.retrieved],
         caption=one.scored.caption,
@@ -136,6 +138,6 @@ def describe_candidate(one: Judged, texts: dict[str, str]) -> dict[str, Any]:
         shows_the_thing=one.verdict.shows,
         is_preferred=one.verdict.is_preferred,
         cs_original=one.scored.cs_original,
-        case_id=case.case_id,
+        case_id=one.candidate.noise,
         **one.scored.scores,
     )

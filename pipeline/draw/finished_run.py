@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from pipeline.artifacts import read_provenance, read_table
 from pipeline.captioning import CaptioningConfig
+from pipeline.draw.requests import Defaults, Start
 from pipeline.embedding import EmbeddingConfig
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.params import load_params, load_seed, read_section
 from pipeline.retrieval.config import RetrievalConfig
@@ -82,6 +84,12 @@ class FinishedRun:
         """Return the methods that have a stage."""
         return sorted(self._stages["generation"]["foreach"])
 
+    def build_defaults(self, method: str = "ragar", *, seed: int = -1, num_candidates: int = 1) -> Defaults:
+        """Return what counts where a request does not say it: what the run does itself; a seed below 0 is the run's own."""
+        config, methods = self.generation, self.list_methods()
+        own = self.seed if seed < 0 else seed
+        return Defaults(method, own, num_candidates, methods, k=self.retrieval.k, start=config.start, strength=config.strength)
+
     @property
     def params(self) -> Path:
         """The params of the run."""
@@ -96,6 +104,16 @@ class FinishedRun:
     def retrieval(self) -> RetrievalConfig:
         """How the run retrieves."""
         return load_params(self.params, "retrieval", RetrievalConfig)
+
+    @cached_property
+    def generation(self) -> GenerationConfig:
+        """How the run draws."""
+        return load_params(self.params, "generation", GenerationConfig)
+
+    @property
+    def start(self) -> Start:
+        """What the run's pictures begin with."""
+        return self.build_defaults().own_start
 
     @cached_property
     def preference(self) -> PreferenceConfig:

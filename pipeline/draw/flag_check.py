@@ -17,21 +17,22 @@ from pipeline.draw.new_items import ItemModels, describe_new_items
 from pipeline.draw.pictures import draw_candidates, list_candidates
 from pipeline.draw.requests import Request
 from pipeline.draw.wishes import find_wishes
+from pipeline.evaluation.run import read_names
 from pipeline.models.judge import Judge, load_judge
-from pipeline.params import read_section
 
 
 def measure_flag(run: FinishedRun, split: str, methods: Sequence[str]) -> list[dict[str, object]]:
     """Return a row of counts and shares for every method, and one for all of them."""
     label_of = {row["item_id"]: (row["style"], row["concept"]) for row in run.labels.to_pylist()}
     cases = [row for row in run.cases.to_pylist() if row["split"] == split and row["truth_id"] in label_of]
-    reference = read_section(run.params, "models.judge")
+    reference = read_names(run.params).judge
     if not cases or not reference:
         raise ValueError(f"nobody knows what the users of the split {split} wanted to see, so the flag cannot be checked.")
     judge, models = load_judge(reference), ItemModels(run.params)
     pairs = [(method, row) for method in methods for row in cases]
+    own = run.retrieval.k, run.start
     requests = [
-        (Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method), row["reference_id"])
+        (Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method, *own), row["reference_id"])
         for number, (method, row) in enumerate(pairs, start=1)
     ]
     new_items = describe_new_items([], run, models)

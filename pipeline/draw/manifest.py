@@ -38,6 +38,8 @@ MANIFEST = Table(
         "reference_text": pa.string(),
         "method": pa.string(),
         "seed": pa.int64(),
+        "start": pa.string(),  # noise | reference: what the picture begins with; empty for one that is copied
+        "strength": pa.float64(),  # how much of the reference's picture is drawn anew
         "prompt": pa.string(),  # what a text encoder read, or RAGAR's p_g
         "keywords": STRINGS,  # w', most frequent first
         "retrieved": RETRIEVED,  # most similar first
@@ -51,7 +53,7 @@ MANIFEST = Table(
         "image_sha256": pa.string(),  # of the file
     },
     key=("request", "candidate"),
-    nullable=(*FLAGS, "seed", "cs_original", *SHOWN),
+    nullable=(*FLAGS, "seed", "strength", "cs_original", *SHOWN),
 )
 BLANK: dict[str, Any] = {name: "" if kind == pa.string() else [] if pa.types.is_list(kind) else None for name, kind in MANIFEST.columns.items()}
 PART_BYTES = 60  # of a file's name

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipeline.data.cases import Case
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.new_items import NewItems
+from pipeline.draw.requests import COPYING, Start
 from pipeline.draw.wishes import Wish
 from pipeline.generation.build import build_method
 from pipeline.generation.context import Method
@@ -32,11 +33,12 @@ ONLY_OF_RUN = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture to choose from: the case that it is drawn for, under the name that decides its noise."""
+    """One picture to choose from: the case that it is drawn for, under the candidate's own name, and what its noise is named after."""
 
     wish: Wish
     index: int
     case: Case
+    noise: str
 
 
 class AllImages:
@@ -54,10 +56,19 @@ class AllImages:
 def list_candidates(wishes: Sequence[Wish], *, seed: int) -> list[Candidate]:
     """List the candidates of all wishes; `seed` is the run's. Methods that copy a picture have one."""
     return [
-        Candidate(wish, index, replace(wish.case, case_id=wish.name_candidate(index, seed=seed)))
+        Candidate(wish, index, replace(wish.case, case_id=noise + wish.variation), noise)
         for wish in wishes
-        for index in range(1 if wish.request.method in ("original", "truth") else wish.request.num_candidates)
+        for index in range(1 if wish.request.method in COPYING else wish.request.num_candidates)
+        for noise in [wish.name_noise(index, seed=seed)]
     ]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What pictures begin with, and what each candidate's noise is named after, by the candidate's name."""
+
+    start: Start
+    noise_of: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -72,12 +83,16 @@ class Pictures:
 def draw_candidates(candidates: Sequence[Candidate], run: FinishedRun, new_items: NewItems) -> Pictures:
     """Take or draw the pictures of all candidates, method by method."""
     pictures = Pictures()
-    for method in sorted({candidate.wish.request.method for candidate in candidates}):
-        cases = {candidate.case.case_id: candidate.case for candidate in candidates if candidate.wish.request.method == method}
-        images, reasons = draw_method_cases(method, list(cases.values()), run, new_items)
+    groups: dict[tuple[str, Start], list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault((candidate.wish.request.method, candidate.wish.request.start), []).append(candidate)
+    for (method, start), own in sorted(groups.items(), key=lambda group: str(group[0])):
+        cases = {candidate.case.case_id: candidate.case for candidate in own}
+        setting = Setting(start, {candidate.case.case_id: candidate.noise for candidate in own})
+        images, reasons = draw_method_cases(method, list(cases.values()), run, new_items, setting)
         pictures.images |= {(method, case_id): image for case_id, image in images.items()}
         pictures.reasons |= {(method, case_id): reason for case_id, reason in reasons.items()}
-        describing = build_for(method, run, new_items, []) if method not in ONLY_OF_RUN else None
+        describing = build_for(method, run, new_items, [], setting) if method not in ONLY_OF_RUN else None
         pictures.prompts |= {(method, case_id): read_prompt(describing, case) for case_id, case in cases.items()}
     return pictures
 
@@ -90,7 +105,9 @@ def read_prompt(method: Method | None, case: Case) -> str:
     return described.get("prompt", "") or described.get("detailed_prompt", "")
 
 
-def draw_method_cases(method: str, cases: Sequence[Case], run: FinishedRun, new_items: NewItems) -> tuple[dict[str, bytes], dict[str, str]]:
+def draw_method_cases(
+    method: str, cases: Sequence[Case], run: FinishedRun, new_items: NewItems, setting: Setting
+) -> tuple[dict[str, bytes], dict[str, str]]:
     """Take from the run's table what it holds, and draw the other cases: PNG bytes and reasons by case_id."""
     path = run.locate_generated(method)
     stored = ImageColumn(path, "case_id") if path.is_file() else None
@@ -101,11 +118,11 @@ def draw_method_cases(method: str, cases: Sequence[Case], run: FinishedRun, new_
         return {}, {}
     reasons: dict[str, str] = {}
     if method in ONLY_OF_RUN:
-        reason = f"The run has no picture of this case and seed by the method {method}, and none can be drawn now: {ONLY_OF_RUN[method]}."
+        reason = f"The run has no picture of this case, seed, k and start by the method {method}, and none can be drawn now: {ONLY_OF_RUN[method]}."
         reasons, lacking = dict.fromkeys((case.case_id for case in lacking), reason), []
         if not taken:
             return {}, reasons  # where the run was not asked for the method, what it would be built of is not there
-    built = build_for(method, run, new_items, lacking)
+    built = build_for(method, run, new_items, lacking, setting)
     if taken:
         run.check_identity(method, built.identity)
     if not lacking:
@@ -115,8 +132,8 @@ def draw_method_cases(method: str, cases: Sequence[Case], run: FinishedRun, new_
     return taken | drawn, {str(case_id): reason for case_id, reason in result.rejected.items()}
 
 
-def build_for(method: str, run: FinishedRun, new_items: NewItems, cases: Sequence[Case]) -> Method:
-    """Build a method as the stage does, for these cases, with the new items among the known."""
+def build_for(method: str, run: FinishedRun, new_items: NewItems, cases: Sequence[Case], setting: Setting) -> Method:
+    """Build a method as the stage does in a run with this setting, for these cases, with the new items among the known."""
     context = build_context(run.params, run.list_method_files(method))
     items = pa.concat_tables([context.items, new_items.items.select(context.items.column_names)])
     captions = None if context.captions is None else pa.concat_tables([context.captions, new_items.captions])
@@ -124,4 +141,8 @@ def build_for(method: str, run: FinishedRun, new_items: NewItems, cases: Sequenc
     seen = (
         None if context.embeddings is None else pa.concat_tables([context.embeddings, new_items.embeddings.select(context.embeddings.column_names)])
     )
-    return build_method(method, replace(context, cases=list(cases), items=items, captions=captions, images=images, embeddings=seen))
+    start = setting.start
+    config = replace(context.config, start=start.name, strength=start.strength or context.config.strength)
+    shared = {name: context.noise_of.get(noise, noise) for name, noise in setting.noise_of.items()}
+    made = replace(context, config=config, cases=list(cases), items=items, captions=captions, images=images, embeddings=seen)
+    return build_method(method, replace(made, noise_of={**context.noise_of, **shared}))

@@ -12,7 +12,8 @@ Columns, all of them optional, as long as a row says who (`user_id` or `history`
 | `seed` | which noise to begin with; the run's own seed, the default, gives the run's picture |
 | `candidates` | how many pictures to choose from |
 | `method` | ragar, sd, keywords, ... |
-| `start`, `strength` | `noise`; to begin with the reference's picture is not possible yet |
+| `k` | how many items of the history are retrieved; the run's own, the default, gives the run's picture |
+| `start`, `strength` | what to begin with: `noise`, or `reference` and how much of its picture is drawn anew; the run's own is the default |
 """
 
 from __future__ import annotations
@@ -21,19 +22,24 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from pipeline.data.problems import MAX_QUOTED, DataError, Problems, quote
 from pipeline.data.raw_files import resolve_inside
 from pipeline.data.tables import read_rows
 
 COLUMNS = (
-    "request_id", "user_id", "history", "reference_id", "image", "text", "category", "seed", "candidates", "method", "start", "strength",
+    "request_id", "user_id", "history", "reference_id", "image", "text", "category", "seed", "candidates", "method", "k", "start",
+    "strength",
 )  # fmt: skip
 MAX_CANDIDATES = 16
 MAX_HISTORY = 1_000
 MAX_SEED = 2**63 - 1
 WHOLE_NUMBER = re.compile(r"\d{1,19}")
-START_FROM_NOISE = "noise"
+NUMBER = re.compile(r"(?:\d+[.,]?|\d*[.,]\d+)(?:[eE][+-]?\d+)?")
+StartName = Literal["noise", "reference"]
+STARTS: tuple[str, ...] = get_args(StartName)
+COPYING = ("original", "truth")  # methods that draw nothing
 
 
 class BadRequest(ValueError):
@@ -41,13 +47,29 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a picture begins with: noise, or the reference's picture, of which `strength` (above 0, at most 1) is drawn anew."""
+
+    name: StartName = "noise"
+    strength: float | None = None  # None: from noise
+
+
+@dataclass(frozen=True)
 class Defaults:
-    """What counts where a request does not say it."""
+    """What counts where a request does not say it; `strength` is that of a start from the reference's picture."""
 
     method: str
     seed: int
     num_candidates: int = 1
     methods: Sequence[str] = ()  # those that there are
+    k: int = 0
+    start: StartName = "noise"
+    strength: float = 1.0
+
+    @property
+    def own_start(self) -> Start:
+        """What a picture begins with where the request says nothing of it."""
+        return Start("reference", self.strength) if self.start == "reference" else Start()
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,8 @@ class Request:
     seed: int
     num_candidates: int
     method: str
+    k: int
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -125,9 +149,6 @@ def read_requests(path: Path, defaults: Defaults) -> RequestTable:
 def build_request(number: int, values: dict[str, str], folder: Path, defaults: Defaults) -> Request:
     """Build the request of one row; BadRequest says what is wrong with it. `folder` is that of the table."""
     value_of = {name: values.get(name, "") for name in COLUMNS}
-    start, strength = value_of["start"].lower(), value_of["strength"]
-    if start not in ("", START_FROM_NOISE) or strength:
-        raise BadRequest(explain_start(start, strength))
     method = value_of["method"] or defaults.method
     if method not in defaults.methods:
         raise BadRequest(f"The method {quote(method)} is not known; these are: {', '.join(defaults.methods)}.")
@@ -148,16 +169,32 @@ def build_request(number: int, values: dict[str, str], folder: Path, defaults: D
         seed=read_number("seed", value_of["seed"], defaults.seed, most=MAX_SEED),
         num_candidates=read_number("candidates", value_of["candidates"], defaults.num_candidates, least=1, most=MAX_CANDIDATES),
         method=method,
+        k=read_number("k", value_of["k"], defaults.k, least=1, most=MAX_HISTORY),
+        start=read_start(value_of["start"].lower(), value_of["strength"], method, defaults),
     )
 
 
-def explain_start(start: str, strength: str) -> str:
-    """Say what a picture may begin with: the place at which a start from the reference's picture would be read."""
-    if start == "reference":
-        return "To start from the reference's picture is not possible yet; leave `start` and `strength` empty, and it is drawn from noise."
-    if start not in ("", START_FROM_NOISE):
-        return f"`start` is {quote(start)}, but it must be noise, or empty."
-    return f"`strength` is {quote(strength)}, but it is for a start from the reference's picture alone, which is not possible yet; leave it empty."
+def read_start(name: str, strength: str, method: str, defaults: Defaults) -> Start:
+    """Read what a picture begins with; there is nothing to choose where a method draws nothing."""
+    if name not in ("", *STARTS):
+        raise BadRequest(f"`start` is {quote(name)}, but it must be one of: {', '.join(STARTS)}; or empty.")
+    if method in COPYING:
+        if name == "reference" or strength:
+            raise BadRequest(f"It says what to begin with (start, strength), but the method {method} copies a picture; leave both empty.")
+        return defaults.own_start
+    if (name or defaults.start) == "noise":
+        if strength:
+            raise BadRequest(f"`strength` is {quote(strength)}, but it is for a start from the reference's picture; write reference in `start`.")
+        return Start()
+    return Start("reference", read_strength(strength) if strength else defaults.strength)
+
+
+def read_strength(text: str) -> float:
+    """Read a number above 0 and at most 1, with a point or a comma."""
+    value = float(text.replace(",", ".")) if text.isascii() and NUMBER.fullmatch(text) else 0.0
+    if not 0 < value <= 1:
+        raise BadRequest(f"`strength` is {quote(text)}, but it must be a number above 0 and at most 1 (1: all is drawn anew).")
+    return value
 
 
 def read_number(name: str, text: str, default: int, *, least: int = 0, most: int) -> int:

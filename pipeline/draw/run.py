@@ -76,4 +76,4 @@ def list_drawn(run: FinishedRun, methods: Sequence[str]) -> Iterator[Request]:
         for method in methods:
             if row["case_id"] in drawn[method]:
                 number += 1
-                yield Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method)
+                yield Request(number, "", row["user_id"], (), row["reference_id"], None, "", "", run.seed, 1, method, run.retrieval.k, run.start)

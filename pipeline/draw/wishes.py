@@ -1,7 +1,9 @@
 """From requests to cases: a case of the run as it is, or a new one, whose history is retrieved from and counted by the stages' own functions.
 
 A new case is called after what it is made of, its history and its reference, and so is its noise: the same request gives the same picture in
-every table of requests. The first candidate of the run's own seed has the name of the case itself; others add seed and number to it.
+every table of requests. The first candidate of the run's own seed has the name of the case itself; others add seed and number to it. What else a
+request changes, how many items are retrieved or what a picture begins with, stands in the name of the candidate (`name_variation`), but not in
+that of its noise: so a run with these settings would draw it.
 """
 
 from __future__ import annotations
@@ -45,9 +47,10 @@ class Wish:
     retrieved: tuple[tuple[str, float], ...]  # (item_id, weight), most similar first
     is_known_user: bool
     is_case_of_run: bool
+    variation: str = ""  # what stands behind the name of a candidate's noise in its own
 
-    def name_candidate(self, index: int, *, seed: int) -> str:
-        """Return the case_id, and with it the noise, of the index-th candidate; `seed` is the run's."""
+    def name_noise(self, index: int, *, seed: int) -> str:
+        """Return what the noise of the index-th candidate is named after; `seed` is the run's."""
         is_first = index == 0 and self.request.seed == seed
         return self.case.case_id if is_first else f"{self.case.case_id}/seed-{self.request.seed}/{index}"
 
@@ -108,31 +111,63 @@ def find_wishes(requests: Sequence[tuple[Request, str]], run: FinishedRun, new_i
             found.append((request, *finder.find(request, reference_id)))
         except BadRequest as error:
             rejected.append(Rejected(request.number, request.request_id, str(error)))
-    preference_of = {row["case_id"]: row for row in run.preferences.to_pylist()}
-    retrieved_of = group_retrieved(run.retrieved.to_pylist())
-    new = {row["case_id"]: row for _, row, _ in found if row["case_id"] not in preference_of}
-    look_of = map_looks(run.looks)
-    reasons: dict[str, str] = {}
-    if new:
-        rows, more, reasons = prefer(list(new.values()), run, new_items)
-        look_of |= find_looks(list(new.values()), more, run, new_items) if look_of else {}
-        preference_of |= {row["case_id"]: row for row in rows}
-        retrieved_of |= group_retrieved(more)
+    known = Preferred(
+        {row["case_id"]: row for row in run.preferences.to_pylist()}, group_retrieved(run.retrieved.to_pylist()), map_looks(run.looks), {}
+    )
+    preferred = {run.retrieval.k: known}
+    for k in sorted({request.k for request, _, _ in found} | {run.retrieval.k}):
+        has = known if k == run.retrieval.k else Preferred({}, {}, {}, {})
+        new = {row["case_id"]: row for request, row, _ in found if request.k == k and row["case_id"] not in has.preferences}
+        preferred[k] = has.add(prefer_all(list(new.values()), run, new_items, k=k)) if new else has
     wishes = []
     for request, row, is_of_run in found:
-        if row["case_id"] not in preference_of:
-            rejected.append(Rejected(request.number, request.request_id, reasons[row["case_id"]]))
+        case_id, own = row["case_id"], preferred[request.k]
+        if case_id not in own.preferences:
+            rejected.append(Rejected(request.number, request.request_id, own.reasons[case_id]))
             continue
-        case = build_case(row, preference_of[row["case_id"]], look_of.get(row["case_id"], b""))
-        wishes.append(Wish(request, case, retrieved_of.get(case.case_id, ()), not case.user_id.startswith(NEW_USER), is_of_run))
+        case = build_case(row, own.preferences[case_id], own.looks.get(case_id, b""))
+        is_known = not case.user_id.startswith(NEW_USER)
+        wishes.append(Wish(request, case, own.retrieved.get(case_id, ()), is_known, is_of_run, name_variation(request, run)))
     return wishes, rejected
 
 
-def prefer(cases: list[dict[str, Any]], run: FinishedRun, new_items: NewItems) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
-    """Retrieve and count keywords for new cases: rows of preferences, rows of retrieved, and the reasons of the others by case_id."""
+def name_variation(request: Request, run: FinishedRun) -> str:
+    """Return what sets a request's pictures apart from those of a run's own settings; empty where nothing does."""
+    k = f"/k-{request.k}" if request.k != run.retrieval.k else ""
+    start = f"/{request.start.name}-{request.start.strength or 1.0}" if request.start != run.start else ""
+    return k + start
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """What the stages retrieval and preference say of cases, by case_id, and why some have no preference."""
+
+    preferences: dict[str, dict[str, Any]]
+    retrieved: dict[str, tuple[tuple[str, float], ...]]
+    looks: dict[str, bytes]
+    reasons: dict[str, str]
+
+    def add(self, other: Preferred) -> Preferred:
+        """Return both."""
+        return Preferred(
+            self.preferences | other.preferences, self.retrieved | other.retrieved, self.looks | other.looks, self.reasons | other.reasons
+        )
+
+
+def prefer_all(cases: list[dict[str, Any]], run: FinishedRun, new_items: NewItems, *, k: int) -> Preferred:
+    """Retrieve k items for each new case, count keywords, and where the run has look tokens, make those as well."""
+    rows, retrieved, reasons = prefer(cases, run, new_items, k=k)
+    looks = find_looks(cases, retrieved, run, new_items) if len(run.looks) else {}
+    return Preferred({row["case_id"]: row for row in rows}, group_retrieved(retrieved), looks, reasons)
+
+
+def prefer(
+    cases: list[dict[str, Any]], run: FinishedRun, new_items: NewItems, *, k: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
+    """Retrieve k items and count keywords for new cases: rows of preferences, rows of retrieved, and the reasons of the others by case_id."""
     table = build_table(cases, CASES)
     embeddings, retrieval = centre_on_catalogue(run, new_items)
-    retrieved, unretrieved = retrieve_histories(table, embeddings, retrieval, seed=run.seed)
+    retrieved, unretrieved = retrieve_histories(table, embeddings, replace(retrieval, k=k), seed=run.seed)
     builder = PreferenceBuilder(
         run.preference,
         items=pa.concat_tables([run.items, new_items.items]),

@@ -21,6 +21,7 @@ from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.looks.config import LookTrainingConfig
+from pipeline.models.look_pair import check_pair
 from pipeline.params import check_seed, find_fault
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker_check.config import CheckConfig
@@ -62,6 +63,14 @@ def check_given(document: dict[str, Any], *, where: str) -> None:
     for name, config in {**CONFIGS, "runtime": RuntimeConfig, "dataset": find_dataset_config(document.get("dataset"))}.items():
         if config is not None and name in document and (fault := find_fault(document[name], config, where=f"{where}: {name}")):
             raise ValueError(fault)
+    if get(document, "preference", "visual_tokens") or get(document, "comparison", "ip_adapter"):
+        check_pair(get(document, "models", "look"), get(document, "models", "diffusion"))
+
+
+def get(document: dict[str, Any], block: str, name: str) -> Any:
+    """Return a value of a block; None where there is no such block or value, which the stages say."""
+    values = document.get(block)
+    return values.get(name) if isinstance(values, dict) else None
 
 
 def find_dataset_config(block: Any) -> type | None:

@@ -2,7 +2,7 @@
 
 An item's text vector is the mean of the diffusion model's own states over the text's tokens, so that no further encoder is needed.
 
-Shapes: N items, V visual width, C text width, K tokens of an encoded text, F look width.
+Shapes: N items, V visual width, C text width, K tokens of an encoded text, U different texts, F look width.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ BATCH = 64  # items a forward pass, filled up: so an item's look depends on it o
 def read_looks(look: LookMap, visual_NV: Tensor, texts: Sequence[str], diffusion: Diffusion) -> Tensor:
     """Return the look vector of every item (N, F): what its visual vector shows beyond what its text predicts, through the nonlinear map."""
     check_fit(look, visual_NV.shape[1], diffusion)
-    distinct = list(dict.fromkeys(texts))
-    place_of = {text: place for place, text in enumerate(distinct)}
-    text_NC = encode_pooled(distinct, diffusion)[[place_of[text] for text in texts]]
+    text_NC = encode_pooled(texts, diffusion)
     parts = []
     for start in range(0, len(visual_NV), BATCH):
         size = len(visual_NV[start : start + BATCH])
@@ -38,10 +36,13 @@ def read_looks(look: LookMap, visual_NV: Tensor, texts: Sequence[str], diffusion
 
 
 def encode_pooled(texts: Sequence[str], diffusion: Diffusion) -> Tensor:
-    """Return the unit mean of every text's token states (N, C), padding left out."""
-    states_NKC, mask_NK = diffusion.encode_prompts(texts)
-    mask_NK1 = mask_NK[:, :, None].to(states_NKC.dtype)
-    return functional.normalize((states_NKC * mask_NK1).sum(dim=1) / mask_NK1.sum(dim=1).clamp(min=1.0), dim=-1)
+    """Return the unit mean of every text's token states (N, C), padding left out; equal texts are encoded once."""
+    distinct = list(dict.fromkeys(texts))
+    place_of = {text: place for place, text in enumerate(distinct)}
+    states_UKC, mask_UK = diffusion.encode_prompts(distinct)
+    mask_UK1 = mask_UK[:, :, None].to(states_UKC.dtype)
+    pooled_UC = functional.normalize((states_UKC * mask_UK1).sum(dim=1) / mask_UK1.sum(dim=1).clamp(min=1.0), dim=-1)
+    return pooled_UC[[place_of[text] for text in texts]]
 
 
 def check_fit(look: LookMap, visual_dim: int, diffusion: Diffusion) -> None:

@@ -57,10 +57,7 @@ def run_look(
     """Train on histories of training users and validate on those of validation users; `texts` are by item_id."""
     item_ids = embeddings["item_id"].to_pylist()
     visual_NV = torch.from_numpy(np.array(get_matrix(embeddings, "visual"), dtype=np.float32))
-    called = [texts.get(item_id, "") for item_id in item_ids]
-    distinct = list(dict.fromkeys(called))
-    place_of = {text: place for place, text in enumerate(distinct)}
-    vectors = ItemVectors(visual_NV, encode_pooled(distinct, diffusion.model)[[place_of[text] for text in called]].clone())
+    vectors = ItemVectors(visual_NV, encode_pooled([texts.get(item_id, "") for item_id in item_ids], diffusion.model).clone())
     semantic_ND = get_matrix(embeddings, "semantic")
     semantic_ND = center_rows(semantic_ND) if center else semantic_ND
     pairs = {split: choose_pairs(cases, split, set(item_ids) & texts.keys(), count=count, seed=seed) for split, count in list_counts(config)}

@@ -11,9 +11,7 @@ caller, and no image is checked, converted or counted on the way. The safety che
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,13 +19,14 @@ import numpy as np
 import torch
 
 from pipeline.models.folders import resolve_model
+from pipeline.models.prompt_projection import project_once
 from pipeline.models.references import choose_variant, explain_load_error, split_revision
 from pipeline.models.text_budget import budget_tokenizer
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-SCHEDULERS = ("dpm", "ddim", "own")
+SCHEDULERS = {"dpm": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler", "ddim": "DDIMScheduler", "own": None}  # of diffusers
 NOT_FINITE = "set models.dtype to float32 or bfloat16, where float16 overflows."
 ENCODE_BATCH = 16  # texts a forward pass; a text has the same states in passes of 4 to 64, and callers often bring 16
 
@@ -246,8 +245,9 @@ def estimate_clean(noisy_BChw: torch.Tensor, output_BChw: torch.Tensor, alpha: t
 
 
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:
-    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), ddim or own (the folder's)."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), unipc, ddim or own (the folder's)."""
+    import diffusers
+    from diffusers import StableDiffusionPipeline
 
     if scheduler not in SCHEDULERS:
         raise ValueError(f"diffusion scheduler is {scheduler!r}, but it must be one of: {', '.join(SCHEDULERS)}.")
@@ -266,30 +266,11 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
             use_safetensors=True,
             **choose_variant(reference),
         )
-    if scheduler == "dpm":
-        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    elif scheduler == "ddim":
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)  # of latents, which are no pixels in [-1, 1]
+    if (class_name := SCHEDULERS[scheduler]) is not None:
+        options = {"clip_sample": False} if scheduler == "ddim" else {}  # latents are no pixels in [-1, 1]
+        pipeline.scheduler = getattr(diffusers, class_name).from_config(pipeline.scheduler.config, **options)
     pipeline.set_progress_bar_config(disable=True)
     return Diffusion(pipeline.to(device))
-
-
-@contextlib.contextmanager
-def project_once(unet: torch.nn.Module, prompt_BTD: torch.Tensor) -> Iterator[None]:
-    """Compute the prompt's keys and values once for all steps of a drawing: every step would compute the same ones again."""
-    layers = [layer for module in unet.modules() if getattr(module, "is_cross_attention", False) for layer in (module.to_k, module.to_v)]
-    for layer in layers:
-        layer.forward = functools.partial(_get_known, prompt_BTD, layer(prompt_BTD), layer.forward)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward  # that of its class stands again
-
-
-def _get_known(known: torch.Tensor, result: torch.Tensor, compute: Callable[[torch.Tensor], torch.Tensor], given: torch.Tensor) -> torch.Tensor:
-    """Return the result that belongs to `known`; compute it for another tensor."""
-    return result if given is known else compute(given)
 
 
 def _copy_scheduler(scheduler: object) -> object:

@@ -20,6 +20,7 @@ from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.config import Count, config_dataclass
 from pipeline.models.folders import compute_model_revision, resolve_model
 from pipeline.models.lazy import LazyModel
+from pipeline.models.look_pair import check_pair
 from pipeline.models.references import explain_load_error, read_reference
 
 FILE = "model.safetensors"  # of a look map's folder
@@ -94,6 +95,7 @@ def unpack_tokens(packed: bytes, no_look_MD: Tensor) -> Tensor:
 def prepare_look_map(params: Path) -> LazyModel[LookMap]:
     """Return the map that `models.look` names, loaded on first use."""
     reference = read_reference(params, "look")
+    check_pair(reference, read_reference(params, "diffusion"))
 
     def load() -> LookMap:
         with explain_load_error("look map", reference):

@@ -49,11 +49,18 @@ def make_project(tmp_path: Path, kind: str) -> ToyProject:
     (root / "params.yaml").write_text("")
     (root / ".gitignore").write_text("/.venv\n/ready\n/cleaned\n/.work\n/out.txt\n/requirements*.lock\n")
     (root / ".venv").mkdir()
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (root / name).touch()
     project.run("git", "add", "--all")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "one stage")
     return project
+
+
+def use_shell(project: ToyProject, shell: str) -> None:
+    """Let DVC run the stage in a shell: one may wait for its command (dash), another become it (bash)."""
+    if not Path(shell).exists():
+        pytest.skip(f"{shell} is not installed")
+    project.env["SHELL"] = shell
 
 
 def interrupt(project: ToyProject, *command: str, number: int = signal.SIGINT) -> tuple[int, str, float]:
@@ -77,9 +84,11 @@ def interrupt(project: ToyProject, *command: str, number: int = signal.SIGINT) -
         return process.returncode, said, time.monotonic() - started
 
 
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 @pytest.mark.parametrize("kind", ["waiting", "stubborn", "importing"])
-def test_ctrl_c_ends_a_run_within_two_seconds_in_one_line(tmp_path: Path, kind: str) -> None:
+def test_ctrl_c_ends_a_run_within_two_seconds_in_one_line(tmp_path: Path, kind: str, shell: str) -> None:
     project = make_project(tmp_path, kind)
+    use_shell(project, shell)
     code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro")
     assert (code, said.splitlines()[-1]) == (130, LAST)
     assert said.count("interrupted") == 1
@@ -107,8 +116,10 @@ def test_make_does_not_have_the_last_word(tmp_path: Path) -> None:
     assert project.run("make", "try") == "after\n"
 
 
-def test_sigterm_ends_the_stage_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_sigterm_ends_the_stage_too(tmp_path: Path, shell: str) -> None:
     project = make_project(tmp_path, "waiting")
+    use_shell(project, shell)
     code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro", number=signal.SIGTERM)
     assert (code, said.splitlines()[-1]) == (143, LAST.replace("interrupted", "terminated"))
     assert (project.root / "cleaned").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ OLD = "CUDA initialization: The NVIDIA driver on your system is too old (found v
 
 
 @pytest.fixture(autouse=True)
-def _ask_again() -> None:
+def _ask_again() -> Iterator[None]:
     explain_unusable.cache_clear()
+    yield
+    explain_unusable.cache_clear()  # what was answered for an imagined card holds for no later test
 
 
 def make_card(root: Path, *, vendor: str = "0x10de", kind: str = "0x030200") -> None:

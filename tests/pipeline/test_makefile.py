@@ -45,11 +45,26 @@ def test_every_experiment_is_run_with_the_settings_that_are_given(target: str) -
 
 @pytest.mark.parametrize(
     ("target", "module"),
-    [("draw", "pipeline.draw"), ("export", "pipeline.draw.export"), ("study", "pipeline.study"), ("study-results", "pipeline.study.results")],
+    [
+        ("draw", "pipeline.draw"),
+        ("demo", "pipeline.demo"),
+        ("export", "pipeline.draw.export"),
+        ("study", "pipeline.study"),
+        ("study-results", "pipeline.study.results"),
+    ],
 )
 def test_commands_about_a_finished_run_are_given_their_words_as_they_are(target: str, module: str) -> None:
     shown = dry_run(target, "ARGS=my requests (1).csv --out 'new folder'").stdout
     assert rf"-m {module} --args 'my requests (1).csv --out '\''new folder'\'''" in shown
+
+
+def test_an_extra_is_installed_from_its_own_lock_and_an_unknown_one_is_a_sentence() -> None:
+    lock = "-r requirements-demo.lock"
+    assert lock in dry_run("setup", "EXTRAS=demo").stdout
+    assert lock not in dry_run("setup").stdout
+    ended = dry_run("setup", "EXTRAS=gradio")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "EXTRAS is gradio, but it must be: demo." in ended.stderr
 
 
 def test_targets_without_arguments_and_an_empty_one_are_read() -> None:
@@ -60,7 +75,7 @@ def test_targets_without_arguments_and_an_empty_one_are_read() -> None:
 @pytest.mark.parametrize("python", ["", "/nowhere/python3", "/etc/passwd", "/tmp", "/my py/python3"])
 @pytest.mark.parametrize("target", ["setup", "doctor"])
 def test_a_python_that_does_not_run_is_a_sentence(tmp_path: Path, python: str, target: str) -> None:
-    for name in ("requirements.lock", "requirements-weights.lock"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock"):
         (tmp_path / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), target, f"PYTHON={python}"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -71,7 +86,7 @@ def test_a_python_that_does_not_run_is_a_sentence(tmp_path: Path, python: str, t
 
 
 def test_a_file_in_the_environments_place_is_a_sentence(tmp_path: Path) -> None:
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv"):
         (tmp_path / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), "setup"]
     ended = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False)
@@ -79,7 +94,9 @@ def test_a_file_in_the_environments_place_is_a_sentence(tmp_path: Path) -> None:
     assert "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf .venv" in ended.stderr
 
 
-@pytest.mark.parametrize(("name", "value"), [("PYTHONHOME", "/usr"), ("PYTHONSAFEPATH", "1"), ("PYTHONWARNINGS", "error")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("PYTHONHOME", "/usr"), ("PYTHONSAFEPATH", "1"), ("PYTHONWARNINGS", "error"), ("PYTHONDONTWRITEBYTECODE", "1")]
+)
 def test_variables_of_another_python_do_not_reach_ours(tmp_path: Path, name: str, value: str) -> None:
     (tmp_path / "Makefile").write_text(f"include {REPO}/Makefile\nshow:\n\t@echo [$${name}]\n")
     ended = subprocess.run(["make", "show"], cwd=tmp_path, env={**os.environ, name: value}, capture_output=True, text=True, check=True)

@@ -126,7 +126,7 @@ def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPat
 def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": "/home/anna"}
     (conf.parent / ".venv").mkdir()
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (conf.parent / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", "params", f"ARGS={typed}"]
     ended = subprocess.run(command, cwd=conf.parent, env=env, capture_output=True, text=True, check=False)
@@ -183,3 +183,11 @@ def test_a_value_that_a_late_stage_would_refuse_is_refused_before_the_first_one(
         compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")
     assert str(error.value).startswith(words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("typed", ["preference.visual_tokens=4", "comparison.ip_adapter=true"])
+def test_look_tokens_are_refused_for_a_drawing_model_that_has_never_seen_them(tmp_path: Path, typed: str) -> None:
+    with pytest.raises(ValueError, match="^models.diffusion is embedded/diffusion, which has never seen .* take models=artists, or [^\n]*$"):
+        compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    for cure in ("models=artists", "models.look=./data/look"):  # the second is the map that the stage trains
+        compose_params([typed, cure], conf=REPO / "conf", out=tmp_path / "params.yaml")

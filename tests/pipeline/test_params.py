@@ -1,9 +1,11 @@
 """Strict reading of params.yaml. Run: python -m pytest tests/pipeline/test_params.py"""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
+from annotated_types import Len
 from pydantic import NonNegativeInt
 
 from pipeline.compose import compose_params
@@ -77,6 +79,27 @@ def test_a_wrong_param_gets_one_sentence_that_names_it(tmp_path: Path, old: str,
         load_params(write(tmp_path, GOOD.replace(old, new)), "toy", ToyConfig)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert "\n" not in str(error.value)
+
+
+@config_dataclass
+class ListConfig:
+    parts: Annotated[tuple[InnerConfig, ...], Len(1)]
+
+
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [
+        ("{parts: [{width: 2}, {width: 2, depth: 3}]}", "toy.parts[1]: unknown key `depth`; allowed are: width."),
+        ("{parts: [{}]}", "toy.parts[0]: `width` is missing; all of these are needed: width."),
+        ("{parts: [{width: 2}, 3]}", "toy.parts[1] is 3, but it must be a block of width."),
+        ("{parts: [{width: -1}]}", "toy.parts[0].width is -1, but it must be >= 0."),
+        ("{parts: []}", "toy.parts is [], but it must be a list of 1 or more."),
+    ],
+)
+def test_a_wrong_entry_of_a_list_of_blocks_gets_one_sentence(tmp_path: Path, block: str, sentence: str) -> None:
+    file = write(tmp_path, block)
+    with pytest.raises(ValueError, match="^" + re.escape(f"{file}: {sentence}") + "$"):
+        load_params(file, "toy", ListConfig)
 
 
 def test_a_block_that_is_none_lists_its_fields(tmp_path: Path) -> None:

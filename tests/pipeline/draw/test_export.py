@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,10 @@ def test_datasets_takes_the_column_for_images(exported: Path) -> None:
     assert schema.field("image") == pa.field("image", pa.struct({"bytes": pa.binary(), "path": pa.string()}))
 
 
-@pytest.mark.skipif(find_spec("datasets") is None, reason="the package datasets is not installed")
 def test_datasets_loads_images(exported: Path, tmp_path: Path) -> None:
-    import importlib
+    from datasets import load_dataset
 
-    loaded = importlib.import_module("datasets").load_dataset("parquet", data_files=str(exported), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = load_dataset("parquet", data_files=str(exported), split="train", cache_dir=str(tmp_path / "cache"))
     for row in loaded:
         assert np.array_equal(np.asarray(row["image"]), np.asarray(decode_drawing((exported.parent / row["file"]).read_bytes())))
 

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
+import pipeline.draw.flag_check
 from pipeline.data.images import encode_png
 from pipeline.draw.choice import Verdict
 from pipeline.draw.flag_check import count, judge_pictures, measure_flag
 from pipeline.models.judge import Verdict as Seen
-from tests.pipeline.draw.toy_run import ToyRun, draw_disc
+from pipeline.params import read_section
+from pipeline.schemas import LABELS
+from tests.pipeline.draw.toy_run import ToyRun, draw_disc, stand_in_models
 
 
 def make_judged(*used: bool) -> list[SimpleNamespace]:
@@ -41,3 +44,21 @@ def test_a_picture_is_right_if_style_and_thing_are() -> None:
 def test_a_data_set_that_knows_no_answers_cannot_say(toy: ToyRun) -> None:
     with pytest.raises(ValueError, match="nobody knows what the users of the split val wanted to see"):
         measure_flag(toy.run, "val", ["sd"])
+
+
+def test_the_judge_of_the_data_set_looks_at_the_pictures(toy: ToyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_models(monkeypatch)
+    for case in toy.cases:
+        case["truth_id"] = case["reference_id"]
+    toy.write_tables()
+    toy.write("evaluation", "labels", [{"item_id": row["item_id"], "style": "neon", "concept": "mug"} for row in toy.items], LABELS, None)
+    loaded: list[str] = []
+
+    def load_judge(reference: str) -> SimpleNamespace:
+        loaded.append(reference)
+        return SimpleNamespace(name_images=lambda images: [Seen("sepia", ("mug",)), *[Seen("neon", ("mug",))] * (len(images) - 1)])
+
+    monkeypatch.setattr(pipeline.draw.flag_check, "load_judge", load_judge)
+    rows = measure_flag(toy.run, "test", ["sd"])
+    assert loaded == [read_section(toy.run.params, "models.judge")["stylemoji"]]
+    assert [(row["method"], row["pictures"], row["right pictures"]) for row in rows] == [("sd", 3, 2), ("all", 3, 2)]

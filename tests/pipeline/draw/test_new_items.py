@@ -14,7 +14,7 @@ from pipeline.captioning import caption_items
 from pipeline.data.images import decode_image, encode_png
 from pipeline.data.stored_images import fit_square
 from pipeline.draw.new_items import ItemModels, NewItem, describe_new_items, store_pictures
-from pipeline.draw.requests import Request
+from pipeline.draw.requests import Request, Start
 from pipeline.draw.scores import caption_pictures
 from pipeline.embedding import Encoders
 from pipeline.models.lazy import LazyModel
@@ -55,7 +55,7 @@ def make_item(level: int, text: str = "a pot") -> NewItem:
 
 
 def make_request(path: Path, text: str = "pot") -> Request:
-    return Request(2, "", "user-1", (), "", path, text, "", 0, 1, "sd")
+    return Request(2, "", "user-1", (), "", path, text, "", 0, 1, "sd", 5, Start())
 
 
 def test_a_picture_is_stored_as_the_data_set_stores_its_own(toy: ToyRun) -> None:

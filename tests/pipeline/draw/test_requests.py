@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.problems import DataError
-from pipeline.draw.requests import Defaults, RequestTable, read_requests
+from pipeline.draw.requests import Defaults, RequestTable, Start, read_requests
 
-DEFAULTS = Defaults("ragar", 7, 2, ("ragar", "sd"))
+DEFAULTS = Defaults("ragar", 7, 2, ("original", "ragar", "sd"), k=5, start="noise", strength=0.5)
 HEADER = "request_id,user_id,history,reference_id,image,text,seed,candidates,method,start,strength"
 
 
@@ -37,6 +38,40 @@ def test_what_a_request_does_not_say_is_what_the_command_says(tmp_path: Path) ->
 def test_what_a_request_says_counts(tmp_path: Path) -> None:
     [request] = read(tmp_path, "a,,mug|cup | plate,pot,,,3,4,sd,noise,").requests
     assert (request.history, request.seed, request.num_candidates, request.method) == (("mug", "cup", "plate"), 3, 4, "sd")
+
+
+@pytest.mark.parametrize(
+    ("start", "strength", "expected"),
+    [
+        ("", "", Start()),
+        ("noise", "", Start()),
+        ("Reference", "", Start("reference", 0.5)),  # the run's own strength
+        ("reference", "0.25", Start("reference", 0.25)),
+        ("reference", '"0,25"', Start("reference", 0.25)),
+        ("reference", "0.250", Start("reference", 0.25)),
+        ("reference", ".25", Start("reference", 0.25)),
+        ("reference", "1", Start("reference", 1.0)),
+    ],
+)
+def test_a_picture_begins_with_noise_or_with_the_references_picture(tmp_path: Path, start: str, strength: str, expected: Start) -> None:
+    assert read(tmp_path, f"a,anna,,mug,,,,,,{start},{strength}").requests[0].start == expected
+
+
+def test_what_the_run_begins_with_is_the_default_and_noise_can_be_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text("user_id,reference_id,method,start,strength\nanna,mug,,,\nanna,mug,,,0.25\nanna,mug,,noise,\nanna,mug,original,,\n")
+    own = replace(DEFAULTS, start="reference")
+    expected = [Start("reference", 0.5), Start("reference", 0.25), Start(), Start("reference", 0.5)]
+    assert [request.start for request in read_requests(path, own).requests] == expected
+
+
+def test_a_number_of_parquet_is_a_strength_and_k_has_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "requests.parquet"
+    columns = {"user_id": ["anna"] * 5, "reference_id": ["mug"] * 5, "start": ["reference"] * 5, "strength": [0.5, 1.0, 1e-5, None, 0.5]}
+    pq.write_table(pa.table({**columns, "k": [None, 1, 1000, 0, 1001]}), path)
+    table = read_requests(path, DEFAULTS)
+    assert [(request.start.strength, request.k) for request in table.requests] == [(0.5, 5), (1.0, 1), (1e-5, 1000)]
+    assert [row.reason for row in table.rejected] == [f"`k` is '{k}', but it must be a whole number from 1 to 1000." for k in (0, 1001)]
 
 
 @pytest.mark.parametrize("history", ['"mug, cup"', "mug;cup", "mug|cup"])
@@ -68,11 +103,18 @@ def test_a_list_of_parquet_is_a_history(tmp_path: Path) -> None:
         ("a,anna,,mug,,,٣,,,,", "`seed` is '٣'"),
         ("a,anna,,mug,,,,0,,,", "`candidates` is '0', but it must be a whole number from 1 to 16"),
         ("a,anna,,mug,,,,17,,,", "`candidates` is '17'"),
-        ("a,anna,,mug,,,,,painting,,", "The method 'painting' is not known; these are: ragar, sd."),
-        ("a,anna,,mug,,,,,,reference,0.5", "To start from the reference's picture is not possible yet"),
-        ("a,anna,,mug,,,,,,reference,", "To start from the reference's picture is not possible yet"),
-        ("a,anna,,mug,,,,,,middle,", "`start` is 'middle', but it must be noise, or empty"),
-        ("a,anna,,mug,,,,,,noise,0.5", "`strength` is '0.5', but it is for a start from the reference's picture alone"),
+        ("a,anna,,mug,,,,,painting,,", "The method 'painting' is not known; these are: original, ragar, sd."),
+        ("a,anna,,mug,,,,,,middle,", "`start` is 'middle', but it must be one of: noise, reference; or empty."),
+        ("a,anna,,mug,,,,,,noise,0.5", "`strength` is '0.5', but it is for a start from the reference's picture; write reference in `start`."),
+        ("a,anna,,mug,,,,,,,0.5", "`strength` is '0.5', but it is for a start from the reference's picture; write reference in `start`."),
+        ("a,anna,,mug,,,,,,reference,0", "`strength` is '0', but it must be a number above 0 and at most 1"),
+        ("a,anna,,mug,,,,,,reference,1.01", "`strength` is '1.01', but it must be a number above 0 and at most 1"),
+        ("a,anna,,mug,,,,,,reference,-0.5", "`strength` is '-0.5'"),
+        ("a,anna,,mug,,,,,,reference,50%", "`strength` is '50%'"),
+        ("a,anna,,mug,,,,,,reference,1e3", "`strength` is '1e3'"),
+        ("a,anna,,mug,,,,,,reference,0.٥", "`strength` is '0.٥'"),
+        ("a,anna,,mug,,,,,original,reference,", "It says what to begin with (start, strength), but the method original copies a picture"),
+        ("a,anna,,mug,,,,,original,,0.5", "It says what to begin with (start, strength), but the method original copies a picture"),
         ("a,anna,,,../secret.png,,,,,,", "The image '../secret.png' is no file name inside of the folder"),
         ("a,anna,,,/etc/hostname,,,,,,", "The image '/etc/hostname' is no file name inside of the folder"),
         ("a,anna,,,link.png,,,,,,", "The image 'link.png' is a link that leads outside of the folder"),

@@ -16,38 +16,16 @@ from pipeline.artifacts import read_table, write_table
 from pipeline.data.images import encode_png
 from pipeline.draw import delivery
 from pipeline.draw.command import check_choice
-from pipeline.draw.delivery import Outcome
 from pipeline.draw.manifest import MANIFEST, clean_part, name_file
-from pipeline.draw.pictures import build_for, draw_method_cases
-from pipeline.draw.requests import Defaults
-from pipeline.draw.run import check_place, draw_requests, export_run
-from pipeline.generation.drawing import draw_cases
+from pipeline.draw.pictures import Setting, build_for, draw_method_cases
+from pipeline.draw.requests import Start
+from pipeline.draw.run import check_place, export_run
 from pipeline.models.fake import FakeDiffusion
 from pipeline.schemas import CASE_PSEUDO_WORDS, PMG_PREFERENCES, PSEUDO_WORDS
 from pipeline.spreadsheets import read_csv
+from tests.pipeline.draw.drawing import draw, draw_as_the_run_does, read_files
 from tests.pipeline.draw.test_wishes import make_new_items
 from tests.pipeline.draw.toy_run import ToyRun, draw_disc
-
-METHODS = ("global", "ip_adapter", "keywords", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth")
-
-
-def draw(toy: ToyRun, *lines: str, header: str = "user_id,reference_id,method", out: str = "out", picture_format: str = "png") -> Outcome:
-    path = toy.write_requests([header, *lines])
-    return draw_requests(path, toy.folder / out, toy.run, Defaults("sd", toy.run.seed, 1, METHODS), picture_format)
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def draw_as_the_run_does(toy: ToyRun, method: str) -> dict[str, bytes]:
-    """Draw the run's own cases by the run's own loop, and keep them as its table."""
-    built = build_for(method, toy.run, make_new_items(toy=toy), toy.list_test_cases())
-    context = built.context
-    result = draw_cases(built, method, context.cases, batch_size=context.config.batch_size, device=context.device)
-    images = {case_id: value["image"] for case_id, value in result.values.items()}
-    toy.write_generated(method, images, built.identity)
-    return images
 
 
 @pytest.mark.parametrize("method", ["sd", "keywords", "retrieved", "original"])
@@ -77,11 +55,11 @@ def test_a_run_with_other_params_than_those_at_hand_is_refused(toy: ToyRun, diff
 def test_the_method_of_another_training_is_only_had_from_the_run(toy: ToyRun, diffusion: FakeDiffusion) -> None:
     png = encode_png(draw_disc(99))
     toy.write_generated("truth", {"case-1": png}, "copy")
-    taken, reasons = draw_method_cases("truth", toy.list_test_cases(), toy.run, make_new_items(toy=toy))
+    taken, reasons = draw_method_cases("truth", toy.list_test_cases(), toy.run, make_new_items(toy=toy), Setting(Start()))
     assert taken == {"case-1": png}
     assert set(reasons) == {"case-3", "case-5"}
     assert reasons["case-3"] == (
-        "The run has no picture of this case and seed by the method truth, and none can be drawn now: nobody knows it but the data set."
+        "The run has no picture of this case, seed, k and start by the method truth, and none can be drawn now: nobody knows it but the data set."
     )
 
 
@@ -101,11 +79,11 @@ def test_a_trained_baseline_has_the_runs_pictures_and_a_reason_for_all_others(to
     lines = [f"user-1,{toy.cases[1]['reference_id']},{method}", f"user-1,item-23,{method}"]
     refused = draw(toy, *lines)
     assert [row.reason for row in refused.rejected] == [
-        f"The run has no picture of this case and seed by the method {method}, and none can be drawn now: {why}."
+        f"The run has no picture of this case, seed, k and start by the method {method}, and none can be drawn now: {why}."
     ] * 2
     facts = {"num_vectors": 1, "num_soft": 0, "template": "{text} in the style of {style}"}
     write_table(path, table.build_empty(), table, provenance=facts)
-    toy.write_generated(method, {"case-1": png}, build_for(method, toy.run, make_new_items(toy=toy), []).identity)
+    toy.write_generated(method, {"case-1": png}, build_for(method, toy.run, make_new_items(toy=toy), [], Setting(Start())).identity)
     drawn = draw(toy, *lines)
     assert [(toy.folder / "out" / row["file"]).read_bytes() for row in drawn.chosen] == [png]
     assert drawn.rejected == refused.rejected[1:]

@@ -13,15 +13,18 @@ from pipeline.artifacts import build_table, get_matrix, write_table
 from pipeline.data.cases import map_looks
 from pipeline.draw.finished_run import FinishedRun
 from pipeline.draw.new_items import NewItem, NewItems
-from pipeline.draw.requests import Request
+from pipeline.draw.pictures import list_candidates
+from pipeline.draw.requests import Request, Start
 from pipeline.draw.wishes import centre_on_catalogue, find_looks, find_wishes, prefer
 from pipeline.looks.run import LookBuilder, build_looks
 from pipeline.models.fake import FakeDiffusion
 from pipeline.models.look import LookMap, LookShape, prepare_look_map, save_look_map
+from pipeline.retrieval.history import retrieve_histories
 from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, LOOKS, PREFERENCES, RETRIEVED
 from tests.pipeline.draw.toy_run import DIM, ToyRun
 
-REQUEST = Request(2, "", "user-1", (), "item-00", None, "", "", 0, 1, "sd")
+K = 5  # of conf/config.yaml
+REQUEST = Request(2, "", "user-1", (), "item-00", None, "", "", 0, 1, "sd", K, Start())
 VECTOR = (np.arange(DIM) / np.linalg.norm(np.arange(DIM))).astype(np.float32).tolist()
 
 
@@ -43,8 +46,48 @@ def test_a_user_with_their_own_reference_is_the_runs_case_with_its_prompts(toy: 
     assert (wish.case.case_id, wish.case.history, wish.is_case_of_run, wish.is_known_user) == ("case-1", tuple(row["history"]), True, True)
     assert (wish.case.detailed_prompt, wish.case.keyword_prompt) == (preference["detailed_prompt"], preference["keyword_prompt"])
     assert [item_id for item_id, _ in wish.retrieved] == [one["item_id"] for one in toy.run.retrieved.to_pylist() if one["case_id"] == "case-1"]
-    assert [wish.name_candidate(index, seed=0) for index in range(2)] == ["case-1", "case-1/seed-0/1"]
-    assert replace(wish, request=replace(REQUEST, seed=5)).name_candidate(0, seed=0) == "case-1/seed-5/0"
+    assert [wish.name_noise(index, seed=0) for index in range(2)] == ["case-1", "case-1/seed-0/1"]
+    assert replace(wish, request=replace(REQUEST, seed=5)).name_noise(0, seed=0) == "case-1/seed-5/0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "variation"),
+    [
+        ({}, ""),
+        ({"k": 3}, "/k-3"),
+        ({"start": Start("reference", 0.25)}, "/reference-0.25"),
+        ({"k": 1, "start": Start("reference", 1.0)}, "/k-1/reference-1.0"),
+    ],
+)
+def test_what_a_request_changes_stands_in_the_pictures_name_and_not_in_that_of_its_noise(
+    toy: ToyRun, diffusion: FakeDiffusion, changes: dict, variation: str
+) -> None:
+    [wish], _ = find_wishes([(replace(REQUEST, **changes), toy.cases[1]["reference_id"])], toy.run, make_new_items(toy=toy))
+    [candidate] = list_candidates([wish], seed=0)
+    assert (candidate.noise, candidate.case.case_id) == ("case-1", f"case-1{variation}")
+
+
+def test_noise_is_a_variation_where_the_run_begins_with_the_references_picture(toy: ToyRun, diffusion: FakeDiffusion) -> None:
+    toy.run.params.write_text(toy.run.params.read_text().replace("start: noise", "start: reference"))
+    run, reference_id = FinishedRun(toy.folder), toy.cases[1]["reference_id"]
+    own = Start("reference", run.generation.strength)
+    wishes, _ = find_wishes([(replace(REQUEST, start=start), reference_id) for start in (Start(), own)], run, make_new_items(toy=toy))
+    assert [wish.variation for wish in wishes] == ["/noise-1.0", ""]
+
+
+@pytest.mark.parametrize("reference_id", ["case", "item-23"])
+def test_k_items_are_retrieved_and_their_keywords_are_those_of_a_run_with_this_k(toy: ToyRun, diffusion: FakeDiffusion, reference_id: str) -> None:
+    reference_id = toy.cases[1]["reference_id"] if reference_id == "case" else reference_id
+    requests = [(replace(REQUEST, number=2 + k, k=k), reference_id) for k in (1, 3, K, 1000)]
+    wishes, rejected = find_wishes(requests, toy.run, make_new_items(toy=toy))
+    assert not rejected
+    assert [len(wish.retrieved) for wish in wishes] == [1, 3, K, 8]  # the whole history
+    for wish in wishes:
+        row = {**toy.cases[1], "reference_id": reference_id, "case_id": wish.case.case_id}
+        config = replace(toy.run.retrieval, k=wish.request.k)
+        expected, _ = retrieve_histories(build_table([row], CASES), toy.run.embeddings, config, seed=toy.run.seed)
+        assert dict(wish.retrieved) == pytest.approx({one["item_id"]: one["weight"] for one in expected}, rel=1e-6)  # float32 in the run's table
+    assert len({wish.case.keywords for wish in wishes}) > 1
 
 
 def test_another_reference_makes_a_new_case_of_the_users_history(toy: ToyRun, diffusion: FakeDiffusion) -> None:
@@ -85,7 +128,7 @@ def test_a_user_of_the_interactions_without_a_case_has_the_history_of_the_intera
 
 
 def test_new_cases_are_retrieved_and_counted_as_the_run_does_it(toy: ToyRun, diffusion: FakeDiffusion) -> None:
-    rows, retrieved, reasons = prefer(toy.cases, toy.run, make_new_items("new-1", toy=toy))
+    rows, retrieved, reasons = prefer(toy.cases, toy.run, make_new_items("new-1", toy=toy), k=toy.run.retrieval.k)
     assert reasons == {}
     assert build_table(rows, PREFERENCES).equals(toy.run.preferences)
     assert build_table(retrieved, RETRIEVED).equals(toy.run.retrieved)

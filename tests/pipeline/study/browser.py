@@ -78,9 +78,13 @@ class Browser:
 
     def open(self, path: Path, *, width: int, height: int = 800, touch: bool = False) -> None:
         """Show a file on a screen of this size, or that of a phone."""
+        self.open_url(path.resolve().as_uri(), width=width, height=height, touch=touch)
+
+    def open_url(self, url: str, *, width: int, height: int = 800, touch: bool = False) -> None:
+        """Show a page on a screen of this size, or that of a phone."""
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if touch else 1, mobile=touch)
         self.send("Emulation.setTouchEmulationEnabled", enabled=touch)
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=url)
         self.wait(lambda: self.run("document.readyState") == "complete")
 
     def reload(self) -> None:
