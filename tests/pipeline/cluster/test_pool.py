@@ -147,6 +147,7 @@ def test_other_code_on_a_node_is_refused(monkeypatch: pytest.MonkeyPatch, head: 
 def test_where_models_run_on_gpus_every_gpu_has_one_worker_that_sees_no_other(cluster: Any) -> None:
     from pipeline.cluster import pool
 
+    pool.open_pool(cluster.address, needs_gpu=False)  # connects, where this test is the first
     node = cluster.add_node(num_cpus=0, num_gpus=2, object_store_memory=100 * 2**20)  # Ray takes our word for it
     own = pool.Pool(needs_gpu=True)
     batches = [[Row(f"g{index}", None, 0.2)] for index in range(20)]
