@@ -79,12 +79,12 @@ class Lavit:
 def load_lavit(reference: str, *, pixels: Pixels, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Lavit:
     """Load all models from a folder or the hub's copy on this machine."""
     folder = find_folder(reference)
+    weights, (file, build_decoder) = folder / TOKENIZER, DECODERS[pixels]
     with explain_load_error("LaVIT model", reference):
         shape = read_shape(folder)
-        file, build_decoder = DECODERS[pixels]
+    with explain_load_error("visual tokenizer of LaVIT", str(weights)):
         with torch.device("meta"):
             vision, tokenizer, decoder = build_vision(shape), VisualTokenizer(shape), build_decoder(shape)
-        weights = folder / TOKENIZER
         # the tokenizer's file may hold the vision tower as well
         load_weights(tokenizer, weights / ENCODER_FILE, spare=2 * sum(parameter.numel() for parameter in vision.parameters()))
         load_weights(decoder, weights / file)
