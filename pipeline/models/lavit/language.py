@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,12 +40,13 @@ class PictureLanguage:
         self.device: torch.device = model.device
         self.context: int = model.config.max_position_embeddings
 
+    def limit_codes(self, sampling: LavitSampling) -> int:
+        """Return how many codes are written at most: as many as asked for, or as a picture has places."""
+        return min(sampling.max_new_tokens, self.shape.num_patches)
+
     def number_parts(self, parts: Sequence[Part]) -> list[int]:
-        """Return the ids of a prompt: words without a mark at their start, codes without marks around them."""
-        ids: list[int] = []
-        for part in parts:
-            ids += split_words(self.tokenizer, part) if isinstance(part, str) else (part + self.shape.first_code).tolist()
-        return ids
+        """Return the ids of a prompt."""
+        return number_parts(parts, self.tokenizer, self.shape)
 
     @torch.inference_mode()
     def write_codes(self, prompt_ids: Sequence[int], sampling: LavitSampling, generator: torch.Generator) -> torch.Tensor:
@@ -65,7 +65,7 @@ class PictureLanguage:
                 top_k=sampling.top_k,
                 top_p=sampling.top_p,
                 # never a number that the prompt's length has been written to, as in the official code
-                max_new_tokens=min(sampling.max_new_tokens, shape.num_patches),
+                max_new_tokens=self.limit_codes(sampling),
                 min_new_tokens=min(sampling.min_new_tokens, shape.num_patches),
                 suppress_tokens=list(range(FIRST_SUPPRESSED, shape.text_tokens)),
                 eos_token_id=shape.image_end,
@@ -78,17 +78,12 @@ class PictureLanguage:
         return codes_K[(codes_K >= 0) & (codes_K < shape.num_codes)]
 
 
-@dataclass(frozen=True)
-class ReadLength:
-    """How much the language model reads, and how its tokenizer counts; enough to build prompts that fit."""
-
-    context: int
-    tokenizer: PreTrainedTokenizerBase
-
-    @property
-    def budget(self) -> TextBudget:
-        """What it reads of a title, so that pictures have room beside it."""
-        return TextBudget(lambda text: len(split_words(self.tokenizer, text)), self.context // TITLE_SHARE)
+def number_parts(parts: Sequence[Part], tokenizer: PreTrainedTokenizerBase, shape: LavitShape) -> list[int]:
+    """Return the ids of a prompt: words without a mark at their start, codes without marks around them."""
+    ids: list[int] = []
+    for part in parts:
+        ids += split_words(tokenizer, part) if isinstance(part, str) else (part + shape.first_code).tolist()
+    return ids
 
 
 def split_words(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -106,12 +101,13 @@ def load_language(folder: Path, shape: LavitShape, *, device: torch.device | str
         return PictureLanguage(model.to(device), load_tokenizer(folder), shape)
 
 
-def load_read_length(folder: Path) -> ReadLength:
-    """Load how much the language model reads; no weights are read."""
+def load_title_budget(folder: Path) -> TextBudget:
+    """Load how much of a title the language model is given, so that pictures have room beside it; no weights are read."""
     from transformers import AutoConfig
 
     with explain_load_error("language model of LaVIT", str(folder)):
-        return ReadLength(AutoConfig.from_pretrained(folder, **NO_CODE).max_position_embeddings, load_tokenizer(folder))
+        context, tokenizer = AutoConfig.from_pretrained(folder, **NO_CODE).max_position_embeddings, load_tokenizer(folder)
+    return TextBudget(lambda text: len(split_words(tokenizer, text)), context // TITLE_SHARE)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

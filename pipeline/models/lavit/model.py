@@ -21,13 +21,15 @@ from torch import Tensor
 from pipeline.models.folders import resolve_model
 from pipeline.models.lavit.config import LavitSampling, Pixels
 from pipeline.models.lavit.decoder import CodeDecoder, HighresDecoder, LowresDecoder
-from pipeline.models.lavit.language import Part, PictureLanguage, ReadLength, load_language, load_read_length
+from pipeline.models.lavit.language import Part, PictureLanguage, load_language, load_title_budget
 from pipeline.models.lavit.pixels import FOLDERS, PixelDecoder, load_pixels
+from pipeline.models.lavit.prompts import write_prompt
 from pipeline.models.lavit.shape import CONFIG_NAME, LavitShape, read_shape
 from pipeline.models.lavit.tokenizer import VisualTokenizer, draw_noise
 from pipeline.models.lavit.vision import build_vision, prepare_images, see
 from pipeline.models.lavit.weights import load_weights
 from pipeline.models.references import explain_load_error, is_path, split_revision
+from pipeline.models.text_budget import TextBudget
 
 LANGUAGE, TOKENIZER = "language_model", "visual_tokenizer"
 VISION_FILE, ENCODER_FILE = "eva_vitg_psz14.bin", "tokenizer_encoder.bin"
@@ -63,6 +65,12 @@ class Lavit:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             patch_BNW = see(self.vision, prepare_images(images, self.shape.image_size).to(self.device))
             return [code_K.cpu() for code_K in self.tokenizer.tokenize(patch_BNW, noise_BN2)]
+
+    def fit_prompt(self, title: str, reference: Tensor, history: Sequence[Tensor], sampling: LavitSampling) -> list[Part] | None:
+        """Write a prompt that leaves room for the answer: of too many liked pictures the oldest are not shown. None if nothing helps."""
+        room = self.language.context - 1 - self.language.limit_codes(sampling)
+        prompts = (write_prompt(title, reference, history[first:]) for first in range(len(history) + 1))
+        return next((parts for parts in prompts if len(self.language.number_parts(parts)) <= room), None)
 
     def write_codes(self, parts: Sequence[Part], generator: torch.Generator, sampling: LavitSampling) -> Tensor:
         """Let the language model write the codes (K,) of the picture that a prompt asks for; K is 0 where it writes none."""
@@ -101,12 +109,9 @@ def restore_buffers(vision: Eva) -> None:
         block.attn.k_bias = torch.zeros_like(block.attn.q_bias)
 
 
-def load_reading(reference: str) -> tuple[LavitShape, ReadLength]:
-    """Load the sizes and how much the language model reads; no weights are read."""
-    folder = find_folder(reference)
-    with explain_load_error("LaVIT model", reference):
-        shape = read_shape(folder)
-    return shape, load_read_length(folder / LANGUAGE)
+def load_text_budget(reference: str) -> TextBudget:
+    """Load how much of a title the language model reads; no weights are read."""
+    return load_title_budget(find_folder(reference) / LANGUAGE)
 
 
 def find_folder(reference: str) -> Path:

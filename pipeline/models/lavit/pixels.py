@@ -52,6 +52,7 @@ class PixelDecoder:
 
     def denoise(self, condition: Condition, *, generators: Sequence[torch.Generator], sampling: LavitSampling) -> Tensor:
         """Run the denoising loop to latents (B, C, h, w)."""
+        self.check_size(sampling)
         size, guided = len(generators), sampling.guidance_scale > 1
         shape = (self.unet.config.in_channels, sampling.height // self.scale, sampling.width // self.scale)
         scheduler = type(self.scheduler).from_config(self.scheduler.config)  # a fresh one: it keeps the state of a run
@@ -68,6 +69,12 @@ class PixelDecoder:
                 output = guide(output.split(size), [sampling.guidance_scale])
                 latents_BChw = scheduler.step(output, timestep, latents_BChw, return_dict=False)[0]
         return latents_BChw
+
+    def check_size(self, sampling: LavitSampling) -> None:
+        """Raise ValueError if the U-Net cannot halve the picture as often as it has to."""
+        step = self.scale * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if sampling.width % step or sampling.height % step:
+            raise ValueError(f"lavit.sampling: width and height are {sampling.width} and {sampling.height}, but they must be multiples of {step} px.")
 
     def tell(self, condition: Condition, sampling: LavitSampling) -> dict[str, Any]:
         """Return what the U-Net is given beside latents and time: first what guidance leads away from, then the condition."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaForCausalLM
 
-from pipeline.models.lavit.language import PictureLanguage, load_language, load_read_length, load_tokenizer
+from pipeline.models.lavit.language import PictureLanguage, load_language, load_title_budget, load_tokenizer
 from pipeline.models.lavit.prompts import write_prompt
 from pipeline.models.lavit.sentencepiece import read_pieces
 from tests.tiny_lavit import CONTEXT, SAMPLING, SHAPE, save_tiny_language
@@ -111,13 +111,12 @@ def test_guidance_leads_away_from_what_the_start_mark_alone_brings(language: Pic
     assert write(language, language_guidance=1.0, top_k=1)[0] == int(with_prompt[FIRST:].argmax())
 
 
-def test_how_much_it_reads_is_known_without_weights(folder: Path, tmp_path: Path) -> None:
+def test_how_much_it_reads_of_a_title_is_known_without_weights(folder: Path, tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    reading = load_read_length(tmp_path)
-    assert reading.context == CONTEXT
-    assert reading.budget.reads("x" * (CONTEXT // 4))
-    assert not reading.budget.reads("x" * (CONTEXT // 4 + 1))
+    budget = load_title_budget(tmp_path)
+    assert budget.reads("x" * (CONTEXT // 4))
+    assert not budget.reads("x" * (CONTEXT // 4 + 1))
 
 
 def test_another_models_vocabulary_is_refused(folder: Path) -> None:

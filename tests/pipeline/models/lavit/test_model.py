@@ -61,6 +61,16 @@ def test_no_pictures_have_no_codes(lavit: Lavit) -> None:
     assert lavit.read_images([], []) == []
 
 
+def test_of_too_many_pictures_the_oldest_are_not_shown(lavit: Lavit) -> None:
+    """A context of 200 tokens, 12 of them for codes and one for the mark, leaves 187: 85 letters, 10 codes of the reference, 5 times 16."""
+    reference, history = torch.zeros(10, dtype=torch.long), [torch.full((16,), number) for number in range(7)]
+    parts = lavit.fit_prompt("a nail", reference, history, SAMPLING)
+    assert [int(part[0]) for part in parts[1:-2]] == [2, 3, 4, 5, 6]
+    assert len(lavit.language.number_parts(parts)) == 85 + 10 + 5 * 16
+    assert len(lavit.fit_prompt("a nail", reference, history[:1], SAMPLING)) == 4
+    assert lavit.fit_prompt("x" * 150, reference, history, SAMPLING) is None
+
+
 def test_half_precision_computes_in_half_and_keeps_weights_whole(folder: Path, lavit: Lavit) -> None:
     half = load_lavit(str(folder), pixels="lowres", dtype=torch.bfloat16)
     assert half.vision.head.weight.dtype == half.decoder.in_proj.weight.dtype == half.pixels.vae.dtype == torch.float32

@@ -133,3 +133,8 @@ def test_a_unet_of_the_other_kind_is_refused(folder: Path, tmp_path: Path) -> No
 def test_the_empty_texts_states_must_fit(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"uncond_embeddings\.bin must hold one tensor of shape \(1, 4 at most, 16\)"):
         load_pixels(folder, "lowres", 4, device="cpu", dtype=torch.float32)
+
+
+def test_a_size_that_cannot_be_halved_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"lavit\.sampling: width and height are 18 and 16, but they must be multiples of 4 px"):
+        load(folder, "lowres").draw(low_condition(1), generators=seed_generators(1), sampling=replace(SAMPLING, width=18))
