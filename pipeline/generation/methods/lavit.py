@@ -76,7 +76,8 @@ class LavitMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Write every case's codes by itself, and draw them together."""
         assert self.lavit is not None, "without weights every case is rejected"
-        written = [self.write_codes(self.lavit.model, case) for case in cases]
+        outcomes = {case.case_id: self.write_codes(self.lavit.model, case) for case in {case.case_id: case for case in cases}.values()}
+        written = [outcomes[case.case_id] for case in cases]  # a batch may be filled up with a case
         # a case without codes keeps its place in the batch: the others' last bits must not depend on it
         codes = [torch.zeros(1, dtype=torch.long) if isinstance(outcome, Rejection) else outcome for outcome in written]
         generators = [make_generator(self.context.seed, "generation", self.context.name_noise(case)) for case in cases]
