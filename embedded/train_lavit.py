@@ -221,13 +221,13 @@ def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on
     train_module("lavit_coder", coder.train(), recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
-def train_language(stickers: Stickers, lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
+def train_language(names: tuple[str, ...], lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
     """Train the language model on the codes of the shipped tokenizer, or go on, and write it at every checkpoint."""
     coder = load_coder(recipe)
-    tokenizer = build_tokenizer(stickers.names, recipe.shape)
+    tokenizer = build_tokenizer(names, recipe.shape)
     model = build_language(recipe.shape, LAVIT_DIR if goes_on else None)
     known, unseen = (
-        LanguageLessons(list(stickers.names), part.pairs, [coder.write_codes(part.images, seed=1000 * draw) for draw in range(recipe.code_draws)])
+        LanguageLessons(list(names), part.pairs, [coder.write_codes(part.images, seed=1000 * draw) for draw in range(recipe.code_draws)])
         for part in (lessons, held)
     )
 
@@ -264,7 +264,7 @@ def main() -> None:
     lessons, held = (build_lessons(stickers, held_out=held_out) for held_out in (False, True))
     if not arguments.only_language:
         train_coder(lessons, held, recipe, goes_on=arguments.from_shipped)
-    train_language(stickers, lessons, held, recipe, goes_on=arguments.from_shipped)
+    train_language(stickers.names, lessons, held, recipe, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":
