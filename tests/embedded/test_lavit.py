@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from embedded import train_lavit, training
-from embedded.lavit_language import IGNORED, LanguageLessons, build_batch, build_tokenizer
-from embedded.train_lavit import LavitRecipe, Lessons, PictureCoder, scale_pixels, train_coder, train_language
-from embedded.training import LoopConfig
+from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, scale_pixels
+from embedded.lavit_language import IGNORED, LanguageLessons, build_batch, build_language, build_tokenizer, save_language
+from embedded.train_lavit import save_coder, train_coder, train_language
+from embedded.training import ROOT, LoopConfig
+from pipeline.baselines.lavit.config import LavitConfig
+from pipeline.models import folders
 from pipeline.models.lavit.language import load_language, number_parts
+from pipeline.models.lavit.model import load_lavit
 from pipeline.models.lavit.shape import read_shape
 from pipeline.models.lavit.tokenizer import VisualTokenizer
 from pipeline.models.lavit.vision import prepare_images
 from pipeline.models.lavit.weights import load_weights
+from pipeline.params import load_params
 from tests.tiny_lavit import NUM_PATCHES, SHAPE, SIZE
 
 NAMES = ("hammer", "nail", "apple")
@@ -95,8 +102,6 @@ def test_the_tokenizer_begins_with_llamas_marks_and_leaves_codes_room() -> None:
 
 
 def test_pixels_are_scaled_as_the_pipeline_scales_them() -> None:
-    from PIL import Image
-
     images = make_lessons().images[4:6]
     expected = prepare_images([Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images], SIZE)
     assert torch.allclose(scale_pixels(images), expected, atol=1e-6)
@@ -157,3 +162,23 @@ def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: 
         assert last["step"] == 2
         assert figure in last
     train_language(NAMES, lessons, lessons, RECIPE, goes_on=True)  # from what was written
+
+
+def test_the_recipes_own_shape_fits_the_shipped_drawing_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained: a picture of 64 px is seen, codes are written, and the shipped U-Net draws from them."""
+    recipe, config = LavitRecipe(), load_params(ROOT / "params.yaml", "lavit", LavitConfig)
+    shutil.copytree(folders.SHIPPED_DIR / "diffusion", tmp_path / "shipped" / "diffusion")
+    monkeypatch.setattr(folders, "SHIPPED_DIR", tmp_path / "shipped")
+    monkeypatch.setattr(train_lavit, "LAVIT_DIR", tmp_path / "shipped" / "lavit")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    save_coder(PictureCoder(recipe).state_dict(), recipe)
+    save_language(build_language(recipe.shape, None), build_tokenizer(NAMES, recipe.shape), train_lavit.LAVIT_DIR)
+    lavit = load_lavit("embedded/lavit", pixels=config.sampling.pixels)
+    (reference,) = lavit.read_images([Image.new("RGB", (80, 40), "red")], [torch.Generator().manual_seed(0)])
+    assert 0 < len(reference) < recipe.shape.num_patches
+    parts = lavit.fit_prompt("a hammer", reference, [reference] * 5, config.sampling)
+    assert sum(isinstance(part, torch.Tensor) for part in parts) == 6  # all pictures are shown
+    codes = lavit.write_codes(parts, torch.Generator().manual_seed(0), config.sampling)
+    drawn = lavit.draw_codes([codes], [torch.Generator().manual_seed(0)], replace(config.sampling, steps=2))
+    assert drawn.shape == (1, 64, 64, 3)
+    assert drawn.std() > 5

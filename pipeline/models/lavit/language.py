@@ -29,10 +29,10 @@ class PictureLanguage:
         from transformers import GenerationConfig
 
         rows = model.get_input_embeddings().weight.shape[0]
-        if rows < shape.vocabulary or len(tokenizer) > shape.text_tokens:
+        if rows < shape.vocabulary or tokenizer.vocab_size > shape.text_tokens:
             raise ValueError(
-                f"the language model knows {rows:,} tokens and its tokenizer {len(tokenizer):,}, but {shape.text_tokens:,} words at most, 2 marks "
-                f"and {shape.num_codes:,} codes are expected"
+                f"the language model knows {rows:,} tokens and its tokenizer {tokenizer.vocab_size:,}, but {shape.text_tokens:,} words at most, "
+                f"2 marks and {shape.num_codes:,} codes are expected"
             )
         self.model = model.requires_grad_(False).eval()
         self.model.generation_config = GenerationConfig()  # what the folder says of another use of it does not count
