@@ -21,6 +21,7 @@ from pipeline.generation.config import GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.looks.config import LookTrainingConfig
+from pipeline.models.folders import PREFIX, list_shipped
 from pipeline.models.look_pair import check_pair
 from pipeline.params import check_seed, find_fault
 from pipeline.ranker.config import RankerConfig
@@ -65,6 +66,8 @@ def check_given(document: dict[str, Any], *, where: str) -> None:
             raise ValueError(fault)
     if get(document, "preference", "visual_tokens") or get(document, "comparison", "ip_adapter"):
         check_pair(get(document, "models", "look"), get(document, "models", "diffusion"))
+    if get(document, "comparison", "lavit") and (reference := str(get(document, "models", "lavit"))).startswith(PREFIX):
+        list_shipped(reference.removeprefix(PREFIX))  # which may be nothing yet
 
 
 def get(document: dict[str, Any], block: str, name: str) -> Any:

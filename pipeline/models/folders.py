@@ -156,13 +156,18 @@ def name_system_error(folder: Path) -> Iterator[None]:
 
 def hash_sources(name: str) -> str:
     """Hash everything that an assembled folder depends on: shipped files, wheel file, format."""
-    recipe = find_recipe(name)
-    shipped = list_files(SHIPPED_DIR / name) if recipe.is_shipped else []
-    if recipe.is_shipped and not shipped:
-        raise ValueError(f"embedded/weights/{name} holds no files, train it with the recipes in embedded/")
+    recipe, shipped = find_recipe(name), list_shipped(name)
     wheel = [find_wheel_file(recipe.wheel)] if recipe.wheel else []
     parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel] + ([hash_sources(recipe.other)] if recipe.other else [])
     return hashlib.sha256("".join([f"format {FORMAT}", hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]
+
+
+def list_shipped(name: str) -> list[Path]:
+    """List what the repository ships of an embedded model; ValueError if it should ship something and does not."""
+    shipped = list_files(SHIPPED_DIR / name) if find_recipe(name).is_shipped else []
+    if find_recipe(name).is_shipped and not shipped:
+        raise ValueError(f"embedded/weights/{name} holds no files, train it with the recipes in embedded/")
+    return shipped
 
 
 def list_files(folder: Path) -> list[Path]:
