@@ -14,7 +14,7 @@ from pipeline.columns import map_columns
 from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method
-from pipeline.generation.config import GenerationConfig
+from pipeline.generation.config import OWN_MODELS, GenerationConfig
 from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.drawing import draw_cases
 from pipeline.metrics.matched_pairs import find_matched_pairs
@@ -30,7 +30,6 @@ from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LOOKS, PREFEREN
 from pipeline.table_images import ImageColumn
 
 STAGE = "generation"
-OWN_MODELS = ("lavit",)  # methods that `models` names a generator of
 
 
 @dataclass(frozen=True)

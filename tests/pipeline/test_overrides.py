@@ -186,12 +186,15 @@ def test_a_value_that_a_late_stage_would_refuse_is_refused_before_the_first_one(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_small_lavit_that_nobody_has_trained_is_refused_before_the_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["glide", "lavit"])
+def test_a_small_generator_that_nobody_has_trained_is_refused_before_the_first_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     monkeypatch.setattr(folders, "SHIPPED_DIR", tmp_path / "weights")
-    with pytest.raises(ValueError, match=r"^embedded/weights/lavit holds no files, train it with the recipes in embedded/$"):
-        compose_params(["comparison.lavit=true"], conf=REPO / "conf", out=tmp_path / "params.yaml")
-    for cure in ("models=paper", "models.lavit=null", "comparison.lavit=false"):
-        compose_params(["comparison.lavit=true", cure], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    with pytest.raises(ValueError, match=rf"^embedded/weights/{method} holds no files, train it with the recipes in embedded/$"):
+        compose_params([f"comparison.{method}=true"], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    for cure in ("models=paper", f"models.{method}=null", f"comparison.{method}=false"):
+        compose_params([f"comparison.{method}=true", cure], conf=REPO / "conf", out=tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("typed", ["preference.visual_tokens=4", "comparison.ip_adapter=true"])

@@ -16,7 +16,7 @@ from pipeline.artifacts import read_provenance, read_table, read_tensors, write_
 from pipeline.baselines.pmg import keywords
 from pipeline.cost import find_cost
 from pipeline.generation.build import list_methods
-from pipeline.generation.run import OWN_MODELS
+from pipeline.generation.config import OWN_MODELS
 from pipeline.json_files import read_json
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS

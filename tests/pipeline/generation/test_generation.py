@@ -197,6 +197,7 @@ def test_kill_9_in_the_middle_of_drawing_loses_no_finished_row() -> None:
 
 def test_unknown_methods_are_named_with_the_choices() -> None:
     assert list_methods() == [
+        "glide",
         "global",
         "ip_adapter",
         "keywords",

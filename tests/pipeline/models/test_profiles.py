@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.baselines.glide.config import GlideConfig
 from pipeline.baselines.lavit.config import LavitConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig, SelectionConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
@@ -26,6 +27,7 @@ BASELINES = {
     "pmg": PmgConfig,
     "pmg.selection": SelectionConfig,
     "pmg_retrieved": RetrievedPmgConfig,
+    "glide": GlideConfig,
     "lavit": LavitConfig,
 }
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
