@@ -197,6 +197,7 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_judge --artists
 	$(PY) -m embedded.train_unet
 	$(PY) -m embedded.train_glide
+	$(PY) -m embedded.train_lavit
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json
 	$(PY) -m embedded.check
