@@ -148,8 +148,9 @@ def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, conf
     user_BD = functional.embedding(user_B, vectors.user_UD)
     positive_BD = functional.embedding(positive_B, vectors.item_ND)
     negative_BD = functional.embedding(negative_B, vectors.item_ND)
-    num_anchors = min(config.contrastive_anchors or num_items, num_items)
-    anchor_A = torch.randperm(num_items, generator=generator)[:num_anchors].sort().values.to(device)
+    anchor_A = None  # all items
+    if 0 < config.contrastive_anchors < num_items:
+        anchor_A = torch.randperm(num_items, generator=generator)[: config.contrastive_anchors].sort().values.to(device)
     contrastive = {
         f"contrastive_{name}": compute_contrastive_loss(vectors.views_ND[name], vectors.fused_ND, anchor_A, temperature=config.temperature)
         for name in MODALITIES
