@@ -8,7 +8,9 @@ first batch of every epoch and reused without it in the others, early stopping b
    a killed and resumed training ends in the same bytes.
 3. InfoNCE is taken over `contrastive_anchors` random items a batch, all items if it is 0 (MICRO).
 4. Validation leaves out the last history items; see `interactions.py`.
-5. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
+5. An epoch has at most `max_steps` batches; of more interactions than that allows, batches grow. Every step propagates over the whole graph,
+   so that MICRO's epoch of batches of one size would take time by the square of the interactions.
+6. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ class RankerTraining:
         self.model = build_model(data, config, seed=seed, device=device)
         self.optimizer = torch.optim.Adam([weight for weight in self.model.parameters() if weight.requires_grad], lr=config.learning_rate)
         self.sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
-        self.num_batches = len(data.train_P2) // config.batch_size + 1
+        self.batch_size = max(config.batch_size, -(-len(data.train_P2) // config.max_steps))
+        self.num_batches = len(data.train_P2) // self.batch_size + 1
 
     def name_tensors(self) -> dict[str, Tensor]:
         """Return the model's weights."""
@@ -88,7 +91,7 @@ class RankerTraining:
         sums = torch.zeros(1 + len(LOSSES), dtype=torch.float64)
         for batch in range(self.num_batches):
             generator = make_generator(self.seed, STAGE, str(step), str(batch))
-            parts = compute_losses(self.model, learned, self.sampler, config, generator=generator)
+            parts = compute_losses(self.model, learned, self.sampler, config, batch_size=self.batch_size, generator=generator)
             loss = parts["bpr"] + config.regularisation * parts["regularisation"]
             loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
             self.optimizer.zero_grad(set_to_none=False)
@@ -140,11 +143,13 @@ def build_model(data: RankerData, config: RankerConfig, *, seed: int, device: to
     )
 
 
-def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, config: RankerConfig, *, generator: torch.Generator) -> dict[str, Tensor]:
+def compute_losses(
+    model: Micro, learned: ItemGraphs, sampler: PairSampler, config: RankerConfig, *, batch_size: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Draw one batch and compute its losses, before weighting."""
     vectors = model(learned)
     device, num_items = vectors.item_ND.device, len(vectors.item_ND)
-    user_B, positive_B, negative_B = (index.to(device) for index in sample_triples(sampler, config.batch_size, generator=generator))
+    user_B, positive_B, negative_B = (index.to(device) for index in sample_triples(sampler, batch_size, generator=generator))
     user_BD = functional.embedding(user_B, vectors.user_UD)
     positive_BD = functional.embedding(positive_B, vectors.item_ND)
     negative_BD = functional.embedding(negative_B, vectors.item_ND)

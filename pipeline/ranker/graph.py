@@ -8,7 +8,9 @@ them), symmetric normalisation by row sums. Departures:
 3. Neighbours are compared in float64, rounded to 2^-24 and ties go to the lower index, so that the choice depends neither on the
    block's shape nor on exact duplicates, and the scorer's substitution makes the same choice as the graph.
 4. Only `sym` normalisation, MICRO's default; its `rw` and `none` are left out.
-5. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
+5. From `exact_items` items on, neighbours are the best of candidates that a FAISS index names (`approximate.py`), compared in the same way;
+   an item for which it names too few is compared with all items.
+6. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
 
 Shapes: N items, U users, M = U + N nodes, B query rows, K neighbours, E edges, F features, D embedding width, P interactions.
 """
@@ -21,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pipeline.ranker.approximate import search_candidates
 
 BLOCK_ELEMENTS = 1 << 22  # similarities held at once, 32 MiB in float64
 QUANTUM = 2.0**-24  # cosines closer than this are ties
@@ -85,6 +89,28 @@ def select_neighbours(unit_BF: Tensor, catalogue_NF: Tensor, own_B: Tensor, *, n
     return index_BK
 
 
+def select_approximate_neighbours(unit_NF: Tensor, *, num_neighbors: int) -> Tensor:
+    """Find the rows most similar to each unit row among the candidates of a FAISS index -> (N, K) indices as of `select_neighbours`."""
+    num_items = len(unit_NF)
+    candidate_NC = search_candidates(unit_NF, num_neighbors=num_neighbors, num_candidates=min(num_neighbors + NUM_SPARE, num_items))
+    own_N = torch.arange(num_items, device=unit_NF.device)
+    index_NK = own_N.new_empty((num_items, num_neighbors))
+    open_N = torch.zeros(num_items, dtype=torch.bool, device=unit_NF.device)
+    for rows in split_rows(num_items, candidate_NC.shape[1] * unit_NF.shape[1]):
+        own_B1 = own_N[rows, None]
+        others_BC = candidate_NC[rows]
+        cosine_BC = torch.einsum("bf,bcf->bc", unit_NF[rows].double(), unit_NF[others_BC.clamp(min=0)].double())
+        cosine_BC[(others_BC < 0) | (others_BC == own_B1)] = -2.0  # below every cosine
+        index_BC = torch.cat([own_B1, others_BC], dim=1)
+        value_BC = torch.cat([torch.full_like(cosine_BC[:, :1], 2.0), cosine_BC], dim=1)
+        place_BK = build_keys(value_BC, index_BC, num_items).topk(num_neighbors, dim=1).indices
+        index_NK[rows] = index_BC.gather(1, place_BK)
+        open_N[rows] = value_BC.gather(1, place_BK[:, -1:]).squeeze(1) < -1.5
+    if open_N.any():
+        index_NK[open_N] = select_neighbours(unit_NF[open_N], unit_NF, own_N[open_N], num_neighbors=num_neighbors)
+    return index_NK
+
+
 def choose_largest(value_BN: Tensor, num_kept: int) -> Tensor:
     """Choose the largest values of each row -> (B, K) indices in falling order; values are rounded to QUANTUM, ties go to the lower index.
 
@@ -113,12 +139,18 @@ def split_rows(num_rows: int, num_columns: int) -> list[slice]:
     return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
-def build_item_graph(feature_NF: Tensor, *, num_neighbors: int) -> ItemGraph:
-    """Build the graph of `feature_NF` (any scale); weights and degrees carry gradients to the features."""
+def build_item_graph(feature_NF: Tensor, *, num_neighbors: int, exact_items: int | None = None) -> ItemGraph:
+    """Build the graph of `feature_NF` (any scale); weights and degrees carry gradients to the features.
+
+    From `exact_items` rows on (None: never) neighbours are approximate.
+    """
     unit_NF = normalise_rows(feature_NF)
     with torch.no_grad():
         own_N = torch.arange(len(unit_NF), device=unit_NF.device)
-        index_NK = select_neighbours(unit_NF, unit_NF, own_N, num_neighbors=num_neighbors)
+        if exact_items is None or len(unit_NF) < exact_items:
+            index_NK = select_neighbours(unit_NF, unit_NF, own_N, num_neighbors=num_neighbors)
+        else:
+            index_NK = select_approximate_neighbours(unit_NF, num_neighbors=min(num_neighbors, len(unit_NF)))
     blocks = [
         torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
         for rows in split_rows(len(unit_NF), index_NK.shape[1] * unit_NF.shape[1])

@@ -82,7 +82,7 @@ class Micro(nn.Module):
         self.query = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
         self._initialise(generator or torch.Generator().manual_seed(0))
         self.to(features["image"])  # device and dtype
-        self.original: ItemGraphs = {name: build_item_graph(features[name], num_neighbors=config.num_neighbors) for name in MODALITIES}
+        self.original: ItemGraphs = {name: self._build_item_graph(features[name]) for name in MODALITIES}
         self.interactions: InteractionGraph = build_interaction_graph(pair_P2, num_users=num_users, num_items=num_items)
 
     @torch.no_grad()
@@ -102,8 +102,11 @@ class Micro(nn.Module):
         graphs = {}
         for name in MODALITIES:
             projected_ND = self.get_submodule(f"{name}_trs")(self.get_submodule(f"{name}_embedding").weight)
-            graphs[name] = build_item_graph(projected_ND, num_neighbors=self.config.num_neighbors)
+            graphs[name] = self._build_item_graph(projected_ND)
         return graphs
+
+    def _build_item_graph(self, feature_NF: Tensor) -> ItemGraph:
+        return build_item_graph(feature_NF, num_neighbors=self.config.num_neighbors, exact_items=self.config.exact_items)
 
     def propagate_view(self, name: str, learned: ItemGraphs) -> list[Tensor]:
         """Propagate item embeddings over the mixed graph of one modality -> the (N, D) input of every layer and the last output."""
