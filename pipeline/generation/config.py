@@ -21,4 +21,4 @@ class GenerationConfig(RowMapConfig):
     start: Literal["noise", "reference"]
     strength: Annotated[float, Gt(0), Le(1)]
     negative_prompt: str
-    scheduler: Literal["dpm", "ddim", "own"]
+    scheduler: Literal["dpm", "unipc", "ddim", "own"]

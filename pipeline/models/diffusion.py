@@ -26,7 +26,7 @@ from pipeline.models.text_budget import budget_tokenizer
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-SCHEDULERS = ("dpm", "ddim", "own")
+SCHEDULERS = {"dpm": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler", "ddim": "DDIMScheduler", "own": None}  # of diffusers
 NOT_FINITE = "set models.dtype to float32 or bfloat16, where float16 overflows."
 ENCODE_BATCH = 16  # texts a forward pass; a text has the same states in passes of 4 to 64, and callers often bring 16
 
@@ -245,8 +245,9 @@ def estimate_clean(noisy_BChw: torch.Tensor, output_BChw: torch.Tensor, alpha: t
 
 
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:
-    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), ddim or own (the folder's)."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+    """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), unipc, ddim or own (the folder's)."""
+    import diffusers
+    from diffusers import StableDiffusionPipeline
 
     if scheduler not in SCHEDULERS:
         raise ValueError(f"diffusion scheduler is {scheduler!r}, but it must be one of: {', '.join(SCHEDULERS)}.")
@@ -265,10 +266,9 @@ def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype:
             use_safetensors=True,
             **choose_variant(reference),
         )
-    if scheduler == "dpm":
-        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    elif scheduler == "ddim":
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)  # of latents, which are no pixels in [-1, 1]
+    if (class_name := SCHEDULERS[scheduler]) is not None:
+        options = {"clip_sample": False} if scheduler == "ddim" else {}  # latents are no pixels in [-1, 1]
+        pipeline.scheduler = getattr(diffusers, class_name).from_config(pipeline.scheduler.config, **options)
     pipeline.set_progress_bar_config(disable=True)
     return Diffusion(pipeline.to(device))
 

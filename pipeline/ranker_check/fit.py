@@ -63,10 +63,13 @@ class CheckTraining:
         return {"loss": sum(losses) / len(losses)}
 
     def compute_loss(self, pair_B2: Tensor) -> Tensor:
-        """Tell each pair's item from those that its user has not seen, by the user's other items."""
+        """Tell each pair's item from those that its user has not seen, by the user's other items.
+
+        `index_select` sums its gradient in one order; that of `item_ND[item_B]` is summed by threads that race.
+        """
         item_ND = self.tower(self.image_NF, self.category_N)
         users, item_B = pair_B2[:, 0].tolist(), pair_B2[:, 1].to(self.device)
-        sum_BD = self.sum_seen(item_ND, users) - item_ND[item_B]
+        sum_BD = self.sum_seen(item_ND, users) - item_ND.index_select(0, item_B)
         mask_BN = build_candidate_mask(len(item_ND), item_B, excluded=[self.seen[user] for user in users])
         mask_BN[:, self.unseen] = False
         return compute_softmax_loss(score_items(sum_BD, item_ND), item_B, candidate_BN=mask_BN, temperature=self.config.temperature)

@@ -42,7 +42,7 @@ class ReflectionConfig(TrainingConfig):
     retrieved_feature: Literal["visual", "clip_image"]
     reward_steps: Count
     reward_guidance: NonNegativeFloat
-    reward_scheduler: Literal["dpm", "ddim", "own"]
+    reward_scheduler: Literal["dpm", "unipc", "ddim", "own"]
     draw_batch: Count
     validation_cases: Count
     patience: NonNegativeInt

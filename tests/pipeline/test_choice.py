@@ -213,7 +213,7 @@ def project(tmp_path: Path) -> ToyProject:
     (root / "dvc.yaml").write_text(PIPELINE)
     (root / ".gitignore").write_text("/data\n/conf/local/\n/.venv\n/.work\n/requirements*.lock\n")
     (root / ".venv").mkdir()
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (root / name).touch()
     (root / "data" / "raw" / "shop").mkdir(parents=True)
     project.env |= {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "t"), ("EMAIL", "t@example.org"))}

@@ -49,7 +49,7 @@ def make_project(tmp_path: Path, kind: str) -> ToyProject:
     (root / "params.yaml").write_text("")
     (root / ".gitignore").write_text("/.venv\n/ready\n/cleaned\n/.work\n/out.txt\n/requirements*.lock\n")
     (root / ".venv").mkdir()
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (root / name).touch()
     project.run("git", "add", "--all")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message", "one stage")

@@ -75,7 +75,7 @@ def test_targets_without_arguments_and_an_empty_one_are_read() -> None:
 @pytest.mark.parametrize("python", ["", "/nowhere/python3", "/etc/passwd", "/tmp", "/my py/python3"])
 @pytest.mark.parametrize("target", ["setup", "doctor"])
 def test_a_python_that_does_not_run_is_a_sentence(tmp_path: Path, python: str, target: str) -> None:
-    for name in ("requirements.lock", "requirements-weights.lock"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock"):
         (tmp_path / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), target, f"PYTHON={python}"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -86,7 +86,7 @@ def test_a_python_that_does_not_run_is_a_sentence(tmp_path: Path, python: str, t
 
 
 def test_a_file_in_the_environments_place_is_a_sentence(tmp_path: Path) -> None:
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv"):
         (tmp_path / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), "setup"]
     ended = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=False)

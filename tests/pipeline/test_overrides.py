@@ -126,7 +126,7 @@ def test_args_are_split_by_quotes_and_spaces_alone(monkeypatch: pytest.MonkeyPat
 def test_make_hands_args_on_as_they_are(conf: Path, typed: str, meant: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(REPO), "HOME": "/home/anna"}
     (conf.parent / ".venv").mkdir()
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (conf.parent / name).touch()
     command = ["make", "--file", str(REPO / "Makefile"), f"PY={sys.executable}", "params", f"ARGS={typed}"]
     ended = subprocess.run(command, cwd=conf.parent, env=env, capture_output=True, text=True, check=False)

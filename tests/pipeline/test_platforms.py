@@ -75,7 +75,7 @@ def make(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_setup_refuses_before_it_installs_anything(tmp_path: Path) -> None:
-    for name in ("requirements.lock", "requirements-weights.lock"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock"):
         (tmp_path / name).touch()
     ended = make(tmp_path, "setup", "PYTHON=python9")
     assert ended.stderr.splitlines()[0].startswith("error: there is no python9 here; install Python 3.11 or newer")
@@ -93,7 +93,7 @@ def test_make_setup_refuses_before_it_installs_anything(tmp_path: Path) -> None:
 def test_a_broken_environment_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (tmp_path / name).touch()
     ended = make(tmp_path, "params")
     assert (

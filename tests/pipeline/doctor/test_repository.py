@@ -30,7 +30,7 @@ def test_a_project_from_a_zip_file_is_told_how_to_become_a_repository(project: P
 @pytest.mark.parametrize("target", ["repro", "retrieval", "table1", "exp", "verify", "claims"])
 def test_make_says_so_before_anything_runs(project: Path, target: str) -> None:
     shutil.rmtree(project / ".git")
-    for name in ("requirements.lock", "requirements-weights.lock", ".venv/.installed"):
+    for name in ("requirements-installer.lock", "requirements.lock", "requirements-weights.lock", ".venv/.installed"):
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).touch()
     (project / "conf" / "config.yaml").write_text("seed: 0\n")

@@ -142,7 +142,7 @@ def test_a_negative_prompt_moves_the_image_of_every_method(name: str) -> None:
 
 
 def test_without_a_negative_prompt_the_sampler_is_named_as_before_there_was_one() -> None:
-    named = {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm", "batch_size": 3, "seed": 7}
+    named = {"steps": 4, "guidance_scale": 2.0, "scheduler": "unipc", "batch_size": 3, "seed": 7}
     assert make_context([]).describe_sampler() == named
     assert make_context([], negative_prompt="blurry").describe_sampler() == {**named, "negative_prompt": "blurry"}
 

@@ -63,7 +63,7 @@ def test_token_states_can_take_part_in_a_loss(diffusion: Diffusion) -> None:
     assert weight.grad is not None
 
 
-@pytest.mark.parametrize("scheduler", ["dpm", "ddim", "own"])
+@pytest.mark.parametrize("scheduler", ["dpm", "unipc", "ddim", "own"])
 @pytest.mark.parametrize("num_texts", [1, 3])
 def test_images_equal_those_of_the_public_pipeline(folder: Path, scheduler: str, num_texts: int) -> None:
     diffusion = load_diffusion(str(folder), scheduler=scheduler)
@@ -129,7 +129,7 @@ def test_a_look_of_no_weight_leaves_the_words_and_the_tokens_that_say_nothing(di
     assert (draw_with_look(diffusion, words=5.0, look=3.0) != draw_with_look(diffusion, words=5.0, look=0.0)).any()
 
 
-@pytest.mark.parametrize("scheduler", ["dpm", "ddim", "own"])
+@pytest.mark.parametrize("scheduler", ["dpm", "unipc", "ddim", "own"])
 @pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
 def test_drawing_over_an_image_equals_the_public_image_to_image_pipeline(folder: Path, scheduler: str, strength: float) -> None:
     from diffusers import StableDiffusionImg2ImgPipeline
@@ -206,7 +206,7 @@ def test_the_weights_are_frozen(diffusion: Diffusion) -> None:
 
 
 def test_wrong_settings_are_named(folder: Path, diffusion: Diffusion, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="scheduler is 'euler', but it must be one of: dpm, ddim, own"):
+    with pytest.raises(ValueError, match="scheduler is 'euler', but it must be one of: dpm, unipc, ddim, own"):
         load_diffusion(str(folder), scheduler="euler")
     with pytest.raises(ValueError, match="2 prompts need 2 generators, not 1"):
         diffusion.draw(torch.zeros(2, 12, TOKEN_DIM), generators=make_generators(1), steps=1, guidance_scale=1.0)

@@ -14,7 +14,7 @@ from pipeline.ranker_check.material import CheckData, build_catalogue, build_dat
 from pipeline.ranker_check.run import measure_ranks
 from pipeline.ranker_check.scoring import CheckScorer, load_check, save_check
 from tests.configs import RANKER_CHECK as CONFIG
-from tests.pipeline.ranker_check.conftest import LOOKS, make_interactions
+from tests.pipeline.ranker_check.conftest import LOOKS, build_world, make_interactions
 
 CPU = torch.device("cpu")
 
@@ -125,3 +125,21 @@ def test_the_figures_of_known_ranks() -> None:
     assert (found["n"], found["median_rank"], found["recall_at_10"]) == (12, 6.5, 0.75)
     assert found["ndcg_at_10"] == pytest.approx((1 + 1 / np.log2(11) + 0 + 0.5) / 4)
     assert found["recall_at_10_low"] < 0.75 < found["recall_at_10_high"]
+
+
+def test_gradients_are_summed_in_one_order_by_any_number_of_threads() -> None:
+    """A gradient large enough to be shared out to threads: where they add to the same row, the last bits differ from one time to the next."""
+    data = build_world(num_users=800)
+    config = replace(CONFIG, batch_size=2048, embedding_dim=64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        training = CheckTraining(data, config, device=CPU)
+        gradients = set()
+        for _ in range(20):
+            training.tower.zero_grad()
+            training.compute_loss(training.pair_P2[:2048]).backward()
+            gradients.add(training.tower.out.weight.grad.numpy().tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(gradients) == 1
