@@ -129,7 +129,8 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     weights = (REPO / "requirements-weights.in").read_text(encoding="utf-8").split()
     declared = {re.split(r"[^\w.-]", line)[0] for line in [*project["dependencies"], *weights]}
-    developer, demo = ({re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"][extra]} for extra in ("dev", "demo"))
+    extras = {extra: {re.split(r"[^\w.-]", line)[0] for line in lines} for extra, lines in project["optional-dependencies"].items()}
+    developer, demo = extras["dev"] | extras["benchmark"], extras["demo"]
     sources = metadata.packages_distributions()
     folders = {"pipeline", "stages", "experiments", "embedded", "tests"}
     own = folders | {path.stem for path in (REPO / "tests" / "offline").glob("*.py")}  # a folder of PYTHONPATH
