@@ -30,7 +30,7 @@ INTERACTIONS_PER_ITEM = 10
 WIDTH = 64  # numbers of a feature vector
 CLUSTER_ITEMS = 200  # look-alikes of an item
 NUM_NEIGHBOURS = 10  # MICRO's k
-STEPS = 4  # of an epoch that are measured; the first builds the learned graphs
+STEPS = 3  # of an epoch that are measured; the first builds the learned graphs
 
 
 def compute_official_loss(view_ND: Tensor, fused_ND: Tensor, *, temperature: float, batch_size: int = 4096) -> Tensor:

@@ -25,6 +25,7 @@ RECALL = 0.95  # share of the exact neighbours that is enough
 NUM_SAMPLED = 256  # items whose exact neighbours are looked up
 CELLS_PER_ROOT = 4  # cells = this times the root of N
 TRAINING_ITEMS = 64  # per cell, at most, that place the cells' centres
+TRAINING_ROUNDS = 6  # of k-means: better centres find no more neighbours, and more probes make up for worse
 MIN_PROBES = 8  # cells that are looked into at first
 BATCH_ITEMS = 1 << 16  # items whose candidates are held in FAISS's own form at once
 
@@ -59,7 +60,7 @@ def build_index(item_NF: np.ndarray, *, device: torch.device) -> Any:
 
     width, num_cells = item_NF.shape[1], max(1, int(CELLS_PER_ROOT * math.sqrt(len(item_NF))))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, num_cells, faiss.METRIC_INNER_PRODUCT)
-    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid = TRAINING_ITEMS, 1
+    index.cp.max_points_per_centroid, index.cp.min_points_per_centroid, index.cp.niter = TRAINING_ITEMS, 1, TRAINING_ROUNDS
     if device.type == "cuda":
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
     index.train(item_NF)

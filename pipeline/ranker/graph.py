@@ -2,8 +2,8 @@
 
 The values are those of MICRO's dense recipe: cosine similarities, the k largest of each row kept (the item itself is always one of
 them), symmetric normalisation by row sums. Departures:
-1. Neighbours are found block by block without gradient, then only the N*k kept cosines are computed with gradient: the same values
-   and gradients in O(N k) memory.
+1. Neighbours are found block by block without gradient, then only the N*k kept cosines are computed with gradient, in blocks whose
+   gathered features are gathered again in the backward pass: the same values and gradients in O(N k) memory.
 2. Rows of zeros and rows whose sum is not positive get zero weights (MICRO: NaN).
 3. Neighbours are compared in float64, rounded to 2^-24 and ties go to the lower index, so that the choice depends neither on the
    block's shape nor on exact duplicates, and the scorer's substitution makes the same choice as the graph.
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.ranker.approximate import search_candidates
 
@@ -152,7 +153,7 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int, exact_items: int
         else:
             index_NK = select_approximate_neighbours(unit_NF, num_neighbors=min(num_neighbors, len(unit_NF)))
     blocks = [
-        torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
+        checkpoint(_compute_cosines, unit_NF, rows, index_NK, use_reentrant=False, preserve_rng_state=False)
         for rows in split_rows(len(unit_NF), index_NK.shape[1] * unit_NF.shape[1])
     ]
     cosine_NK = torch.cat(blocks)
@@ -162,6 +163,10 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int, exact_items: int
     target_E = own_N.repeat_interleave(index_NK.shape[1])
     edges = build_edges(target_E, index_NK.flatten(), num_nodes=len(unit_NF))
     return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N, edges=edges)
+
+
+def _compute_cosines(unit_NF: Tensor, rows: slice, index_NK: Tensor) -> Tensor:
+    return torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
 
 
 def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> Edges:

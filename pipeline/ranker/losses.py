@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.ranker.graph import normalise_rows, split_rows
 
 MIN_TEMPERATURE = 0.025  # of the one pass: exp(1 / temperature), the largest of its terms, is far from float32's largest
+MIN_ANCHORS = 16  # of a block, however many items there are: each block has a gradient of all items' vectors
 
 
 def compute_bpr_loss(positive_B: Tensor, negative_B: Tensor) -> Tensor:
@@ -47,10 +48,10 @@ def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor
         return _InfoNCE.apply(view_ND, fused_ND, temperature)
     if anchor_A is None:
         anchor_A = torch.arange(len(view_ND), device=view_ND.device)
-    blocks = split_rows(len(anchor_A), len(view_ND))
+    blocks = anchor_A.split(max(MIN_ANCHORS, split_rows(len(anchor_A), len(view_ND))[0].stop))
     if len(blocks) == 1:
         return _sum_info_nce(view_ND, fused_ND, anchor_A, temperature) / len(anchor_A)
-    parts = [checkpoint(_sum_info_nce, view_ND, fused_ND, anchor_A[rows], temperature, use_reentrant=False) for rows in blocks]
+    parts = [checkpoint(_sum_info_nce, view_ND, fused_ND, block_A, temperature, use_reentrant=False) for block_A in blocks]
     return torch.stack(parts).sum() / len(anchor_A)
 
 
