@@ -105,9 +105,10 @@ def read_clocks() -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["loss"]:
+        measure_loss()
+    elif sys.argv[1:]:
         measure_size(int(sys.argv[1]))
     else:
-        measure_loss()
-        for size in SIZES:
-            subprocess.run([sys.executable, "-m", "tests.bench_ranker", str(size)], check=True)
+        for part in ("loss", *map(str, SIZES)):
+            subprocess.run([sys.executable, "-m", "tests.bench_ranker", part], check=True)
