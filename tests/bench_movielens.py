@@ -30,10 +30,13 @@ SEEDS = range(5)
 MAX_EPOCHS, VALIDATE_EVERY, PATIENCE = 300, 5, 5
 BATCH_SIZE = 2048  # of both trained models
 NEIGHBOURS = (20, 50, 100, 200)  # of ItemKNN, chosen by validation in every run
-LIGHTGCN_SEARCH = [{"num_layers": layers, "rate": 0.005, "regularisation": regularisation} for layers in (2, 3) for regularisation in (1e-4, 1e-2)]
-MICRO_SEARCH = [{"learning_rate": 0.005, "user_layers": layers} for layers in (2, 3)]
-LIGHTGCN: dict[str, Any] = LIGHTGCN_SEARCH[0]
-MICRO: dict[str, Any] = MICRO_SEARCH[0]
+LIGHTGCN_SEARCH: list[dict[str, Any]] = [
+    {"num_layers": 2, "rate": 0.005, "regularisation": 1e-4},
+    {"num_layers": 2, "rate": 0.005, "regularisation": 1e-2},
+    {"num_layers": 3, "rate": 0.005, "regularisation": 1e-4},
+]
+MICRO_SEARCH: list[dict[str, Any]] = [{"learning_rate": 0.005, "user_layers": 2}, {"learning_rate": 0.005, "user_layers": 3}]
+LIGHTGCN, MICRO = LIGHTGCN_SEARCH[2], MICRO_SEARCH[0]
 Scores = dict[str, dict[int, float]]  # by metric and user
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic.dataclasses import is_pydantic_dataclass
 
+from pipeline.baselines.glide.config import GlideConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
@@ -48,6 +49,7 @@ CONFIGS = {
     "ti_retrieved": RetrievedInversionConfig,
     "pmg": PmgConfig,
     "pmg_retrieved": RetrievedPmgConfig,
+    "glide": GlideConfig,
     "generation": GenerationConfig,
     "evaluation": EvaluationConfig,
     "report": ReportConfig,

@@ -16,7 +16,7 @@ from pipeline.ranker.config import RankerConfig
 CHANGES_NO_RESULT = True
 
 MIN_CAPTIONS = 2  # of the mapper: one to learn, one to hold out
-UNPROMPTED = frozenset({"original", "truth", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved"})  # methods that read no preference
+UNPROMPTED = frozenset({"original", "truth", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "glide"})  # which read no preference
 
 
 def find_obstacles(material: Material, plan: Plan) -> list[str]:

@@ -50,12 +50,13 @@ def draw_method(method: str, params: Path, files: Mapping[str, Path]) -> Drawn:
     result = draw_cases(chosen, method, context.cases, batch_size=context.config.batch_size, device=context.device)
     # a data set need not know any truth; one that knows some must know nearly all
     knows_no_truth = method == "truth" and not any(case.truth_id for case in context.cases)
+    has_no_weights = method == "glide" and read_section(params, "models.glide") is None  # which not everybody has
     return Drawn(
         result,
         build_provenance(f"{STAGE}@{method}", method=method, identity=chosen.identity),
         summarise_rows(result.values.values(), context.device),
         count_cut(chosen, set(result.values)),
-        1.0 if knows_no_truth else context.config.max_rejected_fraction,
+        1.0 if knows_no_truth or has_no_weights else context.config.max_rejected_fraction,
     )
 
 

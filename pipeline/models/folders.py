@@ -98,6 +98,7 @@ def build_recipes() -> dict[str, Recipe]:
         "clip": Recipe(assemble_clip, MINILM),
         "captioner": Recipe(lambda folder, _: copy_shipped("captioner", folder), None),
         "judge": Recipe(lambda folder, _: copy_shipped("judge", folder), None),
+        "glide": Recipe(lambda folder, _: copy_shipped("glide", folder), None),
         "look": Recipe(lambda folder, _: copy_shipped("look", folder), None),
         "artist_judge": Recipe(lambda folder, _: copy_shipped("artist_judge", folder), None),
         "language_model": Recipe(assemble_language_model, SMOLLM2, is_shipped=False),

@@ -34,6 +34,7 @@ EXPLANATIONS = {
     "ip_adapter": "reference and the look of the last five pictures",
     "ti": "reference and a word learned from the history's images",
     "ti_retrieved": "reference and a word learned from the retrieved images",
+    "glide": "reference's text alone, another generator",
     "pmg": "keywords of the taste, soft embeddings, best of several",
     "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.baselines.glide.config import GlideConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig, SelectionConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
@@ -25,6 +26,7 @@ BASELINES = {
     "pmg": PmgConfig,
     "pmg.selection": SelectionConfig,
     "pmg_retrieved": RetrievedPmgConfig,
+    "glide": GlideConfig,
 }
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 

@@ -1,0 +1,1 @@
+"""The baseline GLIDE, which draws with models of its own."""

@@ -1,0 +1,116 @@
+"""The recipe of the small GLIDE. Run: python -m pytest tests/embedded/test_glide.py"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from embedded import train_glide, training
+from embedded.examples import Examples
+from embedded.train_glide import (
+    GlideRecipe,
+    build_lessons,
+    compute_noise_loss,
+    draw_texts,
+    save_model,
+    save_tokenizer,
+    shrink,
+    train,
+    train_tokenizer,
+)
+from embedded.training import LoopConfig
+from pipeline.models.glide.model import load_glide
+from pipeline.models.glide.sampling import compute_alphas
+from pipeline.models.glide.tokens import load_tokenizer
+from pipeline.models.glide.unet import GlideUnet
+from tests.tiny_glide import build_shapes
+
+RECIPE = GlideRecipe(text_tokens=12)
+WORDINGS = [["a neon hammer", "hammer, neon"], ["a flat nail", "nail, flat"], ["an outline nail", "nail, outline"]]
+TOKENIZER = train_tokenizer(["a sticker of a hammer", *(text for row in WORDINGS for text in row)] * 2, 300)
+ALPHAS = torch.from_numpy(compute_alphas("squaredcos_cap_v2")).float()
+
+
+def make_examples() -> Examples:
+    outline = train_glide.STYLES.index("outline")
+    images = torch.randint(256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Examples(images, torch.tensor([0, 2, outline]), torch.tensor([0, 1, 1]), ["hammer", "nail"], ["tools", "tools"], num_stickers=3)
+
+
+def test_the_tokenizer_is_written_in_the_official_format_with_the_padding_last(tmp_path: Path) -> None:
+    save_tokenizer(TOKENIZER, tmp_path)
+    read = load_tokenizer(tmp_path)
+    assert (read.size, read.padding_id) == (TOKENIZER.size, TOKENIZER.size - 1)
+    assert json.loads((tmp_path / "encoder.json").read_text())["<|endoftext|>"] == read.padding_id
+    assert 257 < read.size <= 300  # bytes, padding, and merges
+    for text in ("a neon hammer", "Nail, ünseen"):
+        assert read.encode(text) == TOKENIZER.encode(text)
+    assert len(read.encode("a nail")) < len("a nail")
+
+
+def test_a_fifth_of_the_texts_is_dropped_and_some_name_the_thing_alone() -> None:
+    lessons = build_lessons(make_examples(), WORDINGS, TOKENIZER, RECIPE)
+    assert lessons.pool.tolist() == [0, 1, 2, 2, 2]  # the outline style more often
+    chosen = torch.zeros(4000, dtype=torch.long)
+    ids, is_text = draw_texts(lessons, chosen, RECIPE, torch.Generator().manual_seed(0))
+    assert (~is_text.any(dim=1)).float().mean().item() == pytest.approx(0.2, abs=0.02)
+    texts = [[TOKENIZER.tokenizer.id_to_token(number) for number in row[mask].tolist()] for row, mask in zip(ids, is_text, strict=True)]
+    written = ["".join(tokens).replace("Ġ", " ") for tokens in texts]
+    names = {"hammer", "a hammer", "a sticker of a hammer"}
+    assert set(written) == {"", *WORDINGS[0], *names}
+    assert sum(text in names for text in written) / len(written) == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["base", "upsample"])
+def test_an_untrained_model_that_sees_no_noise_errs_by_the_noise_itself(name: str) -> None:
+    shape = build_shapes()[name]
+    model = GlideUnet(shape)  # its last layer is 0
+    images = torch.rand(64, 3, 16, 16) * 2 - 1
+    ids, is_text = TOKENIZER.pad(["nail"] * 64, 12)
+    ids = ids % shape.vocabulary
+    loss = compute_noise_loss(model, images, ids, is_text, RECIPE, ALPHAS, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    torch.randint(1000, (64,), generator=generator)
+    noise = torch.randn(64, 3, shape.image_size, shape.image_size, generator=generator)
+    assert loss.item() == pytest.approx(noise.square().mean().item(), rel=1e-6)
+
+
+def test_the_variance_is_left_as_it_is() -> None:
+    model = GlideUnet(build_shapes()["base"])
+    ids, is_text = TOKENIZER.pad(["nail"] * 4, 12)
+    compute_noise_loss(model, torch.rand(4, 3, 16, 16), ids % 200, is_text, RECIPE, ALPHAS, torch.Generator().manual_seed(0)).backward()
+    assert model.out[2].weight.grad[3:].abs().max() == 0
+    assert model.out[2].weight.grad[:3].abs().max() > 0
+
+
+def test_a_small_picture_is_a_mean_of_pixels() -> None:
+    picture = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    assert shrink(picture, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+
+
+def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_glide, "GLIDE_DIR", tmp_path / "glide")
+    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "train")
+    monkeypatch.setattr(training, "CURVES_DIR", tmp_path / "curves")
+    monkeypatch.setattr(train_glide, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(training, "DEVICE", torch.device("cpu"))
+    loop = LoopConfig(steps=2, peak_rate=1e-3, warmup_steps=1, log_steps=1)
+    recipe = replace(RECIPE, batch_size=2, loop=loop)
+    shapes = {name: replace(shape, vocabulary=TOKENIZER.size) for name, shape in build_shapes().items()}
+    save_tokenizer(TOKENIZER, tmp_path / "glide")
+    (tmp_path / "glide" / "config.json").write_text(json.dumps({name: asdict(shape) for name, shape in shapes.items()}))
+    lessons, held = build_lessons(make_examples(), WORDINGS, TOKENIZER, recipe), make_examples()
+    for name in ("base", "upsample"):
+        train(f"glide_{name}", shapes[name], lessons, held, TOKENIZER, recipe, goes_on=False)
+    glide = load_glide(str(tmp_path / "glide"))
+    assert glide.base.shape == shapes["base"]
+    last = json.loads((tmp_path / "curves" / "glide_upsample.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2
+    assert last["held_out_loss"] > 0
+    assert torch.load(tmp_path / "glide" / "base.pt", weights_only=True)["out.2.weight"].dtype == torch.float16
+    save_model(glide.base.state_dict(), "base.pt")  # and again
+    assert load_glide(str(tmp_path / "glide")).base.out[2].weight.abs().max() > 0
