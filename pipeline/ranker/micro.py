@@ -130,6 +130,6 @@ class Micro(nn.Module):
         for _ in range(self.config.user_layers):
             layers_MD.append(propagate_interactions(self.interactions, layers_MD[-1]))
         mean_MD = torch.stack(layers_MD).mean(dim=0)
-        user_UD, collaborative_ND = mean_MD[: self.num_users], mean_MD[self.num_users :]
+        user_UD, collaborative_ND = mean_MD.split([self.num_users, len(mean_MD) - self.num_users])
         item_ND = collaborative_ND + normalise_rows(fused_ND)
         return Representations(user_UD, item_ND, collaborative_ND, views_ND, fused_ND)
