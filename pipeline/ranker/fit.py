@@ -87,21 +87,25 @@ class RankerTraining:
 
     def take_step(self, step: int) -> CurveRow:
         """Run one epoch and return the mean of every loss."""
-        config, learned = self.config, self.model.build_learned_graphs()
+        learned = self.model.build_learned_graphs()
         sums = torch.zeros(1 + len(LOSSES), dtype=torch.float64)
         for batch in range(self.num_batches):
-            generator = make_generator(self.seed, STAGE, str(step), str(batch))
-            parts = compute_losses(self.model, learned, self.sampler, config, batch_size=self.batch_size, generator=generator)
-            loss = parts["bpr"] + config.regularisation * parts["regularisation"]
-            loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
-            self.optimizer.zero_grad(set_to_none=False)
-            loss.backward()
-            self.optimizer.step()
+            sums += self._train_batch(learned, generator=make_generator(self.seed, STAGE, str(step), str(batch)))
             learned = {name: item_graph.detach() for name, item_graph in learned.items()}
-            sums += torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
         if not torch.isfinite(sums).all():
-            raise ValueError(f"the ranker's loss is not finite in epoch {step + 1}; lower learning_rate ({config.learning_rate}).")
+            raise ValueError(f"the ranker's loss is not finite in epoch {step + 1}; lower learning_rate ({self.config.learning_rate}).")
         return dict(zip(("loss", *LOSSES), (sums / self.num_batches).tolist(), strict=True))
+
+    def _train_batch(self, learned: ItemGraphs, *, generator: torch.Generator) -> Tensor:
+        """Train one batch and return its losses, in float64; what it has computed is freed before the next begins."""
+        config = self.config
+        parts = compute_losses(self.model, learned, self.sampler, config, batch_size=self.batch_size, generator=generator)
+        loss = parts["bpr"] + config.regularisation * parts["regularisation"]
+        loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
 
     def validate(self) -> CurveRow:
         """Rank the validation items, if there are any."""

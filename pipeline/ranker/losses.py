@@ -6,7 +6,7 @@ Departures:
 2. Over all items, MICRO's form, InfoNCE and its gradient come from one pass over blocks of anchors (`_InfoNCE`): the similarities to
    both kinds of negatives are one product in one buffer that fits the processor's cache. Nothing is computed twice, and the
    similarities of the views among themselves, which are symmetric, are multiplied once and not twice for the gradient.
-3. A sample of anchors is computed in blocks that are recomputed in the backward pass, with log-sum-exp, so that no temperature
+3. A larger sample of anchors is computed in blocks that are recomputed in the backward pass, with log-sum-exp, so that no temperature
    overflows. In both forms memory grows with N and not with N^2.
 
 Shapes: B batch rows, N items, A anchors, D embedding width.
@@ -14,6 +14,7 @@ Shapes: B batch rows, N items, A anchors, D embedding width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,16 +44,23 @@ def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor
 
     Negatives are the views and the fused vectors of all other items.
     """
-    view_ND, fused_ND = normalise_rows(view_ND), normalise_rows(fused_ND)
     if anchor_A is None and temperature >= MIN_TEMPERATURE:
-        return _InfoNCE.apply(view_ND, fused_ND, temperature)
+        return _InfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), temperature)
     if anchor_A is None:
         anchor_A = torch.arange(len(view_ND), device=view_ND.device)
-    blocks = anchor_A.split(max(MIN_ANCHORS, split_rows(len(anchor_A), len(view_ND))[0].stop))
-    if len(blocks) == 1:
-        return _sum_info_nce(view_ND, fused_ND, anchor_A, temperature) / len(anchor_A)
-    parts = [checkpoint(_sum_info_nce, view_ND, fused_ND, block_A, temperature, use_reentrant=False) for block_A in blocks]
-    return torch.stack(parts).sum() / len(anchor_A)
+    num_held = max(MIN_ANCHORS, split_rows(len(anchor_A), len(view_ND))[0].stop)
+    if len(anchor_A) <= num_held:
+        return _sum_info_nce(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature) / len(anchor_A)
+    return _checkpoint(_sum_blocks, view_ND, fused_ND, anchor_A.split(num_held), temperature) / len(anchor_A)
+
+
+def _sum_blocks(view_ND: Tensor, fused_ND: Tensor, blocks: Sequence[Tensor], temperature: float) -> Tensor:
+    view_ND, fused_ND = normalise_rows(view_ND), normalise_rows(fused_ND)
+    return torch.stack([_checkpoint(_sum_info_nce, view_ND, fused_ND, anchor_A, temperature) for anchor_A in blocks]).sum()
+
+
+def _checkpoint(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def _sum_info_nce(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
