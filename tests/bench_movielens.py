@@ -35,7 +35,7 @@ LIGHTGCN_SEARCH: list[dict[str, Any]] = [
     {"num_layers": 2, "rate": 0.005, "regularisation": 1e-2},
     {"num_layers": 3, "rate": 0.005, "regularisation": 1e-4},
 ]
-MICRO_SEARCH: list[dict[str, Any]] = [{"learning_rate": 0.005, "user_layers": 2}, {"learning_rate": 0.005, "user_layers": 3}]
+MICRO_SEARCH: list[dict[str, Any]] = [{"learning_rate": 0.005}]
 LIGHTGCN, MICRO = LIGHTGCN_SEARCH[2], MICRO_SEARCH[0]
 Scores = dict[str, dict[int, float]]  # by metric and user
 

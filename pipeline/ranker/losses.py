@@ -6,15 +6,14 @@ Departures:
 2. Over all items, MICRO's form, InfoNCE and its gradient come from one pass over blocks of anchors (`_InfoNCE`): the similarities to
    both kinds of negatives are one product in one buffer that fits the processor's cache. Nothing is computed twice, and the
    similarities of the views among themselves, which are symmetric, are multiplied once and not twice for the gradient.
-3. A larger sample of anchors is computed in blocks that are recomputed in the backward pass, with log-sum-exp, so that no temperature
-   overflows. In both forms memory grows with N and not with N^2.
+3. A sample of anchors that needs several blocks is computed in the same way but for the symmetry, and with log-sum-exp, so that no temperature
+   overflows; it is computed again in the backward pass, until which its gradient would take memory. In all forms that grows with N, not N^2.
 
 Shapes: B batch rows, N items, A anchors, D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from pipeline.ranker.graph import normalise_rows, split_rows
 
 MIN_TEMPERATURE = 0.025  # of the one pass: exp(1 / temperature), the largest of its terms, is far from float32's largest
-MIN_ANCHORS = 8  # of a block, however many items there are: each block has a gradient of all items' vectors
+MIN_ANCHORS = 8  # of a block, however many items there are: a product of fewer rows is slow
 
 
 def compute_bpr_loss(positive_B: Tensor, negative_B: Tensor) -> Tensor:
@@ -48,19 +47,13 @@ def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor
         return _InfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), temperature)
     if anchor_A is None:
         anchor_A = torch.arange(len(view_ND), device=view_ND.device)
-    num_held = max(MIN_ANCHORS, split_rows(len(anchor_A), len(view_ND))[0].stop)
-    if len(anchor_A) <= num_held:
+    if len(split_rows(len(anchor_A), len(view_ND))) == 1:
         return _sum_info_nce(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature) / len(anchor_A)
-    return _checkpoint(_sum_blocks, view_ND, fused_ND, anchor_A.split(num_held), temperature) / len(anchor_A)
+    return checkpoint(_sum_in_blocks, view_ND, fused_ND, anchor_A, temperature, use_reentrant=False, preserve_rng_state=False) / len(anchor_A)
 
 
-def _sum_blocks(view_ND: Tensor, fused_ND: Tensor, blocks: Sequence[Tensor], temperature: float) -> Tensor:
-    view_ND, fused_ND = normalise_rows(view_ND), normalise_rows(fused_ND)
-    return torch.stack([_checkpoint(_sum_info_nce, view_ND, fused_ND, anchor_A, temperature) for anchor_A in blocks]).sum()
-
-
-def _checkpoint(function: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+def _sum_in_blocks(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
+    return _SampledInfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature)
 
 
 def _sum_info_nce(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
@@ -111,3 +104,32 @@ class _InfoNCE(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient_MD,) = ctx.saved_tensors
         return *(gradient_MD * gradient).chunk(2), None
+
+
+class _SampledInfoNCE(torch.autograd.Function):
+    """Summed InfoNCE of unit rows over some anchors, with its gradient computed beside the value, into one buffer for all blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
+        num_items = len(view_ND)
+        unit_MD = torch.cat([view_ND, fused_ND])
+        gradient_MD, loss_A = torch.zeros_like(unit_MD), unit_MD.new_empty(len(anchor_A))
+        step = max(MIN_ANCHORS, split_rows(len(anchor_A), len(unit_MD))[0].stop)
+        for own_B, loss_B in zip(anchor_A.split(step), loss_A.split(step), strict=True):
+            scaled_BD = view_ND[own_B] / temperature
+            logit_BM = scaled_BD @ unit_MD.T
+            logit_BM.scatter_(1, own_B[:, None], -torch.inf)  # an item is no negative of itself
+            sum_B = logit_BM.logsumexp(dim=1)
+            loss_B.copy_(sum_B - logit_BM.gather(1, own_B[:, None] + num_items).squeeze(1))
+            share_BM = logit_BM.sub_(sum_B[:, None]).exp_()
+            share_BM.scatter_add_(1, own_B[:, None] + num_items, -torch.ones_like(share_BM[:, :1]))
+            gradient_MD.addmm_(share_BM.T, scaled_BD)
+            gradient_MD.index_add_(0, own_B, share_BM @ unit_MD / temperature)
+        ctx.save_for_backward(gradient_MD)
+        return loss_A.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient_MD,) = ctx.saved_tensors
+        return *(gradient_MD * gradient).chunk(2), None, None

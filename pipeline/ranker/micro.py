@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.allocator import return_freed_memory
 from pipeline.ranker.config import MicroConfig
 from pipeline.ranker.graph import (
     InteractionGraph,
@@ -70,6 +71,8 @@ class Micro(nn.Module):
     ) -> None:
         super().__init__()
         num_items, width = len(features["image"]), config.embedding_dim
+        if num_items >= config.exact_items:
+            return_freed_memory()
         self.config = config
         self.num_users = num_users
         self.pair_P2 = pair_P2
@@ -126,10 +129,12 @@ class Micro(nn.Module):
         """Compute all vectors with the given learned graphs."""
         views_ND = {name: self.propagate_view(name, learned)[-1] for name in MODALITIES}
         fused_ND = self.fuse_views(views_ND["image"], views_ND["text"])
-        layers_MD = [torch.cat([self.user_embedding.weight, self.item_id_embedding.weight])]
+        layer_MD = torch.cat([self.user_embedding.weight, self.item_id_embedding.weight])
+        sum_MD = layer_MD
         for _ in range(self.config.user_layers):
-            layers_MD.append(propagate_interactions(self.interactions, layers_MD[-1]))
-        mean_MD = torch.stack(layers_MD).mean(dim=0)
+            layer_MD = propagate_interactions(self.interactions, layer_MD)
+            sum_MD = sum_MD + layer_MD
+        mean_MD = sum_MD / (self.config.user_layers + 1)
         user_UD, collaborative_ND = mean_MD.split([self.num_users, len(mean_MD) - self.num_users])
         item_ND = collaborative_ND + normalise_rows(fused_ND)
         return Representations(user_UD, item_ND, collaborative_ND, views_ND, fused_ND)
