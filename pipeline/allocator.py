@@ -13,9 +13,20 @@ CHANGES_NO_RESULT = True
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt, in glibc's malloc.h
 MMAP_BYTES = 32 * 2**20  # larger blocks still go back at once; the most that every version of glibc takes
 TRIM_BYTES = 512 * 2**20  # free memory at the end of the heap that a process may hold on to
+SMALL_MMAP_BYTES = 2**20
 
 
 def keep_freed_memory() -> bool:
     """Set glibc's thresholds for this process; False where there is no glibc, and nothing is changed."""
+    return set_thresholds({M_MMAP_THRESHOLD: MMAP_BYTES, M_TRIM_THRESHOLD: TRIM_BYTES})
+
+
+def return_freed_memory() -> bool:
+    """Give freed blocks back to the system at once, for a process that fills the memory: among what stays they would leave gaps of gigabytes."""
+    return set_thresholds({M_MMAP_THRESHOLD: SMALL_MMAP_BYTES})
+
+
+def set_thresholds(values: dict[int, int]) -> bool:
+    """Set options of glibc's malloc; False where there is no glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, MMAP_BYTES) and mallopt(M_TRIM_THRESHOLD, TRIM_BYTES))
+    return mallopt is not None and all(mallopt(option, value) for option, value in values.items())

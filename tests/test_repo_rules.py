@@ -139,7 +139,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
     for folder in folders:
         for path in (REPO / folder).rglob("*.py"):
             own_extra = next((extras[room] for room in ("demo", "cluster") if REPO / folder / room in path.parents), set())
-            extra = extras["dev"] | extras["cluster"] if folder == "tests" else own_extra
+            extra = extras["dev"] | extras["benchmark"] | extras["cluster"] if folder == "tests" else own_extra
             allowed = {normalise(name) for name in declared | extra}
             for name in list_packages(path) - own - set(sys.stdlib_module_names):
                 assert allowed & {normalise(source) for source in sources.get(name, [name])}, f"{path}: {name} is not in pyproject.toml"

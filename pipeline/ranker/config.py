@@ -18,6 +18,7 @@ class MicroConfig:
 
     embedding_dim: Count
     num_neighbors: Count
+    exact_items: Count
     original_weight: Share
     item_layers: Count
     user_layers: NonNegativeInt
@@ -36,6 +37,7 @@ class RankerConfig(MicroConfig):
     decay: PositiveFloat
     decay_epochs: Count
     batch_size: Count
+    max_steps: Count
     negatives: Negatives
     epochs: Count
     regularisation: NonNegativeFloat

@@ -8,7 +8,9 @@ first batch of every epoch and reused without it in the others, early stopping b
    a killed and resumed training ends in the same bytes.
 3. InfoNCE is taken over `contrastive_anchors` random items a batch, all items if it is 0 (MICRO).
 4. Validation leaves out the last history items; see `interactions.py`.
-5. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
+5. An epoch has at most `max_steps` batches; of more interactions than that allows, batches grow. Every step propagates over the whole graph,
+   so that MICRO's epoch of batches of one size would take time by the square of the interactions.
+6. NDCG's ideal list holds every positive (`ndcg: standard`); MICRO's own code counts only those that it retrieved (`retrieved`).
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ class RankerTraining:
         self.model = build_model(data, config, seed=seed, device=device)
         self.optimizer = torch.optim.Adam([weight for weight in self.model.parameters() if weight.requires_grad], lr=config.learning_rate)
         self.sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
-        self.num_batches = len(data.train_P2) // config.batch_size + 1
+        self.batch_size = max(config.batch_size, -(-len(data.train_P2) // config.max_steps))
+        self.num_batches = len(data.train_P2) // self.batch_size + 1
 
     def name_tensors(self) -> dict[str, Tensor]:
         """Return the model's weights."""
@@ -84,21 +87,25 @@ class RankerTraining:
 
     def take_step(self, step: int) -> CurveRow:
         """Run one epoch and return the mean of every loss."""
-        config, learned = self.config, self.model.build_learned_graphs()
+        learned = self.model.build_learned_graphs()
         sums = torch.zeros(1 + len(LOSSES), dtype=torch.float64)
         for batch in range(self.num_batches):
-            generator = make_generator(self.seed, STAGE, str(step), str(batch))
-            parts = compute_losses(self.model, learned, self.sampler, config, generator=generator)
-            loss = parts["bpr"] + config.regularisation * parts["regularisation"]
-            loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
-            self.optimizer.zero_grad(set_to_none=False)
-            loss.backward()
-            self.optimizer.step()
+            sums += self._train_batch(learned, generator=make_generator(self.seed, STAGE, str(step), str(batch)))
             learned = {name: item_graph.detach() for name, item_graph in learned.items()}
-            sums += torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
         if not torch.isfinite(sums).all():
-            raise ValueError(f"the ranker's loss is not finite in epoch {step + 1}; lower learning_rate ({config.learning_rate}).")
+            raise ValueError(f"the ranker's loss is not finite in epoch {step + 1}; lower learning_rate ({self.config.learning_rate}).")
         return dict(zip(("loss", *LOSSES), (sums / self.num_batches).tolist(), strict=True))
+
+    def _train_batch(self, learned: ItemGraphs, *, generator: torch.Generator) -> Tensor:
+        """Train one batch and return its losses, in float64; what it has computed is freed before the next begins."""
+        config = self.config
+        parts = compute_losses(self.model, learned, self.sampler, config, batch_size=self.batch_size, generator=generator)
+        loss = parts["bpr"] + config.regularisation * parts["regularisation"]
+        loss = loss + config.contrastive_weight * (parts["contrastive_image"] + parts["contrastive_text"])
+        self.optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([loss.detach(), *(parts[name].detach() for name in LOSSES)]).double().cpu()
 
     def validate(self) -> CurveRow:
         """Rank the validation items, if there are any."""
@@ -140,16 +147,19 @@ def build_model(data: RankerData, config: RankerConfig, *, seed: int, device: to
     )
 
 
-def compute_losses(model: Micro, learned: ItemGraphs, sampler: PairSampler, config: RankerConfig, *, generator: torch.Generator) -> dict[str, Tensor]:
+def compute_losses(
+    model: Micro, learned: ItemGraphs, sampler: PairSampler, config: RankerConfig, *, batch_size: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Draw one batch and compute its losses, before weighting."""
     vectors = model(learned)
     device, num_items = vectors.item_ND.device, len(vectors.item_ND)
-    user_B, positive_B, negative_B = (index.to(device) for index in sample_triples(sampler, config.batch_size, generator=generator))
+    user_B, positive_B, negative_B = (index.to(device) for index in sample_triples(sampler, batch_size, generator=generator))
     user_BD = functional.embedding(user_B, vectors.user_UD)
     positive_BD = functional.embedding(positive_B, vectors.item_ND)
     negative_BD = functional.embedding(negative_B, vectors.item_ND)
-    num_anchors = min(config.contrastive_anchors or num_items, num_items)
-    anchor_A = torch.randperm(num_items, generator=generator)[:num_anchors].sort().values.to(device)
+    anchor_A = None  # all items
+    if 0 < config.contrastive_anchors < num_items:
+        anchor_A = torch.randperm(num_items, generator=generator)[: config.contrastive_anchors].sort().values.to(device)
     contrastive = {
         f"contrastive_{name}": compute_contrastive_loss(vectors.views_ND[name], vectors.fused_ND, anchor_A, temperature=config.temperature)
         for name in MODALITIES

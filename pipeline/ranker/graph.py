@@ -2,13 +2,15 @@
 
 The values are those of MICRO's dense recipe: cosine similarities, the k largest of each row kept (the item itself is always one of
 them), symmetric normalisation by row sums. Departures:
-1. Neighbours are found block by block without gradient, then only the N*k kept cosines are computed with gradient: the same values
-   and gradients in O(N k) memory.
+1. Neighbours are found block by block without gradient, then only the N*k kept cosines are computed with gradient, in blocks whose
+   gathered features are gathered again in the backward pass: the same values and gradients in O(N k) memory.
 2. Rows of zeros and rows whose sum is not positive get zero weights (MICRO: NaN).
 3. Neighbours are compared in float64, rounded to 2^-24 and ties go to the lower index, so that the choice depends neither on the
    block's shape nor on exact duplicates, and the scorer's substitution makes the same choice as the graph.
 4. Only `sym` normalisation, MICRO's default; its `rw` and `none` are left out.
-5. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
+5. From `exact_items` items on, neighbours are the best of candidates that a FAISS index names (`approximate.py`), compared in the same way;
+   an item for which it names too few is compared with all items.
+6. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
 
 Shapes: N items, U users, M = U + N nodes, B query rows, K neighbours, E edges, F features, D embedding width, P interactions.
 """
@@ -21,6 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from pipeline.ranker.approximate import search_candidates
 
 BLOCK_ELEMENTS = 1 << 22  # similarities held at once, 32 MiB in float64
 QUANTUM = 2.0**-24  # cosines closer than this are ties
@@ -85,6 +90,28 @@ def select_neighbours(unit_BF: Tensor, catalogue_NF: Tensor, own_B: Tensor, *, n
     return index_BK
 
 
+def select_approximate_neighbours(unit_NF: Tensor, *, num_neighbors: int) -> Tensor:
+    """Find the rows most similar to each unit row among the candidates of a FAISS index -> (N, K) indices as of `select_neighbours`."""
+    num_items = len(unit_NF)
+    candidate_NC = search_candidates(unit_NF, num_neighbors=num_neighbors, num_candidates=min(num_neighbors + NUM_SPARE, num_items))
+    own_N = torch.arange(num_items, device=unit_NF.device)
+    index_NK = own_N.new_empty((num_items, num_neighbors))
+    open_N = torch.zeros(num_items, dtype=torch.bool, device=unit_NF.device)
+    for rows in split_rows(num_items, candidate_NC.shape[1] * unit_NF.shape[1]):
+        own_B1 = own_N[rows, None]
+        others_BC = candidate_NC[rows]
+        cosine_BC = torch.einsum("bf,bcf->bc", unit_NF[rows].double(), unit_NF[others_BC.clamp(min=0)].double())
+        cosine_BC[(others_BC < 0) | (others_BC == own_B1)] = -2.0  # below every cosine
+        index_BC = torch.cat([own_B1, others_BC], dim=1)
+        value_BC = torch.cat([torch.full_like(cosine_BC[:, :1], 2.0), cosine_BC], dim=1)
+        place_BK = build_keys(value_BC, index_BC, num_items).topk(num_neighbors, dim=1).indices
+        index_NK[rows] = index_BC.gather(1, place_BK)
+        open_N[rows] = value_BC.gather(1, place_BK[:, -1:]).squeeze(1) < -1.5
+    if open_N.any():
+        index_NK[open_N] = select_neighbours(unit_NF[open_N], unit_NF, own_N[open_N], num_neighbors=num_neighbors)
+    return index_NK
+
+
 def choose_largest(value_BN: Tensor, num_kept: int) -> Tensor:
     """Choose the largest values of each row -> (B, K) indices in falling order; values are rounded to QUANTUM, ties go to the lower index.
 
@@ -113,14 +140,20 @@ def split_rows(num_rows: int, num_columns: int) -> list[slice]:
     return [slice(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
-def build_item_graph(feature_NF: Tensor, *, num_neighbors: int) -> ItemGraph:
-    """Build the graph of `feature_NF` (any scale); weights and degrees carry gradients to the features."""
+def build_item_graph(feature_NF: Tensor, *, num_neighbors: int, exact_items: int | None = None) -> ItemGraph:
+    """Build the graph of `feature_NF` (any scale); weights and degrees carry gradients to the features.
+
+    From `exact_items` rows on (None: never) neighbours are approximate.
+    """
     unit_NF = normalise_rows(feature_NF)
     with torch.no_grad():
         own_N = torch.arange(len(unit_NF), device=unit_NF.device)
-        index_NK = select_neighbours(unit_NF, unit_NF, own_N, num_neighbors=num_neighbors)
+        if exact_items is None or len(unit_NF) < exact_items:
+            index_NK = select_neighbours(unit_NF, unit_NF, own_N, num_neighbors=num_neighbors)
+        else:
+            index_NK = select_approximate_neighbours(unit_NF, num_neighbors=min(num_neighbors, len(unit_NF)))
     blocks = [
-        torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
+        checkpoint(_compute_cosines, unit_NF, rows, index_NK, use_reentrant=False, preserve_rng_state=False)
         for rows in split_rows(len(unit_NF), index_NK.shape[1] * unit_NF.shape[1])
     ]
     cosine_NK = torch.cat(blocks)
@@ -132,17 +165,22 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int) -> ItemGraph:
     return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N, edges=edges)
 
 
+def _compute_cosines(unit_NF: Tensor, rows: slice, index_NK: Tensor) -> Tensor:
+    return torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
+
+
 def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> Edges:
-    """Index edges from both ends; `target_E` ascends."""
+    """Index edges from both ends; `target_E` ascends. The numbers are of 32 bits, half the memory and traffic, if there are few enough."""
+    small = torch.int32 if max(len(target_E), num_nodes) < 2**31 else torch.int64
     count_M, reverse_count_M = (torch.bincount(node_E, minlength=num_nodes) for node_E in (target_E, source_E))
     reverse_E = torch.argsort(source_E, stable=True)
     return Edges(
-        target_E=target_E,
-        source_E=source_E,
-        offset_M=count_M.cumsum(0) - count_M,
-        reverse_E=reverse_E,
-        reverse_target_E=target_E[reverse_E],
-        reverse_offset_M=reverse_count_M.cumsum(0) - reverse_count_M,
+        target_E=target_E.to(small),
+        source_E=source_E.to(small),
+        offset_M=(count_M.cumsum(0) - count_M).to(small),
+        reverse_E=reverse_E.to(small),
+        reverse_target_E=target_E[reverse_E].to(small),
+        reverse_offset_M=(reverse_count_M.cumsum(0) - reverse_count_M).to(small),
     )
 
 
@@ -172,7 +210,7 @@ class _Propagation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight_E: Tensor, value_MD: Tensor, edges: Edges) -> Tensor:
-        ctx.save_for_backward(weight_E, value_MD)
+        ctx.save_for_backward(weight_E, value_MD if ctx.needs_input_grad[0] else None)  # only the weights' gradient needs the values
         ctx.edges = edges
         return functional.embedding_bag(edges.source_E, value_MD, edges.offset_M, per_sample_weights=weight_E, mode="sum")
 

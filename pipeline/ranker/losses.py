@@ -2,21 +2,30 @@
 
 Departures:
 1. InfoNCE may use a sample of the items as anchors instead of all of them: an unbiased estimate of the same mean, every anchor
-   against all items. `anchor_A = arange(N)` is MICRO's form.
-2. InfoNCE is computed in blocks of anchors that are recomputed in the backward pass, so that memory grows with N and not with N^2,
-   and with log-sum-exp, so that a small temperature does not overflow.
+   against all items.
+2. Over all items, MICRO's form, InfoNCE and its gradient come from one pass over blocks of anchors (`_InfoNCE`): the similarities to
+   both kinds of negatives are one product in one buffer that fits the processor's cache. Nothing is computed twice, and the
+   similarities of the views among themselves, which are symmetric, are multiplied once and not twice for the gradient.
+3. A sample of anchors that needs several blocks is computed in the same way but for the symmetry, and with log-sum-exp, so that no temperature
+   overflows; it is computed again in the backward pass, until which its gradient would take memory. In all forms that grows with N, not N^2.
 
 Shapes: B batch rows, N items, A anchors, D embedding width.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.ranker.graph import normalise_rows, split_rows
+
+MIN_TEMPERATURE = 0.025  # of the one pass: exp(1 / temperature), the largest of its terms, is far from float32's largest
+MIN_ANCHORS = 8  # of a block, however many items there are: a product of fewer rows is slow
 
 
 def compute_bpr_loss(positive_B: Tensor, negative_B: Tensor) -> Tensor:
@@ -29,17 +38,22 @@ def compute_regularisation(*vectors_BD: Tensor) -> Tensor:
     return 0.5 * torch.stack([vector.square().sum() for vector in vectors_BD]).sum() / len(vectors_BD[0])
 
 
-def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, *, temperature: float) -> Tensor:
-    """Compute InfoNCE of each anchor's view against its fused vector, mean over anchors -> ().
+def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor | None = None, *, temperature: float) -> Tensor:
+    """Compute InfoNCE of each anchor's view (None: of all items) against its fused vector, mean over anchors -> ().
 
     Negatives are the views and the fused vectors of all other items.
     """
-    view_ND, fused_ND = normalise_rows(view_ND), normalise_rows(fused_ND)
-    blocks = split_rows(len(anchor_A), len(view_ND))
-    if len(blocks) == 1:
-        return _sum_info_nce(view_ND, fused_ND, anchor_A, temperature) / len(anchor_A)
-    parts = [checkpoint(_sum_info_nce, view_ND, fused_ND, anchor_A[rows], temperature, use_reentrant=False) for rows in blocks]
-    return torch.stack(parts).sum() / len(anchor_A)
+    if anchor_A is None and temperature >= MIN_TEMPERATURE:
+        return _InfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), temperature)
+    if anchor_A is None:
+        anchor_A = torch.arange(len(view_ND), device=view_ND.device)
+    if len(split_rows(len(anchor_A), len(view_ND))) == 1:
+        return _sum_info_nce(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature) / len(anchor_A)
+    return checkpoint(_sum_in_blocks, view_ND, fused_ND, anchor_A, temperature, use_reentrant=False, preserve_rng_state=False) / len(anchor_A)
+
+
+def _sum_in_blocks(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
+    return _SampledInfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature)
 
 
 def _sum_info_nce(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
@@ -49,3 +63,73 @@ def _sum_info_nce(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperatu
     between_AN = anchor_AD @ fused_ND.T / temperature
     positive_A = between_AN.gather(1, anchor_A[:, None]).squeeze(1)
     return (torch.logaddexp(within_AN.logsumexp(dim=1), between_AN.logsumexp(dim=1)) - positive_A).sum()
+
+
+class _InfoNCE(torch.autograd.Function):
+    """Mean InfoNCE of unit rows over all items, with its gradient computed beside the value.
+
+    With e_ij = exp(cosine / temperature) and s_i the sum of anchor i's terms, the gradient of view i from the views alone is the
+    sum of e_ij (1 / s_i + 1 / s_j) view_j, as e_ij = e_ji. Block by block that needs only the columns whose sums are known by then.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, view_ND: Tensor, fused_ND: Tensor, temperature: float) -> Tensor:
+        num_items = len(view_ND)
+        blocks = split_rows(num_items, 2 * num_items)
+        unit_MD = torch.cat([view_ND, fused_ND])  # M = 2N
+        buffer_BM = unit_MD.new_empty((blocks[0].stop, 2 * num_items))
+        inverse_N, loss_N = unit_MD.new_empty(num_items), unit_MD.new_empty(num_items)
+        gradient_MD = torch.zeros_like(unit_MD)
+        view_gradient_ND, fused_gradient_ND = gradient_MD[:num_items], gradient_MD[num_items:]
+        for rows in blocks:
+            scaled_BD = view_ND[rows] / temperature
+            term_BM = torch.mm(scaled_BD, unit_MD.T, out=buffer_BM[: len(scaled_BD)])
+            within_BN, between_BN = term_BM[:, :num_items], term_BM[:, num_items:]
+            within_BN[:, rows].fill_diagonal_(-torch.inf)  # an item is no negative of itself
+            positive_B = between_BN[:, rows].diagonal().clone()
+            sum_B = term_BM.exp_().sum(dim=1)
+            loss_N[rows] = sum_B.log() - positive_B
+            inverse_N[rows] = sum_B.reciprocal()
+            view_gradient_ND[rows] += inverse_N[rows, None] * (between_BN @ fused_ND) - fused_ND[rows]
+            fused_gradient_ND.addmm_(between_BN.T, inverse_N[rows, None] * view_ND[rows])
+            known_BN = within_BN[:, : rows.stop].mul_(inverse_N[rows, None] + inverse_N[: rows.stop])
+            view_gradient_ND[rows].addmm_(known_BN, view_ND[: rows.stop])
+            view_gradient_ND[: rows.start].addmm_(known_BN[:, : rows.start].T, view_ND[rows])
+        fused_gradient_ND.sub_(view_ND)
+        ctx.save_for_backward(gradient_MD.div_(temperature * num_items))
+        return loss_N.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient_MD,) = ctx.saved_tensors
+        return *(gradient_MD * gradient).chunk(2), None
+
+
+class _SampledInfoNCE(torch.autograd.Function):
+    """Summed InfoNCE of unit rows over some anchors, with its gradient computed beside the value, into one buffer for all blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
+        num_items = len(view_ND)
+        unit_MD = torch.cat([view_ND, fused_ND])
+        gradient_MD, loss_A = torch.zeros_like(unit_MD), unit_MD.new_empty(len(anchor_A))
+        step = max(MIN_ANCHORS, split_rows(len(anchor_A), len(unit_MD))[0].stop)
+        for own_B, loss_B in zip(anchor_A.split(step), loss_A.split(step), strict=True):
+            scaled_BD = view_ND[own_B] / temperature
+            logit_BM = scaled_BD @ unit_MD.T
+            logit_BM.scatter_(1, own_B[:, None], -torch.inf)  # an item is no negative of itself
+            sum_B = logit_BM.logsumexp(dim=1)
+            loss_B.copy_(sum_B - logit_BM.gather(1, own_B[:, None] + num_items).squeeze(1))
+            share_BM = logit_BM.sub_(sum_B[:, None]).exp_()
+            share_BM.scatter_add_(1, own_B[:, None] + num_items, -torch.ones_like(share_BM[:, :1]))
+            gradient_MD.addmm_(share_BM.T, scaled_BD)
+            gradient_MD.index_add_(0, own_B, share_BM @ unit_MD / temperature)
+        ctx.save_for_backward(gradient_MD)
+        return loss_A.sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient_MD,) = ctx.saved_tensors
+        return *(gradient_MD * gradient).chunk(2), None, None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline.allocator import return_freed_memory
 from pipeline.ranker.config import MicroConfig
 from pipeline.ranker.graph import (
     InteractionGraph,
@@ -70,6 +71,8 @@ class Micro(nn.Module):
     ) -> None:
         super().__init__()
         num_items, width = len(features["image"]), config.embedding_dim
+        if num_items >= config.exact_items:
+            return_freed_memory()
         self.config = config
         self.num_users = num_users
         self.pair_P2 = pair_P2
@@ -82,7 +85,7 @@ class Micro(nn.Module):
         self.query = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1, bias=False))
         self._initialise(generator or torch.Generator().manual_seed(0))
         self.to(features["image"])  # device and dtype
-        self.original: ItemGraphs = {name: build_item_graph(features[name], num_neighbors=config.num_neighbors) for name in MODALITIES}
+        self.original: ItemGraphs = {name: self._build_item_graph(features[name]) for name in MODALITIES}
         self.interactions: InteractionGraph = build_interaction_graph(pair_P2, num_users=num_users, num_items=num_items)
 
     @torch.no_grad()
@@ -102,8 +105,11 @@ class Micro(nn.Module):
         graphs = {}
         for name in MODALITIES:
             projected_ND = self.get_submodule(f"{name}_trs")(self.get_submodule(f"{name}_embedding").weight)
-            graphs[name] = build_item_graph(projected_ND, num_neighbors=self.config.num_neighbors)
+            graphs[name] = self._build_item_graph(projected_ND)
         return graphs
+
+    def _build_item_graph(self, feature_NF: Tensor) -> ItemGraph:
+        return build_item_graph(feature_NF, num_neighbors=self.config.num_neighbors, exact_items=self.config.exact_items)
 
     def propagate_view(self, name: str, learned: ItemGraphs) -> list[Tensor]:
         """Propagate item embeddings over the mixed graph of one modality -> the (N, D) input of every layer and the last output."""
@@ -123,10 +129,12 @@ class Micro(nn.Module):
         """Compute all vectors with the given learned graphs."""
         views_ND = {name: self.propagate_view(name, learned)[-1] for name in MODALITIES}
         fused_ND = self.fuse_views(views_ND["image"], views_ND["text"])
-        layers_MD = [torch.cat([self.user_embedding.weight, self.item_id_embedding.weight])]
+        layer_MD = torch.cat([self.user_embedding.weight, self.item_id_embedding.weight])
+        sum_MD = layer_MD
         for _ in range(self.config.user_layers):
-            layers_MD.append(propagate_interactions(self.interactions, layers_MD[-1]))
-        mean_MD = torch.stack(layers_MD).mean(dim=0)
-        user_UD, collaborative_ND = mean_MD[: self.num_users], mean_MD[self.num_users :]
+            layer_MD = propagate_interactions(self.interactions, layer_MD)
+            sum_MD = sum_MD + layer_MD
+        mean_MD = sum_MD / (self.config.user_layers + 1)
+        user_UD, collaborative_ND = mean_MD.split([self.num_users, len(mean_MD) - self.num_users])
         item_ND = collaborative_ND + normalise_rows(fused_ND)
         return Representations(user_UD, item_ND, collaborative_ND, views_ND, fused_ND)

@@ -4,7 +4,8 @@
 user-item graph, and only its image vector is replaced (in a graph of image and text, the image half). Substitution is local
 (inductive): the replaced row of the two image graphs is computed anew, every other row and row sum stays. That is exact for the
 original image, needs one matrix product for many images, and lets two users put different images in the place of the same item;
-`replace_images` is the exact rule, a rebuild of the graphs.
+`replace_images` is the exact rule, a rebuild of the graphs. In a catalogue so large that the graphs' neighbours are approximate, a substituted
+image is still compared with every item.
 
 Departures from MICRO: its trained feature table moves away from the raw features; that shift belongs to the item and is added to a
 substituted image before the learned projection, so that the original image gives the original score. All arithmetic is float64, so
@@ -228,6 +229,8 @@ def save_ranker(path: Path, model: Micro, features: dict[str, Tensor], *, user_i
     tensors |= {f"features.{name}": feature for name, feature in features.items()}
     tensors["train_pairs"] = model.pair_P2
     config = {field.name: getattr(model.config, field.name) for field in dataclasses.fields(MicroConfig)}
+    if len(item_ids) < config["exact_items"]:
+        del config["exact_items"]  # where it decides nothing the file does not depend on it
     facts = {"config": config, "image_feature": image_feature, "user_ids": list(user_ids), "item_ids": list(item_ids)}
     write_tensors(path, tensors, facts)
 
@@ -239,7 +242,13 @@ def load_ranker(path: Path, *, device: torch.device | str = "cpu") -> RankerScor
     try:
         ids: dict[str, Any] = {name: facts[name] for name in ("user_ids", "item_ids", "image_feature")}
         features = {name: tensors[f"features.{name}"].to(device) for name in MODALITIES}
-        return build_scorer(weights, features, tensors["train_pairs"].to(device), config=MicroConfig(**facts["config"]), **ids)
+        return build_scorer(
+            weights,
+            features,
+            tensors["train_pairs"].to(device),
+            config=MicroConfig(**{"exact_items": len(ids["item_ids"]) + 1, **facts["config"]}),
+            **ids,
+        )
     except KeyError as error:
         raise ValueError(f"{path} is not a ranker: {error} is missing.") from error
 

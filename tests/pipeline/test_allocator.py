@@ -33,3 +33,24 @@ def test_a_freed_block_is_used_again_without_new_pages() -> None:
         for kind in ("returned", "kept")
     }
     assert faults["kept"] < 100 < faults["returned"]
+
+
+GAPS = """
+import resource, sys
+from pipeline.allocator import keep_freed_memory, return_freed_memory
+assert {"kept": keep_freed_memory, "returned": return_freed_memory}[sys.argv[1]]()
+import torch
+blocks = [torch.ones(2**20) for _ in range(100)]  # 4 MiB each
+last = torch.ones(2**15)  # lies above them and stays
+del blocks
+print(int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these thresholds")
+def test_freed_blocks_below_one_that_stays_are_returned_where_a_process_asks_for_it() -> None:
+    resident = {
+        kind: int(subprocess.run([sys.executable, "-c", GAPS, kind], capture_output=True, text=True, check=True).stdout)
+        for kind in ("kept", "returned")
+    }
+    assert resident["kept"] - resident["returned"] > 300 * 2**20  # of 400 MiB

@@ -27,14 +27,14 @@ NUM_SCORED = 500  # images that are put in the place of an item's
 CPU = torch.device("cpu")
 
 
-def build_large_data(num_items: int, num_interactions: int, *, dim: int = 32) -> RankerData:
+def build_large_data(num_items: int, num_interactions: int, *, dim: int = 32, num_clusters: int = NUM_CLUSTERS) -> RankerData:
     """Draw clustered items and users who each saw HISTORY of them; every interaction is counted once."""
     generator = torch.Generator().manual_seed(0)
     num_users = max(1, num_interactions // HISTORY)
-    cluster_N = torch.randint(NUM_CLUSTERS, (num_items,), generator=generator)
+    cluster_N = torch.randint(num_clusters, (num_items,), generator=generator)
     features = {}
     for name in ("image", "text"):
-        centers = torch.randn(NUM_CLUSTERS, dim, generator=generator) + 0.3
+        centers = torch.randn(num_clusters, dim, generator=generator) + 0.3
         features[name] = normalise_rows(centers[cluster_N] + 0.5 * torch.randn(num_items, dim, generator=generator))
     step_H = torch.randperm(num_items // HISTORY, generator=generator)[0] + 1
     start_U = torch.randint(num_items, (num_users,), generator=generator)

@@ -1,13 +1,15 @@
 """The ranker's losses against worked numbers and MICRO's own formula. Run: python -m pytest tests/pipeline/ranker/test_losses.py"""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.ranker import graph
-from pipeline.ranker.losses import compute_bpr_loss, compute_contrastive_loss, compute_regularisation
+from pipeline.ranker import graph, losses
+from pipeline.ranker.losses import MIN_TEMPERATURE, compute_bpr_loss, compute_contrastive_loss, compute_regularisation
+from tests.pipeline.ranker.test_graph import LargestTensor
 
 
 def make_views(num_items: int = 12) -> tuple[Tensor, Tensor]:
@@ -44,15 +46,54 @@ def test_sampled_anchors_still_meet_all_items() -> None:
     torch.testing.assert_close(loss, compute_oracle(view_ND, fused_ND, 0.5)[anchor_A].mean())
 
 
-def test_blocks_change_neither_value_nor_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    gradients = []
-    for block_elements in (1 << 22, 30):
-        monkeypatch.setattr(graph, "BLOCK_ELEMENTS", block_elements)
-        view_ND, fused_ND = (x.requires_grad_() for x in make_views())
-        loss = compute_contrastive_loss(view_ND, fused_ND, torch.arange(12), temperature=0.5)
-        loss.backward()
-        gradients.append(torch.stack([view_ND.grad, fused_ND.grad]))
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-14)
+def differentiate(compute_loss: Callable[[Tensor, Tensor], Tensor], view_ND: Tensor, fused_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a loss and three times its gradients."""
+    view_ND, fused_ND = (x.clone().requires_grad_() for x in (view_ND, fused_ND))
+    loss = compute_loss(view_ND, fused_ND)
+    (3.0 * loss).backward()
+    return loss.detach(), torch.stack([view_ND.grad, fused_ND.grad])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "atol"), [(0.5, 1e-13), (MIN_TEMPERATURE, 1e-12), (MIN_TEMPERATURE / 2, 1e-8)]
+)  # the formula subtracts exp(1 / temperature)
+@pytest.mark.parametrize("num_anchors_held", [1, 7, 100])
+def test_all_items_in_blocks_have_the_value_and_the_gradient_of_micros_formula(
+    monkeypatch: pytest.MonkeyPatch, num_anchors_held: int, temperature: float, atol: float
+) -> None:
+    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 2 * 40 * num_anchors_held)
+    views = make_views(40)
+    loss, gradients = differentiate(lambda *pair: compute_contrastive_loss(*pair, temperature=temperature), *views)
+    expected, expected_gradients = differentiate(lambda *pair: compute_oracle(*pair, temperature).mean(), *views)
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("min_anchors", [1, 4, 16])
+def test_sampled_anchors_in_blocks_have_the_value_and_the_gradient_of_micros_formula(monkeypatch: pytest.MonkeyPatch, min_anchors: int) -> None:
+    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 30)
+    monkeypatch.setattr(losses, "MIN_ANCHORS", min_anchors)
+    views, anchor_A = make_views(), torch.tensor([0, 2, 5, 6, 11])
+    loss, gradients = differentiate(lambda *pair: compute_contrastive_loss(*pair, anchor_A, temperature=0.5), *views)
+    expected, expected_gradients = differentiate(lambda *pair: compute_oracle(*pair, 0.5)[anchor_A].mean(), *views)
+    torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=1e-13)
+
+
+def test_all_items_in_single_precision_are_as_exact_as_micros_formula() -> None:
+    single_ND, exact_ND = [x.float() for x in make_views(500)], make_views(500)
+    loss, gradients = differentiate(lambda *pair: compute_contrastive_loss(*pair, temperature=0.5), *single_ND)
+    expected, expected_gradients = differentiate(lambda *pair: compute_oracle(*pair, 0.5).mean(), *exact_ND)
+    assert float(loss) == pytest.approx(float(expected), rel=2e-7)
+    assert (gradients - expected_gradients).abs().max() < 1e-6 * expected_gradients.abs().max()
+
+
+def test_no_tensor_of_the_loss_grows_with_the_square_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 1 << 14)
+    view_ND, fused_ND = (x.requires_grad_() for x in make_views(900))
+    with LargestTensor() as largest:
+        compute_contrastive_loss(view_ND, fused_ND, temperature=0.5).backward()
+    assert largest.numel <= 1 << 14  # all items by all items would be 810,000
 
 
 def test_a_small_temperature_does_not_overflow() -> None:
