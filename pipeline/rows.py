@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.columns import pack_matrix
+from pipeline.engine import compute_batches
 from pipeline.fingerprint import compute_fingerprint
 from pipeline.ledger import HASH, Ledger
 from pipeline.runtime import progress
@@ -113,9 +114,9 @@ def map_rows(
     """Compute every row that the ledger lacks, batch by batch, and return the outcome of all.
 
     Rows go by order and key; unfinished unique rows are cut into batches of `batch_size`, and the last one is filled up with
-    copies of its last row, so that every forward pass has the same shape. A batch is committed before the next begins:
-    after a kill the finished batches are a prefix, and the rest is cut exactly as it would have been. Rows that turn out to be damaged
-    when everything is computed are computed again.
+    copies of its last row, so that every forward pass has the same shape. Batches are committed whole, in whichever order they are
+    finished: all but the last are full, so the rest is cut after a kill exactly as it would have been. Rows that turn out to be damaged
+    when everything is computed are computed again. `compute` may run in other processes (`pipeline/engine.py`).
     """
     started = time.monotonic()
     ordered = sorted(rows, key=lambda row: row.key)
@@ -143,11 +144,12 @@ def _compute_lacking(
     for index in np.flatnonzero(ledger.find(hashes) < 0).tolist():
         pending.setdefault(hashes[index].as_py(), ordered[index])
     work = sorted(pending.items(), key=lambda item: (item[1].order, item[1].key))
-    starts = range(0, len(work), batch_size)
-    for start in progress(starts, label=label, total=len(work), step=batch_size):
-        batch = work[start : start + batch_size]
-        padded = [row for _, row in batch] + [batch[-1][1]] * (batch_size - len(batch))
-        ledger.append(build_records([row_hash for row_hash, _ in batch], compute(padded), ledger.schema, size=len(padded), label=label))
+    batches = [work[start : start + batch_size] for start in range(0, len(work), batch_size)]
+    padded = [[row for _, row in batch] + [batch[-1][1]] * (batch_size - len(batch)) for batch in batches]
+    computed = compute_batches(padded, compute, label=label)
+    for index, outcomes in progress(computed, label=label, total=len(work), step=batch_size):
+        hashes_done = [row_hash for row_hash, _ in batches[index]]
+        ledger.append(build_records(hashes_done, outcomes, ledger.schema, size=batch_size, label=label))
     return len(work)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import NonNegativeInt
 
 from pipeline.config import Count, config_dataclass
+from pipeline.engine import choose_engine
 from pipeline.gpu import explain_unusable, has_card, warn_of_unused_card
 from pipeline.params import load_params
 from pipeline.run_progress import describe_run_left
@@ -36,6 +37,8 @@ class RuntimeConfig:
     device: Literal["auto", "cpu", "cuda"]
     num_threads: NonNegativeInt  # 0: all cores
     checkpoint_every: Count  # steps
+    engine: Literal["local", "ray"]  # what computes maps over rows
+    ray_address: str | None  # of the cluster's head, host:port; None: RAY_ADDRESS, else this machine
 
 
 def load_runtime(params: Path) -> RuntimeConfig:
@@ -44,10 +47,17 @@ def load_runtime(params: Path) -> RuntimeConfig:
 
 
 def resolve_device(config: RuntimeConfig) -> torch.device:
-    """Return the device to run on, and set the number of CPU threads; ValueError if CUDA is asked for and cannot be used.
+    """Return the device to run on, set the number of CPU threads, and choose what computes maps over rows.
 
-    Where the machine has a GPU that `auto` cannot use, one line says why.
+    ValueError if CUDA or Ray is asked for and cannot be used. Where the machine has a GPU that `auto` cannot use, one line says why.
     """
+    device = find_device(config)
+    choose_engine(config.engine, config.ray_address, needs_gpu=device.type == "cuda")
+    return device
+
+
+def find_device(config: RuntimeConfig) -> torch.device:
+    """Return the device to run on, and set the number of CPU threads."""
     import torch
 
     if config.num_threads:

@@ -52,6 +52,10 @@ class ImageColumn:
         self._start, self._images = 0, pa.array([], type=pa.binary())  # first row of the decoded chunk, and the chunk
         self._chunks: Iterator[pa.RecordBatch] = iter(())
 
+    def __reduce__(self) -> tuple[type[ImageColumn], tuple[Path, str, str]]:
+        """Travel as the path: another process opens the file itself."""
+        return ImageColumn, (self._path.absolute(), self._key, self._column)
+
     def __len__(self) -> int:
         return len(self._rows)
 

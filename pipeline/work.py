@@ -45,8 +45,16 @@ def open_work(name: str, *, code: Sequence[Any], inputs: object) -> Iterator[Pat
 
 
 def collect_old(folder: Path) -> None:
-    """Remove the oldest keys beside `folder` beyond the newest KEPT_KEYS."""
-    siblings = sorted((path for path in folder.parent.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Remove the oldest keys beside `folder` beyond the newest KEPT_KEYS; other processes may be doing the same."""
+    siblings = sorted((path for path in folder.parent.iterdir() if path.is_dir()), key=read_time, reverse=True)
     for path in siblings[KEPT_KEYS:]:
-        with contextlib.suppress(ValueError), lock_folder(path):
+        with contextlib.suppress(ValueError, FileNotFoundError), lock_folder(path):
             shutil.rmtree(path)
+
+
+def read_time(path: Path) -> float:
+    """Return when a folder was last in use; one that another process has removed counts as the oldest."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

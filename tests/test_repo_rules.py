@@ -24,12 +24,14 @@ LAYERS = (
         "artifacts",
         "columns",
         "checkpoints",
+        "cluster",
         "code",
         "config",
         "cost",
         "doctor",
         "dvc_command",
         "endings",
+        "engine",
         "files",
         "fingerprint",
         "gpu",
@@ -84,6 +86,7 @@ READERS = {  # what reads people's files, and what else calls the same function 
         "pipeline/weight_files.py",  # a header of bounded length
     },
     "yaml.load": {"pipeline/yaml_files.py", "pipeline/integrity/lock.py", "pipeline/integrity/cache.py"},  # the last two: DVC's own files
+    "pickle.loads": {"pipeline/cluster/pool.py"},  # our own workers' answers
     "np.lib.format.read_array": {"pipeline/data/npy.py"},
 }
 READING = re.compile(
@@ -129,14 +132,14 @@ def test_every_package_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     weights = (REPO / "requirements-weights.in").read_text(encoding="utf-8").split()
     declared = {re.split(r"[^\w.-]", line)[0] for line in [*project["dependencies"], *weights]}
-    extras = {extra: {re.split(r"[^\w.-]", line)[0] for line in lines} for extra, lines in project["optional-dependencies"].items()}
-    developer, demo = extras["dev"] | extras["benchmark"], extras["demo"]
+    extras = {name: {re.split(r"[^\w.-]", line)[0] for line in lines} for name, lines in project["optional-dependencies"].items()}
     sources = metadata.packages_distributions()
     folders = {"pipeline", "stages", "experiments", "embedded", "tests"}
     own = folders | {path.stem for path in (REPO / "tests" / "offline").glob("*.py")}  # a folder of PYTHONPATH
     for folder in folders:
         for path in (REPO / folder).rglob("*.py"):
-            extra = developer if folder == "tests" else demo if path.is_relative_to(REPO / "pipeline" / "demo") else set()
+            own_extra = next((extras[room] for room in ("demo", "cluster") if REPO / folder / room in path.parents), set())
+            extra = extras["dev"] | extras["cluster"] | extras["benchmark"] if folder == "tests" else own_extra
             allowed = {normalise(name) for name in declared | extra}
             for name in list_packages(path) - own - set(sys.stdlib_module_names):
                 assert allowed & {normalise(source) for source in sources.get(name, [name])}, f"{path}: {name} is not in pyproject.toml"

@@ -139,6 +139,15 @@ def check_gpu() -> Finding:
     return Finding("ok", "GPU: none; the embedded profile needs none, models=paper does (about 40 GB of memory)")
 
 
+def check_engine() -> Finding:
+    """What computes rows: this machine, or Ray, an extra."""
+    if read_params().get("runtime", {}).get("engine") != "ray":
+        return Finding("ok", "engine: rows are computed on this machine")
+    version = find_version("ray")
+    problem = "engine: runtime.engine is ray, but the package ray is not installed; `make setup EXTRAS=cluster` installs it"
+    return judge(problem if version is None else None, f"engine: rows are computed by Ray {version} (docs/cluster.md)")
+
+
 def read_params() -> dict[str, Any]:
     """Return params.yaml, empty if it cannot be read; the check of its values is another's."""
     try:
@@ -158,4 +167,4 @@ def find_version(package: str) -> str | None:
         return None
 
 
-CHECKS: tuple[Check, ...] = (check_environment, check_packages, check_weights, check_models, check_raw_data, check_gpu)
+CHECKS: tuple[Check, ...] = (check_environment, check_packages, check_weights, check_models, check_raw_data, check_gpu, check_engine)

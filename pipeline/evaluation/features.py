@@ -78,6 +78,8 @@ def compute_looks(images: Sequence[Image.Image], judge: Judge | None) -> list[Lo
 class ItemStore:
     """The items' vectors and feature maps, each computed on first use."""
 
+    KEPT_BY_WORKERS = True  # of a cluster: what one batch has computed serves the next
+
     def __init__(
         self,
         catalogue: Catalogue,

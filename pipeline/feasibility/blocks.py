@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from pipeline.baselines.glide.config import GlideConfig
+from pipeline.baselines.lavit.config import LavitConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
@@ -17,10 +18,11 @@ from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data import adapters
 from pipeline.embedding import EmbeddingConfig
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.generation.config import GenerationConfig
+from pipeline.generation.config import OWN_MODELS, GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.looks.config import LookTrainingConfig
+from pipeline.models.folders import PREFIX, list_shipped
 from pipeline.models.look_pair import check_pair
 from pipeline.params import check_seed, find_fault
 from pipeline.ranker.config import RankerConfig
@@ -50,6 +52,7 @@ CONFIGS = {
     "pmg": PmgConfig,
     "pmg_retrieved": RetrievedPmgConfig,
     "glide": GlideConfig,
+    "lavit": LavitConfig,
     "generation": GenerationConfig,
     "evaluation": EvaluationConfig,
     "report": ReportConfig,
@@ -65,6 +68,9 @@ def check_given(document: dict[str, Any], *, where: str) -> None:
             raise ValueError(fault)
     if get(document, "preference", "visual_tokens") or get(document, "comparison", "ip_adapter"):
         check_pair(get(document, "models", "look"), get(document, "models", "diffusion"))
+    for reference in (str(get(document, "models", method)) for method in OWN_MODELS if get(document, "comparison", method)):
+        if reference.startswith(PREFIX):
+            list_shipped(reference.removeprefix(PREFIX))  # which may be nothing yet
 
 
 def get(document: dict[str, Any], block: str, name: str) -> Any:

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from pipeline.data.dataset import SPLITS
 from pipeline.feasibility.material import Case, Material, Plan
+from pipeline.generation.config import OWN_MODELS
 from pipeline.ranker.config import RankerConfig
 
 CHANGES_NO_RESULT = True
 
 MIN_CAPTIONS = 2  # of the mapper: one to learn, one to hold out
-UNPROMPTED = frozenset({"original", "truth", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", "glide"})  # which read no preference
+# methods that read no preference
+UNPROMPTED = frozenset({"original", "truth", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", *OWN_MODELS})
 
 
 def find_obstacles(material: Material, plan: Plan) -> list[str]:

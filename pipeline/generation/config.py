@@ -9,6 +9,8 @@ from pydantic import NonNegativeFloat
 
 from pipeline.config import Count, RowMapConfig, Split, config_dataclass
 
+OWN_MODELS = ("glide", "lavit")  # methods whose generator is another one, which `models` names by the method's name
+
 
 @config_dataclass
 class GenerationConfig(RowMapConfig):

@@ -14,7 +14,7 @@ from pipeline.columns import map_columns
 from pipeline.cost import summarise_rows
 from pipeline.data.cases import select_cases
 from pipeline.generation.build import build_method
-from pipeline.generation.config import GenerationConfig
+from pipeline.generation.config import OWN_MODELS, GenerationConfig
 from pipeline.generation.context import GenerationContext, Method
 from pipeline.generation.drawing import draw_cases
 from pipeline.metrics.matched_pairs import find_matched_pairs
@@ -50,7 +50,7 @@ def draw_method(method: str, params: Path, files: Mapping[str, Path]) -> Drawn:
     result = draw_cases(chosen, method, context.cases, batch_size=context.config.batch_size, device=context.device)
     # a data set need not know any truth; one that knows some must know nearly all
     knows_no_truth = method == "truth" and not any(case.truth_id for case in context.cases)
-    has_no_weights = method == "glide" and read_section(params, "models.glide") is None  # which not everybody has
+    has_no_weights = method in OWN_MODELS and read_section(params, f"models.{method}") is None  # which not everybody has
     return Drawn(
         result,
         build_provenance(f"{STAGE}@{method}", method=method, identity=chosen.identity),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import CHECKED, NO_CODE, check_loaded, check_tokenizer, choose_variant, explain_load_error, split_revision
 
@@ -43,6 +44,7 @@ class Captioner:
         return [clean_caption(caption, prompt) for caption in captions]
 
 
+@remember_call
 def load_captioner(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Captioner:
     """Load a BLIP-2 and its processor from a hub id (`id@commit` pins one) or a folder; ValueError if it is another kind of model."""
     from transformers import AutoConfig, Blip2ForConditionalGeneration, Blip2Processor

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.models.folders import resolve_model
 from pipeline.models.prompt_projection import project_once
 from pipeline.models.references import choose_variant, explain_load_error, split_revision
@@ -244,6 +245,7 @@ def estimate_clean(noisy_BChw: torch.Tensor, output_BChw: torch.Tensor, alpha: t
     raise ValueError(f"the diffusion model predicts {prediction_type!r}, but it must be one of: epsilon, v_prediction, sample.")
 
 
+@remember_call
 def load_diffusion(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, scheduler: str = "dpm") -> Diffusion:
     """Load a Stable Diffusion pipeline from a hub id or folder; `scheduler` is dpm (DPM-Solver++), unipc, ddim or own (the folder's)."""
     import diffusers

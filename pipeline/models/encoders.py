@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.json_files import read_json
 from pipeline.models.backbone import BackboneEncoder, is_backbone, load_backbone, resize_pixels
 from pipeline.models.folders import resolve_model
@@ -126,6 +127,7 @@ def scale_pixels(pixel_BCHW: Tensor, side: int, mean: Sequence[float], std: Sequ
     return (resize_pixels(pixel_BCHW, side) - mean_1C11) / std_1C11
 
 
+@remember_call
 def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> ClipEncoder:
     """Load a CLIP from an open_clip folder, `hf-hub:org/name` (or `org/name`), or `architecture/tag` such as `ViT-L-14/openai`."""
     import open_clip
@@ -137,6 +139,7 @@ def load_clip(reference: str, *, device: torch.device | str = "cpu", dtype: torc
         return ClipEncoder(model, transform, open_clip.get_tokenizer(name), dtype=dtype)
 
 
+@remember_call
 def load_visual(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> VisualEncoder:
     """Load Enc^vis: the image tower of an open_clip model, the folder of a timm backbone (`pipeline/models/backbone.py`), or a transformers ViT."""
     reference = resolve_model(reference)

@@ -55,6 +55,7 @@ class Recipe:
     assemble: Callable[[Path, Path], None]
     wheel: WheelFile | None
     is_shipped: bool = True  # part of it lies in `embedded/weights/<name>`
+    other: str | None = None  # an embedded model that it takes shipped files of
 
 
 def resolve_model(reference: str) -> str:
@@ -99,6 +100,7 @@ def build_recipes() -> dict[str, Recipe]:
         "captioner": Recipe(lambda folder, _: copy_shipped("captioner", folder), None),
         "judge": Recipe(lambda folder, _: copy_shipped("judge", folder), None),
         "glide": Recipe(lambda folder, _: copy_shipped("glide", folder), None),
+        "lavit": Recipe(assemble_lavit, None, other="diffusion"),
         "look": Recipe(lambda folder, _: copy_shipped("look", folder), None),
         "artist_judge": Recipe(lambda folder, _: copy_shipped("artist_judge", folder), None),
         "language_model": Recipe(assemble_language_model, SMOLLM2, is_shipped=False),
@@ -155,13 +157,18 @@ def name_system_error(folder: Path) -> Iterator[None]:
 
 def hash_sources(name: str) -> str:
     """Hash everything that an assembled folder depends on: shipped files, wheel file, format."""
-    recipe = find_recipe(name)
-    shipped = list_files(SHIPPED_DIR / name) if recipe.is_shipped else []
-    if recipe.is_shipped and not shipped:
-        raise ValueError(f"embedded/weights/{name} holds no files, train it with the recipes in embedded/")
+    recipe, shipped = find_recipe(name), list_shipped(name)
     wheel = [find_wheel_file(recipe.wheel)] if recipe.wheel else []
-    parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel]
+    parts = [hash_file(path, path.stat().st_mtime_ns) for path in wheel] + ([hash_sources(recipe.other)] if recipe.other else [])
     return hashlib.sha256("".join([f"format {FORMAT}", hash_files(shipped, SHIPPED_DIR), *parts]).encode()).hexdigest()[:16]
+
+
+def list_shipped(name: str) -> list[Path]:
+    """List what the repository ships of an embedded model; ValueError if it should ship something and does not."""
+    shipped = list_files(SHIPPED_DIR / name) if find_recipe(name).is_shipped else []
+    if find_recipe(name).is_shipped and not shipped:
+        raise ValueError(f"embedded/weights/{name} holds no files, train it with the recipes in embedded/")
+    return shipped
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -211,6 +218,13 @@ def assemble_diffusion(name: str, folder: Path, _: Path) -> None:
     config = {**read_json(weights.parent / "config.json"), "use_attention_mask": True}
     write_json(encoder / "config.json", config)
     shutil.copyfile(weights, encoder / "model.safetensors")
+
+
+def assemble_lavit(folder: Path, _: Path) -> None:
+    """LaVIT's official layout: what is shipped of it, and the drawing model's U-Net, autoencoder and noise schedule."""
+    copy_shipped("lavit", folder)
+    for part in ("unet", "vae", "scheduler"):
+        shutil.copytree(SHIPPED_DIR / "diffusion" / part, folder / "pixel_decoding" / part)
 
 
 def assemble_clip(folder: Path, final: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.json_files import read_json
 from pipeline.models.folders import resolve_model
 from pipeline.models.references import explain_load_error
@@ -124,6 +125,7 @@ class Judge:
         return (torch.cat(resized) / 127.5 - 1).to(self.device)
 
 
+@remember_call
 def load_judge(reference: str | Path, *, device: torch.device | str = "cpu") -> Judge:
     """Load a judge from its folder; ValueError if a file is missing or does not fit."""
     from safetensors.torch import load_file

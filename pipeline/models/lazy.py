@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -17,7 +17,13 @@ class LazyModel(Generic[T]):
     revision: str
     load: Callable[[], T]
 
+    KEPT_BY_WORKERS = True  # of a cluster (pipeline/cluster/parcels.py), each of which loads the model itself
+
     @cached_property
     def model(self) -> T:
         """The model, loaded on first use."""
         return self.load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the model."""
+        return {name: value for name, value in vars(self).items() if name != "model"}

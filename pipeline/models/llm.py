@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.models.chat import split_chat
 from pipeline.models.decoding import MIN_ROWS, DecodeRules, Tokens, decode_greedily, group_rows, round_up
 from pipeline.models.folders import compute_model_revision, resolve_model
@@ -163,6 +164,7 @@ class LanguageModel:
         return cache
 
 
+@remember_call
 def load_language_model(reference: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LanguageModel:
     """Load a causal language model and its tokenizer from a hub id (`id@commit` pins one) or a folder, frozen and in eval mode."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from pipeline.cluster.parcels import forget_call
+
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
 
@@ -21,6 +23,7 @@ def add_lora(diffusion: Diffusion, *, rank: int, generator: torch.Generator) -> 
     """Put adapters that change nothing yet into the model and return their trainable weights by name."""
     from peft import LoraConfig
 
+    forget_call(diffusion)
     unet = diffusion.pipeline.unet
     with torch.random.fork_rng():  # peft draws from the global generator; those values are replaced below
         unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGETS)))

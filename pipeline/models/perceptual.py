@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.cluster.parcels import remember_call
 from pipeline.metrics.image import compute_lpips, normalize_channels
 from pipeline.models.backbone import load_backbone
 from pipeline.models.folders import resolve_model
@@ -72,6 +73,7 @@ class Perceptual:
         return compute_lpips(first.layers, second.layers, self._weights).cpu()
 
 
+@remember_call
 def load_perceptual(reference: str | Path, *, device: torch.device | str = "cpu") -> Perceptual:
     """Load `lpips/alex`, `lpips/vgg` or `lpips/squeeze` through the lpips package, or a folder with a timm backbone."""
     if str(reference).startswith(LPIPS_PREFIX):

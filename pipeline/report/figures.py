@@ -35,6 +35,7 @@ EXPLANATIONS = {
     "ti": "reference and a word learned from the history's images",
     "ti_retrieved": "reference and a word learned from the retrieved images",
     "glide": "reference's text alone, another generator",
+    "lavit": "reference's text and picture, newest pictures, another generator",
     "pmg": "keywords of the taste, soft embeddings, best of several",
     "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from pipeline.compose import compose_params
+from pipeline.models import folders
 from pipeline.overrides import clean_override, drop_setters, split_arguments
 from tests.toy_project import REPO
 
@@ -183,6 +184,17 @@ def test_a_value_that_a_late_stage_would_refuse_is_refused_before_the_first_one(
         compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")
     assert str(error.value).startswith(words)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["glide", "lavit"])
+def test_a_small_generator_that_nobody_has_trained_is_refused_before_the_first_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(folders, "SHIPPED_DIR", tmp_path / "weights")
+    with pytest.raises(ValueError, match=rf"^embedded/weights/{method} holds no files, train it with the recipes in embedded/$"):
+        compose_params([f"comparison.{method}=true"], conf=REPO / "conf", out=tmp_path / "params.yaml")
+    for cure in ("models=paper", f"models.{method}=null", f"comparison.{method}=false"):
+        compose_params([f"comparison.{method}=true", cure], conf=REPO / "conf", out=tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("typed", ["preference.visual_tokens=4", "comparison.ip_adapter=true"])

@@ -20,7 +20,7 @@ CHECK_FILES = ("data/ranker_check",)
 RULER = "ranker_check"  # all that the frozen evaluation ranker depends on:
 RULER_DEPS = {"data/dataset/items.parquet", "data/dataset/interactions.parquet", "requirements-weights.lock"}
 RULER_PARAMS = {"ranker_check", "models.check_visual"}
-RULER_PACKAGES = {"pipeline/data", "pipeline/metrics", "pipeline/models", "pipeline/ranker_check"}  # and modules that lie in none
+RULER_PACKAGES = {"pipeline/cluster", "pipeline/data", "pipeline/metrics", "pipeline/models", "pipeline/ranker_check"}  # and modules that lie in none
 CHECK_PARAMS = ("ranker_check", "models.check_visual")
 
 

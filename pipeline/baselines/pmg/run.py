@@ -107,11 +107,12 @@ def compute_soft(
     histories: dict[str, Sequence[str]], words: ItemWords, config: PmgConfig, soft: SoftPreference, tools: PmgTools, *, identity: str
 ) -> dict[str, np.ndarray]:
     """Compute (or read back) the soft embeddings of every case from all items of its history -> case_id -> (M·d,) float32."""
-    prompts = {case_id: write_soft_prompt(history, words, config, tools.language_model) for case_id, history in histories.items()}
+    language_model = tools.language_model
+    prompts = {case_id: write_soft_prompt(history, words, config, language_model) for case_id, history in histories.items()}
 
     def compute(batch: list[Row]) -> list[dict[str, Any]]:
         with torch.no_grad():
-            soft_BMd = soft([row.payload for row in batch], tools.language_model)
+            soft_BMd = soft([row.payload for row in batch], language_model)
         return [{"soft": soft_Md.cpu().numpy().tobytes()} for soft_Md in soft_BMd]
 
     weights = {name: value.detach().cpu().numpy().tobytes() for name, value in soft.state_dict().items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -62,6 +62,11 @@ class RagarMethod:
             conditioner=self.conditioner.model,
             batch_size=self.states_batch_size,
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the inputs of all cases: they are a map of their own, of the process that holds the ledgers."""
+        assert self._inputs is not None
+        return vars(self)
 
     @cached_property
     def _row_of(self) -> dict[str, int]:

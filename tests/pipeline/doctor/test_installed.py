@@ -103,3 +103,21 @@ def test_a_gpu_that_cannot_be_used_is_explained(project: Path, monkeypatch: pyte
     finding = installed.check_gpu()
     assert finding.level == level
     assert ("the NVIDIA driver is older than CUDA 13.2" in finding.text) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "level", "words"),
+    [
+        ("local", None, "ok", "rows are computed on this machine"),
+        ("ray", "2.60.0", "ok", "rows are computed by Ray 2.60.0"),
+        ("ray", None, "wrong", "runtime.engine is ray, but the package ray is not installed; `make setup EXTRAS=cluster` installs it"),
+    ],
+)
+def test_an_engine_that_is_not_installed_is_said(
+    project: Path, monkeypatch: pytest.MonkeyPatch, engine: str, version: str | None, level: str, words: str
+) -> None:
+    monkeypatch.setattr(installed, "find_version", lambda package: version)
+    (project / "params.yaml").write_text(f"runtime: {{engine: {engine}}}\n")
+    finding = installed.check_engine()
+    assert finding.level == level
+    assert words in finding.text

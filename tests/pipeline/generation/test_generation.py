@@ -201,6 +201,7 @@ def test_unknown_methods_are_named_with_the_choices() -> None:
         "global",
         "ip_adapter",
         "keywords",
+        "lavit",
         "original",
         "pmg",
         "pmg_retrieved",

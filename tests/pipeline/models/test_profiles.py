@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from pipeline.baselines.glide.config import GlideConfig
+from pipeline.baselines.lavit.config import LavitConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig, SelectionConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
@@ -27,6 +28,7 @@ BASELINES = {
     "pmg.selection": SelectionConfig,
     "pmg_retrieved": RetrievedPmgConfig,
     "glide": GlideConfig,
+    "lavit": LavitConfig,
 }
 CONF = Path(__file__).resolve().parents[3] / "conf" / "models"
 

@@ -78,7 +78,7 @@ def test_groups_methods_and_checks_are_what_is_asked_for(finished: StudyRun, tmp
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--method nobody", "--method is 'nobody', but it must be one of: global, "),
+        ("--method nobody", "--method is 'nobody', but it must be one of: glide, "),
         ("--method ragar --method original", "--method names ragar, original, but two beside `original` are needed"),
         ("--method ragar --method sd", "the run has no picture by sd; draw it first"),
         ("--history all", "--history is 'all', but it must be one of: recent, retrieved."),

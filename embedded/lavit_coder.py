@@ -1,0 +1,163 @@
+"""The small LaVIT's way from pixels to codes to what the U-Net reads: its shape, its loss, its figures; the recipe is `embedded.train_lavit`."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from embedded.stickers import Stickers
+from embedded.texts import MAX_TOKENS, TEXT_WIDTH, encode_texts, list_pair_texts
+from embedded.training import LoopConfig
+from pipeline.data.openmoji import STYLES
+from pipeline.models.lavit.decoder import LowresDecoder
+from pipeline.models.lavit.shape import LavitShape
+from pipeline.models.lavit.tokenizer import VisualTokenizer, draw_noise
+from pipeline.models.lavit.vision import MEAN, STD, build_vision, see
+
+NUM_WORDINGS = 2  # blocks of states: 64 places
+
+SHAPE = LavitShape(
+    image_size=64,
+    patch_size=8,
+    width=128,
+    heads=2,
+    mlp_width=256,
+    vision_layers=4,
+    vision_classes=8,
+    merger_layers=2,
+    decoder_layers=3,
+    num_codes=1024,
+    code_width=16,
+    text_tokens=600,
+    lowres_width=TEXT_WIDTH,
+    highres_widths=(TEXT_WIDTH, TEXT_WIDTH),
+    pooled_width=TEXT_WIDTH,
+)
+
+
+@dataclass(frozen=True)
+class LavitRecipe:
+    """Shapes and recipe of both parts."""
+
+    shape: LavitShape = SHAPE
+    keep_share: float = 0.25  # of the patches
+    keep_weight: float = 4.0
+    commitment: float = 0.25  # of the vectors to their codes
+    code_weight: float = 0.5
+    revive_steps: int = 100  # between two searches for codes that nothing uses
+    batch_size: int = 64
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, warmup_steps=200, ema_decay=0.998, checkpoint_seconds=900)
+    )
+    code_draws: int = 8  # of every picture's codes
+    history: int = 5  # pictures at most
+    language_batch_size: int = 32
+    language_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=4000, peak_rate=1e-3, warmup_steps=200, ema_decay=0.998, checkpoint_seconds=900)
+    )
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Pictures (N, 3, 64, 64), what the U-Net would read of their captions (N, 64, 384) as float16, and which pair each is (N, 2)."""
+
+    images: Tensor
+    states: Tensor
+    pairs: Tensor
+
+
+def build_lessons(stickers: Stickers, *, held_out: bool) -> Lessons:
+    """Collect the pairs that may, or may not, be learnt from."""
+    pairs = stickers.list_pairs(held_out=held_out)
+    texts = [text for thing, style in pairs.tolist() for text in list_pair_texts(stickers.names[thing], STYLES[style])[:NUM_WORDINGS]]
+    states = encode_texts(texts)[0].view(len(pairs), NUM_WORDINGS * MAX_TOKENS, TEXT_WIDTH)
+    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], states, pairs)
+
+
+def scale_pixels(images_u8: Tensor) -> Tensor:
+    """Scale uint8 pictures of the right size as `prepare_images` does."""
+    mean, std = (torch.tensor(values, device=images_u8.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (images_u8.float() / 255 - mean) / std
+
+
+class PictureCoder(nn.Module):
+    """What is trained first: the way from pixels to codes to what a U-Net reads."""
+
+    def __init__(self, recipe: LavitRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.vision = build_vision(recipe.shape)
+        self.tokenizer = VisualTokenizer(recipe.shape)
+        self.decoder = LowresDecoder(recipe.shape)
+        for places in (self.decoder.pos_embed, self.decoder.query_embed):
+            nn.init.normal_(places, std=0.5)
+        self.register_buffer("usage", torch.ones(recipe.shape.num_codes))  # a running mean of how often each code is used in a batch
+        self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, images_u8: Tensor, states_BND: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch; gradients pass the choice of patches, and of codes, as if they were none."""
+        recipe, codebook = self.recipe, self.tokenizer.quantize.embedding.weight
+        patch_BNW = see(self.vision, scale_pixels(images_u8))
+        score_BN2 = self.tokenizer.token_predictor(patch_BNW)
+        soft_BN, keep_BN = self.choose(score_BN2, generator)
+        vector_BNE = self.tokenizer.encode_patches(patch_BNW, keep_BN.float() + soft_BN - soft_BN.detach())
+        with torch.no_grad():
+            codebook.copy_(functional.normalize(codebook, dim=-1))
+            code_K = self.tokenizer.quantize.find_codes(vector_BNE[keep_BN])
+        vector_KE, chosen_KE = vector_BNE[keep_BN], codebook[code_K]
+        code_error = 2 - 2 * ((vector_KE.detach() * chosen_KE).sum(-1) + recipe.commitment * (vector_KE * chosen_KE.detach()).sum(-1)).mean()
+        passed_KE = vector_KE + (chosen_KE - vector_KE).detach()
+        condition = self.decoder(passed_KE.split(keep_BN.sum(dim=1).tolist()))
+        error = functional.mse_loss(condition.states_BND.float(), states_BND.float()) / states_BND.float().var()
+        share = score_BN2.exp()[..., 0].mean()
+        loss = error + recipe.code_weight * code_error + recipe.keep_weight * (share - recipe.keep_share).square()
+        self.count_codes(code_K, vector_KE.detach(), generator)
+        return loss, {"error": error.detach(), "kept": keep_BN.float().mean(), "codes_used": (self.usage > 0.05).float().mean()}
+
+    def choose(self, score_BN2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw which patches are kept -> how much of each, and whether (of a picture at least its first)."""
+        noise = -torch.empty_like(score_BN2).exponential_(generator=generator).log()
+        soft_BN2 = (score_BN2 + noise).softmax(dim=-1)
+        keep_BN = soft_BN2.argmax(dim=-1) == 0
+        keep_BN[:, 0] |= ~keep_BN.any(dim=1)
+        return soft_BN2[..., 0], keep_BN
+
+    @torch.no_grad()
+    def count_codes(self, code_K: Tensor, vector_KE: Tensor, generator: torch.Generator) -> None:
+        """Note which codes are used; now and then let those that are not begin anew at vectors of this batch."""
+        recipe = self.recipe
+        self.usage.lerp_(torch.bincount(code_K, minlength=recipe.shape.num_codes).float(), 0.02)
+        self.num_batches += 1
+        unused = torch.nonzero(self.usage < 0.05)[:, 0]
+        if self.num_batches % recipe.revive_steps == 0 and len(unused):
+            rows = torch.randint(len(vector_KE), (len(unused),), generator=generator, device=vector_KE.device)
+            self.tokenizer.quantize.embedding.weight[unused] = vector_KE[rows]
+            self.usage[unused] = 1.0
+
+    @torch.no_grad()
+    def write_codes(self, images_u8: Tensor, seed: int) -> list[Tensor]:
+        """Return every picture's codes, drawn as the pipeline does."""
+        codes = []
+        for start in range(0, len(images_u8), 64):
+            pixels = scale_pixels(images_u8[start : start + 64])
+            noise = draw_noise([torch.Generator().manual_seed(seed + start)], len(pixels) * self.recipe.shape.num_patches)
+            codes += self.tokenizer.tokenize(see(self.vision, pixels), noise.view(len(pixels), -1, 2).to(pixels.device))
+        return codes
+
+
+@torch.no_grad()
+def measure_coder(coder: PictureCoder, held: Lessons) -> dict[str, float]:
+    """The error on held-out pairs, and how often what is decoded is nearest to the right style's, and thing's, caption among the held-out ones."""
+    codes = coder.write_codes(held.images, seed=0)
+    vectors = [coder.tokenizer.quantize.read_codes(code_K if len(code_K) else code_K.new_zeros(1)) for code_K in codes]
+    decoded = torch.cat([coder.decoder(vectors[start : start + 64]).states_BND for start in range(0, len(vectors), 64)])
+    wanted = held.states.float()
+    nearest = torch.cdist(decoded.flatten(1), wanted.flatten(1)).argmin(dim=1)
+    same = held.pairs[nearest] == held.pairs
+    return {
+        "held_out_error": (functional.mse_loss(decoded, wanted) / wanted.var()).item(),
+        "held_out_style": same[:, 1].float().mean().item(),
+        "held_out_thing": same[:, 0].float().mean().item(),
+        "held_out_codes": sum(map(len, codes)) / len(codes),
+    }

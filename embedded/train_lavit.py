@@ -1,0 +1,121 @@
+"""Train a small LaVIT for the baseline of that name: eyes, visual tokenizer and decoder first, then a language model that writes codes.
+
+Run as `python -m embedded.train_lavit` (hours on one core; it needs `embedded/weights/diffusion`, whose U-Net draws what it says);
+`--only-language` leaves the first part as it is. It learns from the training pairs of the default data set alone.
+1. A picture becomes codes, and codes the states that the U-Net reads: those of two wordings of the picture's caption, as in its own training. The
+   error is that of the states; what a code is follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
+2. A Llama learns the pipeline's own prompts: pictures in one style, a thing's name and a picture of it in any style, and then the codes of the
+   thing in the first style; or the name and the picture alone, and then that picture. A tenth have no prompt at all, for guidance.
+"""
+
+import copy
+from dataclasses import asdict, replace
+
+import torch
+from torch import Tensor
+
+from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, build_lessons, measure_coder
+from embedded.lavit_language import LanguageLessons, build_batch, build_language, build_tokenizer, save_language
+from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, shift_images
+from embedded.texts import encode_texts
+from embedded.training import DEVICE, WEIGHTS_DIR, move_tensors, parse_arguments, train_module, write_atomically
+from pipeline.json_files import write_json
+from pipeline.models.lavit.model import DECODERS, ENCODER_FILE, TOKENIZER, VISION_FILE
+from pipeline.models.lavit.pixels import FOLDERS, UNCONDITIONAL
+from pipeline.models.lavit.shape import CONFIG_NAME
+
+LAVIT_DIR = WEIGHTS_DIR / "lavit"
+
+
+def save_coder(state: dict[str, Tensor], recipe: LavitRecipe) -> None:
+    """Write the three files of the official layout, in half precision, and what stands beside them."""
+    parts = {"vision.": VISION_FILE, "tokenizer.": ENCODER_FILE, "decoder.": DECODERS["lowres"][0]}
+    for prefix, name in parts.items():
+        halved = {key.removeprefix(prefix): value.half().contiguous() for key, value in state.items() if key.startswith(prefix)}
+        save_tensors(halved, f"{TOKENIZER}/{name}")
+    save_tensors(encode_texts([""])[0], f"{FOLDERS['lowres']}/{UNCONDITIONAL}")
+    write_json(LAVIT_DIR / CONFIG_NAME, asdict(recipe.shape))
+
+
+def save_tensors(content: object, name: str) -> None:
+    """Write a file of the official layout."""
+    write_atomically(LAVIT_DIR / name, lambda temporary: torch.save(content, temporary))
+
+
+def load_coder(recipe: LavitRecipe) -> PictureCoder:
+    """Load what `save_coder` wrote."""
+    coder = PictureCoder(recipe)
+    names = (VISION_FILE, ENCODER_FILE, DECODERS["lowres"][0])
+    for part, name in zip((coder.vision, coder.tokenizer, coder.decoder), names, strict=True):
+        part.load_state_dict(torch.load(LAVIT_DIR / TOKENIZER / name, weights_only=True))
+    return coder.eval()
+
+
+def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
+    """Train eyes, tokenizer and decoder, or go on, and write them at every checkpoint."""
+    coder = load_coder(recipe) if goes_on else PictureCoder(recipe)
+    lessons = move_tensors(lessons)
+
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        chosen = torch.randint(len(lessons.images), (recipe.batch_size,), generator=generator, device=DEVICE)
+        images = shift_images(flip_images(lessons.images[chosen], generator), generator, reach=3)
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            return coder(images, lessons.states[chosen], generator)
+
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        save_coder(state, recipe)
+        measured = copy.deepcopy(coder).cpu().eval()
+        measured.load_state_dict(state)
+        return measure_coder(measured, held)
+
+    train_module("lavit_coder", coder.train(), recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
+
+
+def train_language(names: tuple[str, ...], lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
+    """Train the language model on the codes of the shipped tokenizer, or go on, and write it at every checkpoint."""
+    coder = load_coder(recipe)
+    tokenizer = build_tokenizer(names, recipe.shape)
+    model = build_language(recipe.shape, LAVIT_DIR if goes_on else None)
+    known, unseen = (
+        LanguageLessons(list(names), part.pairs, [coder.write_codes(part.images, seed=1000 * draw) for draw in range(recipe.code_draws)])
+        for part in (lessons, held)
+    )
+
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        seed = int(torch.randint(2**31, (), generator=generator, device=DEVICE))
+        ids, labels = build_batch(known, known, tokenizer, recipe.shape, seed=seed, size=recipe.language_batch_size, history=recipe.history)
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            return model(input_ids=ids.to(DEVICE), labels=labels.to(DEVICE)).loss, {}
+
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        measured = copy.deepcopy(model).cpu().eval()
+        measured.load_state_dict(state)
+        save_language(measured, tokenizer, LAVIT_DIR)
+        ids, labels = build_batch(known, unseen, tokenizer, recipe.shape, seed=0, size=128, history=recipe.history, only_full=True)
+        with torch.no_grad():
+            return {"held_out_loss": measured(input_ids=ids, labels=labels).loss.item()}
+
+    train_module("lavit_language", model.train(), recipe.language_loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
+
+
+def main() -> None:
+    """Train, resume or finish: what codes pictures, then the language model, each for as many steps."""
+    base = LavitRecipe()
+    arguments = parse_arguments(__doc__, base.loop, flags={"--only-language": "leave eyes, tokenizer and decoder as they are"})
+    torch.manual_seed(0)
+    recipe = replace(
+        base,
+        batch_size=arguments.batch_size or base.batch_size,
+        language_batch_size=arguments.batch_size or base.language_batch_size,
+        loop=arguments.loop,
+        language_loop=replace(base.language_loop, steps=arguments.loop.steps, peak_rate=arguments.loop.peak_rate),
+    )
+    stickers = load_stickers(DEFAULT_UNIVERSE)
+    lessons, held = (build_lessons(stickers, held_out=held_out) for held_out in (False, True))
+    if not arguments.only_language:
+        train_coder(lessons, held, recipe, goes_on=arguments.from_shipped)
+    train_language(stickers.names, lessons, held, recipe, goes_on=arguments.from_shipped)
+
+
+if __name__ == "__main__":
+    main()

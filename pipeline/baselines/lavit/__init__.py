@@ -1,0 +1,1 @@
+"""The baseline LaVIT, which draws with models of its own."""

@@ -1,0 +1,184 @@
+"""The recipe of the small LaVIT. Run: python -m pytest tests/embedded/test_lavit.py"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from embedded import train_lavit, training
+from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, scale_pixels
+from embedded.lavit_language import IGNORED, LanguageLessons, build_batch, build_language, build_tokenizer, save_language
+from embedded.train_lavit import save_coder, train_coder, train_language
+from embedded.training import ROOT, LoopConfig
+from pipeline.baselines.lavit.config import LavitConfig
+from pipeline.models import folders
+from pipeline.models.lavit.language import load_language, number_parts
+from pipeline.models.lavit.model import load_lavit
+from pipeline.models.lavit.shape import read_shape
+from pipeline.models.lavit.tokenizer import VisualTokenizer
+from pipeline.models.lavit.vision import prepare_images
+from pipeline.models.lavit.weights import load_weights
+from pipeline.params import load_params
+from tests.tiny_lavit import NUM_PATCHES, SHAPE, SIZE
+
+NAMES = ("hammer", "nail", "apple")
+LOOP = LoopConfig(steps=2, peak_rate=1e-3, warmup_steps=1, log_steps=1)
+SMALL = {"batch_size": 2, "language_batch_size": 2, "code_draws": 2, "history": 2}
+RECIPE = LavitRecipe(shape=replace(SHAPE, text_tokens=300), loop=LOOP, language_loop=LOOP, **SMALL)
+TOKENIZER = build_tokenizer(NAMES, RECIPE.shape)
+
+
+def make_lessons() -> Lessons:
+    """Three things in three styles; a picture's one colour says which."""
+    pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3))
+    images = (pairs[:, :1] * 80 + pairs[:, 1:] * 20).to(torch.uint8)[:, :, None, None].expand(-1, 3, SIZE, SIZE).contiguous()
+    states = torch.randn(9, NUM_PATCHES, SHAPE.lowres_width, generator=torch.Generator().manual_seed(0)).half()
+    return Lessons(images, states, pairs)
+
+
+def make_language_lessons() -> LanguageLessons:
+    """Every picture has one code, its number."""
+    pairs = make_lessons().pairs
+    return LanguageLessons(list(NAMES), pairs, [[torch.tensor([row]) for row in range(len(pairs))]])
+
+
+def build_rows(**options: object) -> list[tuple[list[int], list[int]]]:
+    """Draw many rows -> prompt without its mark, answer."""
+    known = make_language_lessons()
+    ids, labels = build_batch(known, known, TOKENIZER, RECIPE.shape, seed=0, size=600, history=2, **options)
+    assert ids[labels != IGNORED].equal(labels[labels != IGNORED])
+    lengths = (labels != IGNORED).int().argmax(dim=1).tolist()
+    rows = [(row[: length - 1].tolist(), label[label != IGNORED].tolist()) for row, label, length in zip(ids, labels, lengths, strict=True)]
+    assert all(row[length - 1] == RECIPE.shape.image_start for row, length in zip(ids, lengths, strict=True))
+    return rows
+
+
+def find_codes(prompt: list[int]) -> list[int]:
+    return [number - RECIPE.shape.first_code for number in prompt if number >= RECIPE.shape.first_code]
+
+
+def test_only_the_answer_is_learnt_and_it_is_the_pictures_codes_with_an_end() -> None:
+    for _, answer in build_rows():
+        assert len(answer) == 2
+        assert 0 <= answer[0] - RECIPE.shape.first_code < 9
+        assert answer[1] == RECIPE.shape.image_end
+
+
+def test_liked_pictures_have_the_answers_style_and_the_reference_its_thing() -> None:
+    rows = build_rows(only_full=True)
+    styles_right = 0
+    for prompt, answer in rows:
+        *liked, reference = find_codes(prompt)
+        thing, style = divmod(answer[0] - RECIPE.shape.first_code, 3)
+        assert reference // 3 == thing
+        assert len(liked) == 2
+        styles_right += sum(code % 3 == style and code // 3 != thing for code in liked)
+        words = TOKENIZER.decode([number for number in prompt if number < RECIPE.shape.text_tokens])
+        assert NAMES[thing] in words
+    # of a stray, which is in 0.3 of the rows, 2 of 9 are no strays at all
+    assert styles_right / (2 * len(rows)) == pytest.approx(1 - 0.15 * 7 / 9, abs=0.03)
+
+
+def test_some_rows_have_no_prompt_and_some_the_picture_itself_alone() -> None:
+    rows = build_rows()
+    assert sum(not prompt for prompt, _ in rows) / len(rows) == pytest.approx(0.1, abs=0.04)
+    alone = [(find_codes(prompt), answer) for prompt, answer in rows if len(find_codes(prompt)) == 1]
+    assert len(alone) / len(rows) == pytest.approx(0.9 * 0.25, abs=0.05)
+    assert all(codes[0] == answer[0] - RECIPE.shape.first_code for codes, answer in alone)
+
+
+def test_the_tokenizer_begins_with_llamas_marks_and_leaves_codes_room() -> None:
+    assert TOKENIZER.convert_ids_to_tokens([0, 1, 2]) == ["<unk>", "<s>", "</s>"]
+    assert len(TOKENIZER) <= RECIPE.shape.text_tokens
+    assert build_tokenizer(NAMES, RECIPE.shape).get_vocab() == TOKENIZER.get_vocab()
+    ids = number_parts(["a hammer, ünseen"], TOKENIZER, RECIPE.shape)
+    assert TOKENIZER.decode(ids).strip() == "a hammer, ünseen"
+
+
+def test_pixels_are_scaled_as_the_pipeline_scales_them() -> None:
+    images = make_lessons().images[4:6]
+    expected = prepare_images([Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images], SIZE)
+    assert torch.allclose(scale_pixels(images), expected, atol=1e-6)
+
+
+def test_every_part_of_the_coder_learns() -> None:
+    coder, lessons = PictureCoder(RECIPE), make_lessons()
+    loss, figures = coder(lessons.images, lessons.states, torch.Generator().manual_seed(0))
+    loss.backward()
+    silent = {name for name, parameter in coder.named_parameters() if parameter.grad is None or not parameter.grad.abs().max()}
+    unused = {"vision.norm.weight", "vision.norm.bias", "vision.head.weight", "vision.head.bias"}  # nothing reads beyond the last block
+    assert silent <= unused
+    assert set(figures) == {"error", "kept", "codes_used"}
+
+
+def test_a_picture_keeps_one_patch_at_least() -> None:
+    coder = PictureCoder(RECIPE)
+    never = torch.tensor([-50.0, 0.0]).expand(3, NUM_PATCHES, 2)
+    _, keep = coder.choose(never, torch.Generator().manual_seed(0))
+    assert keep.sum(dim=1).tolist() == [1, 1, 1]
+
+
+def test_codes_that_nothing_uses_begin_anew() -> None:
+    coder = PictureCoder(replace(RECIPE, revive_steps=2))
+    vectors = torch.nn.functional.normalize(torch.randn(4, SHAPE.code_width), dim=-1)
+    before = coder.tokenizer.quantize.embedding.weight.detach().clone()
+    coder.usage.fill_(1.0)
+    coder.usage[7] = 0.0
+    generator = torch.Generator().manual_seed(0)
+    coder.count_codes(torch.tensor([1, 1]), vectors, generator)
+    assert coder.tokenizer.quantize.embedding.weight.equal(before)  # not yet
+    coder.count_codes(torch.tensor([1, 1]), vectors, generator)
+    after = coder.tokenizer.quantize.embedding.weight
+    assert (after != before).any(dim=1).nonzero().flatten().tolist() == [7]
+    assert any(after[7].equal(vector) for vector in vectors)
+
+
+def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_lavit, "LAVIT_DIR", tmp_path / "lavit")
+    monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "train")
+    monkeypatch.setattr(training, "CURVES_DIR", tmp_path / "curves")
+    for module in (train_lavit, training):
+        monkeypatch.setattr(module, "DEVICE", torch.device("cpu"))
+    monkeypatch.setattr(train_lavit, "encode_texts", lambda texts: (torch.zeros(1, 5, SHAPE.lowres_width).half(), None))
+    lessons = make_lessons()
+    train_coder(lessons, lessons, RECIPE, goes_on=False)
+    train_language(NAMES, lessons, lessons, RECIPE, goes_on=False)
+    folder = tmp_path / "lavit"
+    assert sorted(path.name for path in folder.iterdir()) == ["language_model", "lavit.json", "pixel_decoding", "visual_tokenizer"]
+    shape = read_shape(folder)
+    with torch.device("meta"):
+        tokenizer = VisualTokenizer(shape)
+    load_weights(tokenizer, folder / "visual_tokenizer" / "tokenizer_encoder.bin")
+    language = load_language(folder / "language_model", shape, device="cpu", dtype=torch.float32)
+    assert language.context == 640
+    for name, figure in (("lavit_coder", "held_out_style"), ("lavit_language", "held_out_loss")):
+        last = json.loads((tmp_path / "curves" / f"{name}.jsonl").read_text().splitlines()[-1])
+        assert last["step"] == 2
+        assert figure in last
+    train_language(NAMES, lessons, lessons, RECIPE, goes_on=True)  # from what was written
+
+
+def test_the_recipes_own_shape_fits_the_shipped_drawing_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained: a picture of 64 px is seen, codes are written, and the shipped U-Net draws from them."""
+    recipe, config = LavitRecipe(), load_params(ROOT / "params.yaml", "lavit", LavitConfig)
+    shutil.copytree(folders.SHIPPED_DIR / "diffusion", tmp_path / "shipped" / "diffusion")
+    monkeypatch.setattr(folders, "SHIPPED_DIR", tmp_path / "shipped")
+    monkeypatch.setattr(train_lavit, "LAVIT_DIR", tmp_path / "shipped" / "lavit")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    save_coder(PictureCoder(recipe).state_dict(), recipe)
+    save_language(build_language(recipe.shape, None), build_tokenizer(NAMES, recipe.shape), train_lavit.LAVIT_DIR)
+    lavit = load_lavit("embedded/lavit", pixels=config.sampling.pixels)
+    (reference,) = lavit.read_images([Image.new("RGB", (80, 40), "red")], [torch.Generator().manual_seed(0)])
+    assert 0 < len(reference) < recipe.shape.num_patches
+    parts = lavit.fit_prompt("a hammer", reference, [reference] * 5, config.sampling)
+    assert sum(isinstance(part, torch.Tensor) for part in parts) == 6  # all pictures are shown
+    codes = lavit.write_codes(parts, torch.Generator().manual_seed(0), config.sampling)
+    drawn = lavit.draw_codes([codes], [torch.Generator().manual_seed(0)], replace(config.sampling, steps=2))
+    assert drawn.shape == (1, 64, 64, 3)
+    assert drawn.std() > 5
