@@ -167,6 +167,7 @@ class PictureLoop:
     def __init__(self, setting: Setting) -> None:
         import diffusers
 
+        diffusers.utils.logging.disable_progress_bar()
         self.setting, self.config = setting, setting.configs["generation"]
         options = {"safety_checker": None, "requires_safety_checker": False}
         pipeline = diffusers.StableDiffusionPipeline.from_pretrained(setting.folders["diffusion"], dtype=setting.dtype, **options)

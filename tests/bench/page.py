@@ -41,7 +41,7 @@ def write_page(measured: Measured, weights: dict[str, int], peaks: dict[str, flo
         f"nor is *{EXTRA}*, a loop that few would write: it keeps the keys and values of the examples that every prompt begins with.",
         "",
         "*Same*: the share of rows with the same caption or keywords, with vectors of a cosine above 0.999, or with pictures that differ by less",
-        "than one level of 255 in the mean. *Of peak*: operations of matrix products, convolutions and attention (torch's FlopCounterMode, on rows of the",
+        "than one level of 255 in the mean. *Of peak*: operations of matrix products, convolutions and attention (torch's FlopCounterMode, on the",
         "warm-up) over the wall time, beside the fastest product of square matrices that this machine was seen to compute in the same number",
         "format. Where that share is high a stage is bound by arithmetic, and only fewer operations could make it faster.",
         "",
