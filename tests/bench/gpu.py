@@ -38,9 +38,7 @@ Saver = Callable[[Path, torch.device], Path]
 app = typer.Typer(add_completion=False)
 
 
-def measure_all(
-    params: Path, root: Path, device: torch.device, sizes: Sizes, *, savers: Mapping[str, Saver], llm_dim: int, backend: str = "inductor"
-) -> Iterator[Line]:
+def measure_all(params: Path, root: Path, device: torch.device, sizes: Sizes, *, savers: Mapping[str, Saver], llm_dim: int) -> Iterator[Line]:
     """Yield every rate as it is measured; a model's folder is there only while it is needed."""
     setting = Setting(
         params=params,
@@ -64,7 +62,7 @@ def measure_all(
     track = prepare("clip", "diffusion")
     yield gpu_races.race_vectors(track)
     yield gpu_trainings.race_reflection(track.setting, sizes, llm_dim=llm_dim)
-    yield from gpu_races.race_pictures(track, backend=backend)
+    yield from gpu_races.race_pictures(track)
     yield gpu_trainings.race_ranker(setting, sizes)
 
 
@@ -118,7 +116,7 @@ def main(out: Path = Path("docs/results/bench-gpu.md")) -> None:
             lines.append(line)
     page = write_table(lines, torch.cuda.get_device_name(device))
     write_bytes(out, page.encode())
-    say(page)
+    say(*page.splitlines())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def build_tools(setting: Setting, config: ReflectionConfig) -> ReflectionTools:
     options = {"device": setting.device, "dtype": setting.dtype}
     clip = load_clip(setting.folders["clip"], **options)
     data = build_large_data(200, 1_000, dim=clip.dim)
-    ranker_config = load_params(setting.params, "ranker", RankerConfig)
+    ranker_config = replace(load_params(setting.params, "ranker", RankerConfig), image_text_weight=0.0)  # pictures alone are scored
     weights = RankerTraining(data, ranker_config, seed=0, device=torch.device("cpu")).name_tensors()
     ids = {"user_ids": data.user_ids, "item_ids": data.item_ids, "image_feature": "clip_image"}
     return ReflectionTools(

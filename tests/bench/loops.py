@@ -1,7 +1,7 @@
 """The straightforward way: one row after the other, with the public calls of transformers, open_clip, timm and diffusers as their guides show them.
 
 The same weights, number format, prompts, decoding limits, sampler, steps and noise as the pipeline's; gradients are off, attention is the library's
-own choice (SDPA), and replies end at the end of their line. What a loop does not have: batches, a prefix that is encoded once, a ledger.
+own choice (SDPA), and replies obey the same rules. What a loop does not have: batches, a prefix that is encoded once, a ledger.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from pipeline.embedding import build_semantic_text
 from pipeline.keywords.extract import KeywordsConfig, build_question
 from pipeline.keywords.parse import parse_keywords
 from pipeline.keywords.prompts import KEYWORD_SYSTEM, build_examples
+from pipeline.models.decoding import DecodeRules, Reply
 from pipeline.models.diffusion import SCHEDULERS
 from pipeline.randomness import make_generator
 from pipeline.rows import Rejection
 from tests.bench.lots import Lot
 from tests.bench.models import Setting
+from tests.bench_decoding import LibraryRules
 
 
 def open_image(data: bytes) -> Image.Image:
@@ -124,6 +126,8 @@ class KeywordLoop:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         else:
             self.model, self.tokenizer = shared.model, shared.tokenizer
+        ends = self.model.generation_config.eos_token_id
+        self.end_tokens = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self.cached, self.known = cached, None
 
     @torch.inference_mode()
@@ -142,13 +146,21 @@ class KeywordLoop:
         few_shot = self.config.prompt_style == "few_shot"
         text = build_examples() + prompt if few_shot else self._apply_template(prompt)
         inputs = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").to(self.device)
-        options = {"stop_strings": ["\n"], "tokenizer": self.tokenizer} if few_shot else {}
-        if self.cached and few_shot:
-            options["past_key_values"] = copy.deepcopy(self._read_prefix())
-        pad = self.tokenizer.pad_token_id or 0
-        output_T = self.model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False, pad_token_id=pad, **options)[0]
-        reply = self.tokenizer.decode(output_T[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return parse_keywords(reply.split("\n")[0] if few_shot else reply, max_keywords=self.config.num_keywords)
+        options = {"past_key_values": copy.deepcopy(self._read_prefix())} if self.cached and few_shot else {}
+        num_keywords, max_new_tokens = self.config.num_keywords, self.config.max_new_tokens
+        rules = DecodeRules(max_new_tokens, stop="\n" if few_shot else None, max_parts=num_keywords, distinct_parts=True)
+        library = LibraryRules([Reply(self.tokenizer, self.end_tokens, rules)])
+        self.model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            logits_processor=[library],
+            stopping_criteria=[library.stop],
+            pad_token_id=self.tokenizer.pad_token_id or 0,
+            **options,
+        )
+        reply = rules.cut(self.tokenizer.decode(library.replies[0].tokens, skip_special_tokens=True))
+        return parse_keywords(reply, max_keywords=num_keywords)
 
     def _apply_template(self, prompt: str) -> str:
         turns = [{"role": "system", "content": KEYWORD_SYSTEM}, {"role": "user", "content": prompt}]

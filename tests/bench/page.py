@@ -42,7 +42,7 @@ def write_page(measured: Measured, weights: dict[str, int], peaks: dict[str, flo
         "",
         "*Same*: the share of rows with the same caption or keywords, with vectors of a cosine above 0.999, or with pictures that differ by less",
         "than one level of 255 in the mean. *Of peak*: operations of matrix products, convolutions and attention (torch's FlopCounterMode, on the",
-        "warm-up) over the wall time, beside the fastest product of square matrices that this machine was seen to compute in the same number",
+        "warm-up) over the processor's seconds, beside the fastest product of square matrices that it was seen to compute in the same number",
         "format. Where that share is high a stage is bound by arithmetic, and only fewer operations could make it faster.",
         "",
     ]
@@ -66,7 +66,7 @@ def write_row(name: str, measured: Measured, peak: float) -> str:
         *(f"{rates[way]:.2f}" for way in ("loop", "ours")),
         *ratios,
         *(f"{flops / 1e9:.2f}" for flops in (loop_flops, ours_flops)),
-        f"{ours_flops * rates['ours'] / peak:.0%} of {peak / 1e9:.0f} GFLOP/s",
+        f"{ours_flops * total_rows / sum(timings.ours['cpu']) / peak:.0%} of {peak / 1e9:.0f} GFLOP/s",
     ]
     return "| " + " | ".join(cells) + " |"
 

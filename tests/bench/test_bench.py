@@ -78,7 +78,7 @@ def test_operations_are_those_of_the_products_a_row(tmp_path: Path) -> None:
         return {"sum": float((torch.ones(3, 4) @ torch.ones(4, 5)).sum())}
 
     assert count_flops(way, lot) == ({"sum": 60.0}, 2 * 3 * 4 * 5 / 2)
-    assert 0 < measure_peak(CPU, torch.float32, side=8) < 1e15
+    assert 0 < measure_peak(torch.float32, side=64, tries=2) < 1e15
 
 
 def test_both_ways_take_turns_on_lots_that_share_no_row_and_no_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_the_page_says_ratios_rates_operations_and_the_bound() -> None:
     timings = Timings(ours={"cpu": [1.0], "wall": [2.0]}, loop={"cpu": [5.0], "wall": [6.0]}, num_rows=4, num_same=3)
     measured = Measured(4, 1, {"captioning": timings}, {"captioning": (1e9, 3e9)})
     page = write_page(measured, {"captioning": 1800}, {"captioning": 8e9}, command="make bench")
-    assert "| captioning | 75.0% | 0.67 | 2.00 | 3.00 | 5.00 | 3.00 | 1.00 | 25% of 8 GFLOP/s |" in page
+    assert "| captioning | 75.0% | 0.67 | 2.00 | 3.00 | 5.00 | 3.00 | 1.00 | 50% of 8 GFLOP/s |" in page
     assert "(1,800 in captioning): ratio 3.00 of wall time,\n5.00 of CPU time" in page
     assert "Below 10 repetitions no interval is given" in page
 
@@ -142,6 +142,7 @@ def tiny_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = {"captioning": 4, "embedding": 4, "keywords": 4, "drawing": 2}
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     setting = make_tiny_setting(tmp_path / "models")
+    monkeypatch.setattr(command, "measure_peak", lambda dtype: 1e9)
     monkeypatch.setattr(command, "read_default_run", lambda params: DefaultRun(make_rows(4), weights))
     monkeypatch.setattr(command, "read_setting", lambda params, device: setting)
     return tmp_path / "bench.md"
@@ -153,7 +154,7 @@ def test_pipeline_and_loops_come_to_the_same_captions_vectors_and_pictures(tiny_
     page = tiny_bench.read_text()
     rows = {line.split(" | ")[0].removeprefix("| "): line.split(" | ") for line in page.splitlines() if line.startswith("| ")}
     assert list(rows) == ["stage", "captioning", "embedding", "keywords", "keywords, prefix cached", "drawing"]
-    assert [rows[name][1] for name in ("captioning", "embedding", "drawing")] == ["100.0%"] * 3
+    assert [rows[name][1] for name in list(rows)[1:]] == ["100.0%"] * 5
     for name in list(rows)[1:]:
         rates = [float(cell) for cell in rows[name][2:4]]
         assert float(rows[name][4]) == pytest.approx(rates[1] / rates[0], rel=0.1, abs=0.01)

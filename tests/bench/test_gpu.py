@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from typer.testing import CliRunner
 
 from pipeline.compose import compose_params
@@ -45,9 +46,12 @@ SMALL = [
 
 def test_every_rate_is_measured_by_the_same_code_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    compiled: list[int] = []
+    monkeypatch.setattr(UNet2DConditionModel, "compile_repeated_blocks", lambda unet: compiled.append(len(unet.down_blocks)))
     compose_params(["models=paper", *SMALL], conf=REPO / "conf", out=tmp_path / "params.yaml")
     device = torch.device("cpu")
-    lines = list(gpu.measure_all(tmp_path / "params.yaml", tmp_path, device, TINY, savers=SAVERS, llm_dim=LLM_DIM, backend="eager"))
+    lines = list(gpu.measure_all(tmp_path / "params.yaml", tmp_path, device, TINY, savers=SAVERS, llm_dim=LLM_DIM))
+    assert compiled == [2]
     assert [line.unit for line in lines] == ["captions/s", "items/s", "tokens/s", "images/s", "steps/s", "pictures/s", "pictures/s", "epochs/s"]
     assert [line.goal for line in lines] == [400, None, 12_500, 2700, None, 7, 7, 2]
     assert all(line.rate > 0 for line in lines)
