@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,16 +98,6 @@ def time_way(way: Callable[[], object], device: torch.device) -> tuple[float, fl
     return seconds, watch.percent
 
 
-@contextmanager
-def loaded(make: Callable[[], Way], device: torch.device) -> Iterator[Way]:
-    """Hold a way's models for as long as the context lasts."""
-    way = make()
-    yield way
-    del way
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 class Track:
     """Lots of photos in one folder, no photo twice, so that no ledger knows a row."""
 
@@ -128,15 +118,13 @@ class Track:
 
     def race(self, name: str, unit: str, makers: Sequence[Callable[[], Way]], count: int, *, goal: float, batch_size: int) -> Line:
         """Measure ours, then the loop on fewer rows; of ours also the share of the time that decoding the images takes."""
-        with loaded(makers[0], self.setting.device) as way:
-            rate, percent, lot = self.measure(way, count, warm_up=batch_size)
+        rate, percent, lot = self.measure(makers[0](), count, warm_up=batch_size)
         encoded = [row["image"] for row in lot.rows]
         started = time.perf_counter()
         for start in range(0, count, batch_size):
             decode_batch(encoded[start : start + batch_size])
         share = (time.perf_counter() - started) * rate / count
-        with loaded(makers[1], self.setting.device) as way:
-            loop_rate = self.measure(way, self.sizes.loop, warm_up=1)[0]
+        loop_rate = self.measure(makers[1](), self.sizes.loop, warm_up=1)[0]
         return Line(name, unit, rate, loop_rate, goal, percent, share)
 
 
@@ -156,32 +144,35 @@ def race_vectors(track: Track) -> Line:
 
 def race_keywords(track: Track) -> list[Line]:
     """Qwen2.5-7B; random weights name no keyword, so every item is asked about twice, by ours and by the loop."""
-    lines, rates, percent = [], [], None
-    for make, count in ((ours.Keywords, track.sizes.keywords), (loops.KeywordLoop, track.sizes.loop)):
-        with loaded(lambda make=make: make(track.setting), track.setting.device) as way:
-            counter = TokenCounter(way.llm.model.model if isinstance(way, ours.Keywords) else way.model)
-            way(track.make_lot(1))
-            counter.count, lot = 0, track.make_lot(count)
-            seconds, busy = time_way(lambda way=way, lot=lot: way(lot), track.setting.device)
-            rates.append((count / seconds, counter.count / seconds))
-            percent = busy if make is ours.Keywords else percent
-            del counter
-    for place, unit, goal in ((0, "items/s", None), (1, "tokens/s", 12_500)):
-        lines.append(Line("Qwen2.5-7B", unit, rates[0][place], rates[1][place], goal, percent))
-    return lines
+    ours_way = ours.Keywords(track.setting)
+    rates, percent = measure_tokens(track, ours_way, ours_way.llm.model.model, track.sizes.keywords)
+    del ours_way  # two such models need not fit at once
+    loop_way = loops.KeywordLoop(track.setting)
+    loop_rates, _ = measure_tokens(track, loop_way, loop_way.model, track.sizes.loop)
+    units = (("items/s", None), ("tokens/s", 12_500))
+    found = zip(units, rates, loop_rates, strict=True)
+    return [Line("Qwen2.5-7B", unit, rate, loop_rate, goal, percent) for (unit, goal), rate, loop_rate in found]
+
+
+def measure_tokens(track: Track, way: Way, model: Any, count: int) -> tuple[tuple[float, float], float | None]:
+    """Return the rows and the tokens a second, and how busy the GPU was."""
+    counter = TokenCounter(model)
+    way(track.make_lot(1))
+    counter.count, lot = 0, track.make_lot(count)
+    seconds, percent = time_way(lambda: way(lot), track.setting.device)
+    return (count / seconds, counter.count / seconds), percent
 
 
 def race_pictures(track: Track) -> list[Line]:
     """Stable Diffusion 1.5, with and without compiled blocks of the U-Net."""
     name = "Stable Diffusion 1.5, 512 px, 25 steps"
     batch_size = track.setting.configs["generation"].batch_size
-    with loaded(lambda: loops.PictureLoop(track.setting), track.setting.device) as way:
-        loop_rate = track.measure(way, track.sizes.loop, warm_up=1)[0]
-    with loaded(lambda: ours.Pictures(track.setting), track.setting.device) as way:
+    loop_rate = track.measure(loops.PictureLoop(track.setting), track.sizes.loop, warm_up=1)[0]
+    way = ours.Pictures(track.setting)
+    rate, percent, _ = track.measure(way, track.sizes.pictures, warm_up=batch_size)
+    lines = [Line(name, "pictures/s", rate, loop_rate, 7, percent)]
+    way.diffusion.model.pipeline.unet.compile_repeated_blocks()
+    # every drawing's known keys and values would be constants of the compiled blocks, which would be compiled anew until torch gives up
+    with patch("pipeline.models.diffusion.project_once", lambda unet, prompt: nullcontext()):
         rate, percent, _ = track.measure(way, track.sizes.pictures, warm_up=batch_size)
-        lines = [Line(name, "pictures/s", rate, loop_rate, 7, percent)]
-        way.diffusion.model.pipeline.unet.compile_repeated_blocks()
-        # every drawing's known keys and values would be constants of the compiled blocks, which would be compiled anew until torch gives up
-        with patch("pipeline.models.diffusion.project_once", lambda unet, prompt: nullcontext()):
-            rate, percent, _ = track.measure(way, track.sizes.pictures, warm_up=batch_size)
-        return [*lines, Line(f"{name}, compiled, keys and values of prompts anew each step", "pictures/s", rate, loop_rate, 7, percent)]
+    return [*lines, Line(f"{name}, compiled, keys and values of prompts anew each step", "pictures/s", rate, loop_rate, 7, percent)]
