@@ -30,11 +30,11 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$
 UNKNOWN := $(filter-out ARGS EXTRAS PYTHON PY VENV SHELL MAKEFLAGS MAKEOVERRIDES,$(GIVEN))
 $(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))=... is not read here; params stand in ARGS, as in make check-data ARGS='dataset=folder', or make exp ARGS='-S retrieval.k=7'))
 $(if $(filter-out $(ALL_EXTRAS),$(EXTRAS)),$(error EXTRAS is $(EXTRAS), but it must be one or more of: $(ALL_EXTRAS)))
-TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export study study-results torture $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
+TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export study study-results torture bench bench-gpu $(STAGES) $(filter-out experiments,$(EXPERIMENTS))
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench-scale bench-ranker bench-movielens clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench bench-gpu bench-scale bench-ranker bench-movielens clean-work check-data fetch-images $(STAGES)
 .PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -175,6 +175,12 @@ lint: setup  ## check style and formatting
 
 torture: setup  ## 100 kills and 100 flipped bytes in a small run: nothing may differ silently (about 1 hour)
 	@$(PY) -m tests.torture $(ARGS)
+
+bench: setup  ## the stages beside per-item loops over the same models, into docs/results/bench.md (about an hour on 2 cores; ARGS='--rows 128 --repetitions 10')
+	@$(PY) -m tests.bench $(ARGS)
+
+bench-gpu: setup  ## models of the published size with random weights on one GPU, beside per-item loops, into docs/results/bench-gpu.md (20 GB of disk)
+	@$(PY) -m tests.bench.gpu $(ARGS)
 
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
 	@$(PY) -m tests.bench_scale
