@@ -159,6 +159,10 @@ def explain_import(error: ImportError) -> str | None:
     if name in OURS:
         return None
     reason = " ".join(str(error).split()).rstrip(".")
+    environment = Path(".venv")
+    if environment.is_dir() and Path(sys.prefix).resolve() != environment.resolve():  # a bare `.venv/bin/dvc repro` starts the system's Python
+        cure = f"this is {sys.executable} and not the project's Python: `. .venv/bin/activate` first, or take make's targets"
+        return f"the package {name or '?'} cannot be loaded ({reason}); {cure}."
     return f"the package {name or '?'} cannot be loaded ({reason}); {INSTALL_AGAIN}."
 
 

@@ -111,6 +111,16 @@ def test_the_params_to_lower_are_there() -> None:
             assert isinstance(params[block][key], int), name
 
 
+def test_another_python_than_the_projects_is_named_where_a_package_is_missing(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{REPO}", "DVC_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "stages.captioning", "--items", "a", "--out", "b"]
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    cure = f"this is {sys.executable} and not the project's Python: `. .venv/bin/activate` first, or take make's targets"
+    assert (ended.returncode, ended.stderr) == (2, f"error: the package typer cannot be loaded (No module named 'typer'); {cure}.\n")
+
+
 @pytest.mark.parametrize("package", ["torch", "pyarrow", "typer"])
 def test_a_missing_package_is_a_sentence_before_the_stage_is_loaded(tmp_path: Path, package: str) -> None:
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{package}'\", name='{package}')")
