@@ -26,7 +26,7 @@ NUM_SAMPLED = 256  # items whose exact neighbours are looked up
 CELLS_PER_ROOT = 4  # cells = this times the root of N
 TRAINING_ITEMS = 64  # per cell, at most, that place the cells' centres
 TRAINING_ROUNDS = 6  # of k-means: better centres find no more neighbours, and more probes make up for worse
-MIN_PROBES = 8  # cells that are looked into at first
+MIN_PROBES = 1  # cells that are looked into at first
 BATCH_ITEMS = 1 << 16  # items whose candidates are held in FAISS's own form at once
 
 
