@@ -1,5 +1,6 @@
 """Figures of what the shipped U-Net draws for held-out (concept, style) pairs of the stickers, graded by the judge."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,23 +11,38 @@ from torch.nn import functional
 from embedded.check_stickers import HeldOut, load_held_out, time_batches
 from embedded.stickers import DEFAULT_UNIVERSE
 from embedded.train_judge import measure_pairs
+from embedded.training import ROOT
 from pipeline.data.openmoji import STYLES
 from pipeline.models.folders import resolve_model
 from pipeline.models.judge import load_judge
 
 DRAW_STEPS, DRAW_BATCH = 20, 16
+GUIDANCE = 4.0  # beside another model: generation.guidance_scale
 NUM_COMPARED = 200  # drawings per guidance scale
 
 
 def measure_drawing(held: HeldOut, guidance: float, *, sheet: Path | None = None) -> dict[str, Tensor]:
     """Draw every held-out pair once from its canonical text and ask the judge, which chooses among the concepts at hand."""
-    judge = load_judge(resolve_model("embedded/judge"))
-    drawn, seconds = draw_pairs(held, guidance)
+    return grade_drawn(held, *draw_pairs(held, guidance), sheet=sheet)
+
+
+def grade_drawn(held: HeldOut, drawn: Tensor, seconds: Tensor, *, sheet: Path | None = None) -> dict[str, Tensor]:
+    """Ask the judge what a model drew for the held-out pairs, uint8 (pair, 3, 64, 64), and save them beside the real ones."""
     if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
         save_sheet(held, drawn, sheet)
+    judge = load_judge(resolve_model("embedded/judge"))
     style, concept_ranks = measure_pairs(judge.network, drawn, held.rows, num_concepts=len(held.names))
     top = {"draw_concept_top1": concept_ranks == 0, "draw_concept_top5": concept_ranks < 5}
     return {"draw_style": style, **top, "draw_seconds": seconds}
+
+
+def print_beside_unet(name: str, measure: Callable[..., dict[str, Tensor]], *, sheet: Path) -> None:
+    """Print another model's figures and, on the same pairs, those of the shipped U-Net."""
+    held = load_held_out(DEFAULT_UNIVERSE)
+    for model, figures in ((name, measure(held, sheet=sheet)), ("U-Net", measure_drawing(held, GUIDANCE))):
+        print(f"{model}: " + " ".join(f"{key}={value.float().mean().item():.3f}" for key, value in figures.items()))
+    print(f"Real stickers above {name}'s: {sheet.relative_to(ROOT)}")
 
 
 def draw_pairs(held: HeldOut, guidance: float) -> tuple[Tensor, Tensor]:

@@ -11,20 +11,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from embedded.check_drawing import measure_drawing, save_sheet
-from embedded.check_stickers import HeldOut, load_held_out, time_batches
-from embedded.stickers import DEFAULT_UNIVERSE, Stickers
-from embedded.train_judge import measure_pairs
+from embedded.check_drawing import grade_drawn, print_beside_unet
+from embedded.check_stickers import HeldOut, time_batches
+from embedded.stickers import Stickers
 from embedded.training import ROOT, TRAIN_DIR
 from pipeline.baselines.lavit.config import LavitConfig
-from pipeline.models.folders import resolve_model
-from pipeline.models.judge import load_judge
 from pipeline.models.lavit.model import Lavit, load_lavit
 from pipeline.params import load_params
 
 BATCH = 16
 SHEET = TRAIN_DIR / "lavit_language" / "check.png"
-GUIDANCE = 4.0  # of the U-Net, generation.guidance_scale
 
 
 def choose_pictures(known: list[list[int]], thing: int, style: int, count: int, rng: random.Random) -> list[list[int]]:
@@ -58,20 +54,8 @@ def measure_lavit(held: HeldOut, *, sheet: Path) -> dict[str, Tensor]:
         return list(torch.from_numpy(lavit.draw_codes(codes, generators, config.sampling)).permute(0, 3, 1, 2))
 
     images, seconds = time_batches(list(enumerate(held.rows.tolist())), BATCH, draw)
-    drawn = torch.stack(images)
-    sheet.parent.mkdir(parents=True, exist_ok=True)
-    save_sheet(held, drawn, sheet)
-    style, concept_ranks = measure_pairs(load_judge(resolve_model("embedded/judge")).network, drawn, held.rows, num_concepts=len(held.names))
-    return {"draw_style": style, "draw_concept_top1": concept_ranks == 0, "draw_concept_top5": concept_ranks < 5, "draw_seconds": seconds}
-
-
-def main() -> None:
-    """Print both models' figures."""
-    held = load_held_out(DEFAULT_UNIVERSE)
-    for name, figures in (("LaVIT", measure_lavit(held, sheet=SHEET)), ("U-Net", measure_drawing(held, GUIDANCE))):
-        print(f"{name}: " + " ".join(f"{key}={value.float().mean().item():.3f}" for key, value in figures.items()))
-    print(f"Real stickers above LaVIT's: {SHEET.relative_to(ROOT)}")
+    return grade_drawn(held, torch.stack(images), seconds, sheet=sheet)
 
 
 if __name__ == "__main__":
-    main()
+    print_beside_unet("LaVIT", measure_lavit, sheet=SHEET)

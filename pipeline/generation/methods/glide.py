@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pipeline.baselines.glide.config import GlideConfig
 from pipeline.data.cases import Case
 from pipeline.generation.context import Drawing, GenerationContext, Method
-from pipeline.models.diffusion import NOT_FINITE, NotFiniteError
+from pipeline.generation.own_models import check_start, reject_unfinite
 from pipeline.models.folders import compute_model_revision
 from pipeline.models.glide.config import GlideSampling
 from pipeline.models.glide.model import Glide, load_glide, load_glide_budget
@@ -63,21 +63,15 @@ class GlideMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Draw with both models."""
         assert self.glide is not None, "without weights every case is rejected"
+        glide = self.glide.model
         prompts = [self.context.fit_text(case.reference_id) for case in cases]
         generators = [make_generator(self.context.seed, "generation", self.context.name_noise(case)) for case in cases]
-        try:
-            return list(self.glide.model.draw(prompts, generators=generators, sampling=self.sampling))
-        except NotFiniteError as error:
-            reason = f"The drawn image is not finite; {NOT_FINITE}"
-            return [Rejection(reason) if bad else image for image, bad in zip(error.images_BHWC, error.bad_B, strict=True)]
+        return reject_unfinite(lambda: glide.draw(prompts, generators=generators, sampling=self.sampling))
 
 
 def build_method(context: GenerationContext) -> Method:
     """Build the method with the models that `models.glide` names; where it is null, one that rejects every case."""
-    if context.config.start != "noise":
-        raise ValueError(
-            f"generation.start is {context.config.start!r}, but glide draws from noise alone; set it to noise, or comparison.glide to false."
-        )
+    check_start(context, "glide")
     sampling = load_params(context.params, "glide", GlideConfig).sampling
     if read_section(context.params, "models.glide") is None:
         return GlideMethod(context, None, sampling)

@@ -17,7 +17,7 @@ from pipeline.baselines.lavit.config import LavitConfig
 from pipeline.data.cases import Case
 from pipeline.data.images import decode_batch
 from pipeline.generation.context import Drawing, GenerationContext, Method
-from pipeline.models.diffusion import NOT_FINITE, NotFiniteError
+from pipeline.generation.own_models import check_start, reject_unfinite
 from pipeline.models.folders import compute_model_revision
 from pipeline.models.lavit.model import Lavit, load_lavit, load_text_budget
 from pipeline.models.lazy import LazyModel
@@ -76,16 +76,13 @@ class LavitMethod:
     def draw(self, cases: Sequence[Case]) -> list[Drawing]:
         """Write every case's codes by itself, and draw them together."""
         assert self.lavit is not None, "without weights every case is rejected"
-        outcomes = {case.case_id: self.write_codes(self.lavit.model, case) for case in {case.case_id: case for case in cases}.values()}
+        lavit = self.lavit.model
+        outcomes = {case.case_id: self.write_codes(lavit, case) for case in {case.case_id: case for case in cases}.values()}
         written = [outcomes[case.case_id] for case in cases]  # a batch may be filled up with a case
         # a case without codes keeps its place in the batch: the others' last bits must not depend on it
         codes = [torch.zeros(1, dtype=torch.long) if isinstance(outcome, Rejection) else outcome for outcome in written]
         generators = [make_generator(self.context.seed, "generation", self.context.name_noise(case)) for case in cases]
-        reason = f"The drawn image is not finite; {NOT_FINITE}"
-        try:
-            drawn: list[Drawing] = list(self.lavit.model.draw_codes(codes, generators, self.config.sampling))
-        except NotFiniteError as error:
-            drawn = [Rejection(reason) if bad else image for image, bad in zip(error.images_BHWC, error.bad_B, strict=True)]
+        drawn = reject_unfinite(lambda: lavit.draw_codes(codes, generators, self.config.sampling))
         return [outcome if isinstance(outcome, Rejection) else image for outcome, image in zip(written, drawn, strict=True)]
 
     def write_codes(self, lavit: Lavit, case: Case) -> torch.Tensor | Rejection:
@@ -106,10 +103,7 @@ class LavitMethod:
 
 def build_method(context: GenerationContext) -> Method:
     """Build the method with the models that `models.lavit` names; where it is null, one that rejects every case."""
-    if context.config.start != "noise":
-        raise ValueError(
-            f"generation.start is {context.config.start!r}, but lavit draws from noise alone; set it to noise, or comparison.lavit to false."
-        )
+    check_start(context, "lavit")
     config = load_params(context.params, "lavit", LavitConfig)
     if read_section(context.params, "models.lavit") is None:
         return LavitMethod(context, None, config)
