@@ -136,9 +136,14 @@ def read_cost(method: str, fetch: Fetch) -> Cost:
         training_seconds=None if None in seconds else sum(seconds),
         seconds_per_image=drawing.get("seconds_per_row"),
         peak_memory_mb=max((peak for peak in peaks if peak is not None), default=None),
-        machine="–" if not known else f"{drawing['num_threads']} threads" if "num_threads" in drawing else drawing["device"],
+        machine="–" if not known else write_threads(drawing["num_threads"]) if "num_threads" in drawing else drawing["device"],
         grows_with_users=any("num_rows" in cost for cost in training),
     )
+
+
+def write_threads(count: int) -> str:
+    """Write on how many threads something was computed."""
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def read_own_metrics(method: str, fetch: Fetch) -> dict[str, Any]:

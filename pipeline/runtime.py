@@ -15,6 +15,7 @@ from pydantic import NonNegativeInt
 
 from pipeline.config import Count, config_dataclass
 from pipeline.engine import choose_engine
+from pipeline.forks import count_workers
 from pipeline.gpu import explain_unusable, has_card, warn_of_unused_card
 from pipeline.params import load_params
 from pipeline.run_progress import describe_run_left
@@ -35,7 +36,8 @@ class RuntimeConfig:
     """Knobs that cannot change a result; no stage lists them in its DVC params."""
 
     device: Literal["auto", "cpu", "cuda"]
-    num_threads: NonNegativeInt  # 0: all cores
+    num_threads: Count  # of one operation on a CPU
+    workers: NonNegativeInt  # copies of a stage's process that compute rows on CPUs; 0: as many as keep all cores busy
     checkpoint_every: Count  # steps
     engine: Literal["local", "ray"]  # what computes maps over rows
     ray_address: str | None  # of the cluster's head, host:port; None: RAY_ADDRESS, else this machine
@@ -52,7 +54,9 @@ def resolve_device(config: RuntimeConfig) -> torch.device:
     ValueError if CUDA or Ray is asked for and cannot be used. Where the machine has a GPU that `auto` cannot use, one line says why.
     """
     device = find_device(config)
-    choose_engine(config.engine, config.ray_address, needs_gpu=device.type == "cuda")
+    on_gpu = device.type == "cuda"
+    workers = 1 if on_gpu else count_workers(config.workers, config.num_threads)
+    choose_engine(config.engine, config.ray_address, needs_gpu=on_gpu, workers=workers)
     return device
 
 
@@ -60,8 +64,7 @@ def find_device(config: RuntimeConfig) -> torch.device:
     """Return the device to run on, and set the number of CPU threads."""
     import torch
 
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
+    torch.set_num_threads(config.num_threads)
     if config.device == "cpu":
         return torch.device("cpu")
     reason = explain_unusable()

@@ -53,7 +53,7 @@ def read_data_set(name: str, config_class: type[T], **changes: Any) -> T:
     return replace(build_config(read_block(name), config_class, where=name), raw="nowhere", image_size=32, image_format="png", **changes)
 
 
-RUNTIME = read_default("runtime", RuntimeConfig, device="cpu", num_threads=1, checkpoint_every=2)
+RUNTIME = read_default("runtime", RuntimeConfig, device="cpu", num_threads=1, workers=1, checkpoint_every=2)
 CAPTIONING = read_default("captioning", CaptioningConfig, num_beams=2, max_new_tokens=6, batch_size=4, max_rejected_fraction=0.5)
 EMBEDDING = read_default("embedding", EmbeddingConfig, semantic_text="caption", batch_size=4, max_rejected_fraction=0.5)
 RETRIEVAL = read_default("retrieval", RetrievalConfig, k=2, center=False)

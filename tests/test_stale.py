@@ -149,6 +149,6 @@ def test_comments_docstrings_and_what_changes_no_result_run_nothing(project: Sma
     runtime = project.root / "pipeline" / "runtime.py"
     runtime.write_text(runtime.read_text(encoding="utf-8").replace("LOG_SECONDS = 10.0", "LOG_SECONDS = 11.0"), encoding="utf-8")
     params = project.root / "params.yaml"
-    params.write_text(params.read_text(encoding="utf-8").replace("num_threads: 0", "num_threads: 1"), encoding="utf-8")
+    params.write_text(params.read_text(encoding="utf-8").replace("num_threads: 1", "num_threads: 2"), encoding="utf-8")
     assert list_ran(project.repro()) == ["code"]
     assert list_ran(project.repro()) == []

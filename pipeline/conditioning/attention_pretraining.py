@@ -94,7 +94,7 @@ class AttentionTraining:
         with torch.no_grad():
             parts = [conditioner.mapper(img_BLD.to(device), conditioner.img_vectors_LD) for img_BLD in inputs.img_BLD.split(MAP_BATCH)]
         self.mapped_NKD = torch.cat(parts)
-        self.optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(conditioner.calibrator.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
     def name_tensors(self) -> dict[str, torch.Tensor]:
         """Return the calibrator's weights."""

@@ -97,7 +97,7 @@ class MapperTraining:
         self.img_vectors_LD = torch.nn.Parameter(vectors_LD.to(device))
         decayed = {"params": list(self.mapper.parameters()), "weight_decay": config.weight_decay}
         self.optimizer = torch.optim.AdamW(
-            [decayed, {"params": [self.img_vectors_LD], "weight_decay": 0.0}], lr=config.learning_rate, betas=(0.9, 0.95)
+            [decayed, {"params": [self.img_vectors_LD], "weight_decay": 0.0}], lr=config.learning_rate, betas=(0.9, 0.95), fused=True
         )
         self._states_NLD: torch.Tensor | None = None  # of all captions, once the vectors are fixed
 

@@ -166,7 +166,7 @@ def score_all(
             rows = [Row((task.method, task.case_id), identify_task(task, catalogue, digests), task) for task in own]
             compute = partial(score_rows, drawn=drawn, store=store, models=models, seed=seed)
             label = f"{STAGE}, {drawn.method}"
-            results.append(map_rows(ledger, rows, compute, batch_size=config.batch_size, label=label).load())
+            results.append(map_rows(ledger, rows, compute, batch_size=config.batch_size, label=label, in_copies=False).load())
     summaries = [result.summary for result in results]
     totals = {field.name: sum(getattr(summary, field.name) for summary in summaries) for field in dataclasses.fields(Summary)}
     values = {key: scores for result in results for key, scores in result.values.items()}

@@ -17,7 +17,8 @@ from tests.configs import REPO
 
 SELECTION = asdict(configs.PMG.selection)
 WRONG = [
-    ("RUNTIME", {"num_threads": -1}, "num_threads is -1, but it must be >= 0"),
+    ("RUNTIME", {"num_threads": 0}, "num_threads is 0, but it must be >= 1"),
+    ("RUNTIME", {"workers": -1}, "workers is -1, but it must be >= 0"),
     ("RUNTIME", {"device": "tpu"}, "device is 'tpu', but it must be 'auto', 'cpu' or 'cuda'"),
     ("CAPTIONING", {"num_beams": 0}, "num_beams is 0, but it must be >= 1"),
     ("CAPTIONING", {"prompt": 3}, "prompt is 3, but it must be a valid string"),

@@ -24,14 +24,14 @@ def test_asking_for_an_absent_gpu_is_a_clear_error(monkeypatch: pytest.MonkeyPat
     words = "runtime.device is cuda, but this machine has no usable GPU: there is no NVIDIA card; allowed are auto, cpu and cuda."
     with pytest.raises(ValueError, match=words):
         resolve_device(replace(RUNTIME, device="cuda"))
-    assert resolve_device(replace(RUNTIME, device="auto", num_threads=0)).type == "cpu"
+    assert resolve_device(replace(RUNTIME, device="auto")).type == "cpu"
 
 
 def test_an_idle_gpu_is_said_once_and_loudly_and_a_machine_without_one_says_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("pipeline.runtime.explain_unusable", lambda: "the NVIDIA driver is older than CUDA 13.2")
-    auto = replace(RUNTIME, device="auto", num_threads=0)
+    auto = replace(RUNTIME, device="auto")
     warn_of_unused_card.cache_clear()
     monkeypatch.setattr("pipeline.runtime.has_card", lambda: False)
     assert resolve_device(auto).type == "cpu"

@@ -47,7 +47,7 @@ def test_the_layout_is_that_of_the_published_model() -> None:
 def test_each_method_runs_on_a_full_stable_diffusion(device: str, tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keywords, "generate", lambda _, questions, config: ["red, loud" for _ in questions])
     project = Project(tmp_path, models)
-    project.params["runtime"] |= {"device": device, "num_threads": 0}
+    project.params["runtime"] |= {"device": device, "num_threads": os.cpu_count() or 1}
     project.params["generation"] |= {"steps": 1, "batch_size": 1}
     project.params["ti"] = asdict(replace(TI, num_steps=1, users_per_batch=1, images_per_step=1, noises_per_image=1, held_out_draws=1))
     single = replace(PMG.selection, style_weights=(1,), num_images=1)
