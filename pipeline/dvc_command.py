@@ -6,6 +6,7 @@ gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -29,11 +30,26 @@ ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for n
 
 def run_dvc(arguments: Sequence[str]) -> int:
     """Run DVC's command line in this process and return its exit code; Stopped if it or a stage was interrupted."""
+    import dvc.dvcfile
     import dvc.stage.run
     from dvc.cli import main
 
     dvc.stage.run._run = run_stage
+    dvc.dvcfile.modify_yaml = modify_lock
     return main(list(arguments))
+
+
+@contextlib.contextmanager
+def modify_lock(path: str, fs: Any = None) -> Iterator[Any]:
+    """Modify a YAML file, in the place of DVC's own function, which takes seconds a run to keep the comments that a dvc.lock does not have."""
+    from dvc.utils.serialize import _common, _yaml, modify_yaml
+
+    if os.path.basename(path) != "dvc.lock":
+        with modify_yaml(path, fs=fs) as data:
+            yield data
+        return
+    with _common._modify_data(path, _yaml.parse_yaml, _yaml._dump, fs=fs) as data:
+        yield data
 
 
 def run_stage(executable: str | None, command: str, **options: Any) -> None:

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 
+from pipeline.dvc_command import modify_lock
 from tests.toy_project import REPO, ToyProject
 
 LAST = "interrupted: finished rows and checkpoints are kept, run the same command again and it goes on from there"
@@ -150,3 +152,23 @@ def test_a_bare_dvc_repro_says_the_line_of_the_stage(tmp_path: Path) -> None:
     assert code == 255  # DVC's own
     assert "interrupted: finished rows and checkpoints are kept, the same command goes on from there\n" in said
     assert "Traceback" not in said
+
+
+def test_a_lock_file_is_modified_to_the_same_bytes_as_by_dvc_itself(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours" / "dvc.lock", tmp_path / "theirs" / "dvc.lock"
+    for path, modify in ((ours, modify_lock), (theirs, modify_yaml)):
+        path.parent.mkdir()
+        shutil.copy(REPO / "dvc.lock", path)
+        with modify(str(path)) as data:
+            data["stages"]["raw"] = {"cmd": "python -m stages.raw", "outs": [{"path": "data/raw", "md5": "0" * 32 + ".dir", "size": 7}]}
+            data["stages"]["new"] = {"cmd": "true: '#'", "params": {"params.yaml": {"a.b": [1, 2.5e-05, None, True, "on", "a: b"]}}}
+    assert ours.read_bytes() == theirs.read_bytes() != (REPO / "dvc.lock").read_bytes()
+
+
+def test_comments_of_another_file_stay(tmp_path: Path) -> None:
+    path = tmp_path / "dvc.yaml"
+    path.write_text("stages:  # all of them\n  a: {cmd: 'true'}\n", encoding="utf-8")
+    with modify_lock(str(path)) as data:
+        data["stages"]["b"] = {"cmd": "false"}
+    assert path.read_text(encoding="utf-8").startswith("stages:  # all of them\n")
+    assert "cmd: 'false'" in path.read_text(encoding="utf-8")
