@@ -67,7 +67,8 @@ def _receive(connection: Connection, copy: Any) -> tuple[int, Any]:
         number, outcomes, error = pickle.loads(connection.recv_bytes())
     except EOFError:
         copy.join()
-        raise RuntimeError(f"a worker was killed by signal {-copy.exitcode}") from None
+        how = f"was killed by signal {-copy.exitcode}" if copy.exitcode < 0 else f"ended with exit code {copy.exitcode}"
+        raise RuntimeError(f"a worker {how}") from None
     if error is not None:
         raise error
     return number, outcomes

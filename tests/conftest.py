@@ -13,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 from pipeline.choice import RESET
+from pipeline.engine import Current
 from pipeline.overrides import LOCAL
 from tests.small_project import SmallProject
 
@@ -36,6 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test compute in what another one has chosen."""
+    for name in ("engine", "address", "needs_gpu", "workers"):
+        monkeypatch.setattr(Current, name, getattr(Current, name))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ LAYERS = (
         "engine",
         "files",
         "fingerprint",
+        "forks",
         "gpu",
         "integrity",
         "json_files",
@@ -86,7 +87,7 @@ READERS = {  # what reads people's files, and what else calls the same function 
         "pipeline/weight_files.py",  # a header of bounded length
     },
     "yaml.load": {"pipeline/yaml_files.py", "pipeline/integrity/lock.py", "pipeline/integrity/cache.py"},  # the last two: DVC's own files
-    "pickle.loads": {"pipeline/cluster/pool.py"},  # our own workers' answers
+    "pickle.loads": {"pipeline/cluster/pool.py", "pipeline/forks.py"},  # our own workers' answers
     "np.lib.format.read_array": {"pipeline/data/npy.py"},
 }
 READING = re.compile(

@@ -123,6 +123,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/feasibility/notes.py",
         "pipeline/feasibility/obstacles.py",
         "pipeline/files.py",
+        "pipeline/forks.py",
         "pipeline/integrity/hashes.py",
         "pipeline/integrity/lock.py",
         "pipeline/gpu.py",
