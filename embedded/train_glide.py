@@ -1,9 +1,9 @@
 """Train a small GLIDE for the baseline of that name: a base model of 16 px, an upsampler to 64 px, each with a text transformer of its own.
 
-Run as `python -m embedded.train_glide` (some two hours of one core; it needs nothing of the other recipes); the upsampler makes four times as
-large, as the official one does. `--only-upsampler` leaves the base model as it is. It learns from the training pairs of the default data set alone; the text side begins at
-random too, tokenizer included. The loss is the squared error of the noise, and a fifth of the captions is dropped. Nothing trains the
-variance, whose channels stay 0: its logarithm lies midway between its bounds.
+Run as `python -m embedded.train_glide` (some two hours of one core; it needs nothing of the other recipes). The upsampler makes four times as
+large, as the official one does, and learns in half as many steps; `--only-upsampler` leaves the base model as it is. Both learn from the training
+pairs of the default data set alone; the text side begins at random too, tokenizer included. The loss is the squared error of the noise, and a
+fifth of the captions is dropped. Nothing trains the variance, whose channels stay 0: its logarithm lies midway between its bounds.
 """
 
 import copy
