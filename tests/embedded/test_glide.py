@@ -99,7 +99,7 @@ def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: 
     monkeypatch.setattr(train_glide, "DEVICE", torch.device("cpu"))
     monkeypatch.setattr(training, "DEVICE", torch.device("cpu"))
     loop = LoopConfig(steps=2, peak_rate=1e-3, warmup_steps=1, log_steps=1)
-    recipe = replace(RECIPE, batch_size=2, loop=loop)
+    recipe = replace(RECIPE, batch_size=2, upsample_batch_size=2, loop=loop)
     shapes = {name: replace(shape, vocabulary=TOKENIZER.size) for name, shape in build_shapes().items()}
     save_tokenizer(TOKENIZER, tmp_path / "glide")
     (tmp_path / "glide" / "config.json").write_text(json.dumps({name: asdict(shape) for name, shape in shapes.items()}))
@@ -108,9 +108,10 @@ def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: 
         train(f"glide_{name}", shapes[name], lessons, held, TOKENIZER, recipe, goes_on=False)
     glide = load_glide(str(tmp_path / "glide"))
     assert glide.base.shape == shapes["base"]
-    last = json.loads((tmp_path / "curves" / "glide_upsample.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 2
-    assert last["held_out_loss"] > 0
+    for name, steps in (("base", 2), ("upsample", 1)):  # the upsampler takes half as many
+        last = json.loads((tmp_path / "curves" / f"glide_{name}.jsonl").read_text().splitlines()[-1])
+        assert last["step"] == steps
+        assert last["held_out_loss"] > 0
     assert torch.load(tmp_path / "glide" / "base.pt", weights_only=True)["out.2.weight"].dtype == torch.float16
     save_model(glide.base.state_dict(), "base.pt")  # and again
     assert load_glide(str(tmp_path / "glide")).base.out[2].weight.abs().max() > 0
