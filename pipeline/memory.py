@@ -57,7 +57,8 @@ def explain_memory(error: BaseException, stage: str = "") -> str:
     """Return the sentence for an error that `is_out_of_memory`."""
     text = " ".join(str(error).split())
     if "BrokenProcessPool" in type(error).__name__ or WORKER_KILLED.search(text):
-        return f"a worker process was killed, most likely by the system because memory ran out ({describe_free()}); {advise(stage)}."
+        fewer = ", or compute in fewer copies with runtime.workers=1" if WORKER_KILLED.search(text) and stage in PARAMS else ""
+        return f"a worker process was killed, most likely by the system because memory ran out ({describe_free()}); {advise(stage)}{fewer}."
     on_gpu = "CUDA" in text or "HIP" in text or "CUBLAS" in text or "CUDNN" in text
     free = FREE_ON_GPU.search(text)
     room = f"{free[1]} free on it" if free else ("" if on_gpu else describe_free())

@@ -91,7 +91,7 @@ def test_a_killed_copy_is_explained_as_memory_that_ran_out() -> None:
     sentence = explain(caught.value, stage="keywords")
     assert sentence is not None
     assert sentence.startswith("a worker process was killed, most likely by the system because memory ran out")
-    assert sentence.endswith("lower keywords.batch_size.")
+    assert sentence.endswith("lower keywords.batch_size, or compute in fewer copies with runtime.workers=1.")
 
 
 def test_who_wants_no_more_ends_the_copies() -> None:
