@@ -35,7 +35,7 @@ ADVICE = {
     errno.EMFILE: "raise the limit on open files (`ulimit -n 4096`)",
     errno.ENFILE: "the whole machine has too many open files: close other programs",
     errno.ENOMEM: "the machine has no memory left: close other programs, or lower the batch size of the stage",
-    errno.EAGAIN: "the limit on processes and threads is reached: raise it (`ulimit -u`), or lower runtime.num_threads",
+    errno.EAGAIN: "the limit on processes and threads is reached: raise it (`ulimit -u`), or set runtime.workers=1",
     errno.ENOLCK: "its file system has no locks: move the project to a local disk",
     errno.ENAMETOOLONG: "give it a shorter name, or move the project to a shorter path",
     errno.ESTALE: "the network disk has lost the file: mount it again and run the same command again",

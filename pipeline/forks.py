@@ -1,8 +1,8 @@
 """Copies of this process that compute batches side by side, on Linux machines whose CPUs compute the models.
 
 A forked copy shares the loaded models' memory, so the first batch is computed here, which loads them. One copy per core with one thread each
-keeps all cores busier than many threads inside one operation do, and takes a seventh less of the processor's time; above all, a row's bytes
-then do not depend on how many cores a machine has.
+takes less of the processor's time than many threads inside one operation do; above all, a row's bytes then do not depend on how many cores a
+machine has.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def compute_in_copies(num_batches: int, compute: Callable[[int], Any], *, worker
             copy.start()
             there.close()
             copies[here] = copy
-            here.send(number)
+            _send(here, number)
         busy = set(copies)
         while busy:
             for connection in wait(list(busy)):
                 answer = _receive(connection, copies[connection])
                 if (number := next(waiting, None)) is not None:
-                    connection.send(number)
+                    _send(connection, number)
                 else:
                     busy.discard(connection)
                 yield answer
@@ -61,11 +61,17 @@ def compute_in_copies(num_batches: int, compute: Callable[[int], Any], *, worker
             copy.join()
 
 
+def _send(connection: Connection, number: int) -> None:
+    """Give a copy a batch; one that is gone is noticed where its answer is read."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(number)
+
+
 def _receive(connection: Connection, copy: Any) -> tuple[int, Any]:
     """Return what a copy has computed; raise what it could not compute, or RuntimeError if it is gone."""
     try:
         number, outcomes, error = pickle.loads(connection.recv_bytes())
-    except EOFError:
+    except (EOFError, ConnectionError):
         copy.join()
         how = f"was killed by signal {-copy.exitcode}" if copy.exitcode < 0 else f"ended with exit code {copy.exitcode}"
         raise RuntimeError(f"a worker {how}") from None

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,25 @@ def test_an_error_in_a_copy_is_raised_here_and_no_copy_is_left(error: Exception 
     assert list_children() == before
     if error is not None:
         assert "raise_for" in caught.value.__notes__[0], "where it happened"
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_copy_that_dies_before_it_reads_its_next_batch_is_a_killed_one(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = forks._send
+
+    def kill_then_send(connection: Connection, batch: int) -> None:
+        if batch == number:
+            for copy in list_children():
+                if copy not in before:
+                    os.kill(int(copy), signal.SIGKILL)
+            time.sleep(0.05)
+        real(connection, batch)
+
+    before = list_children()
+    monkeypatch.setattr(forks, "_send", kill_then_send)
+    with pytest.raises(RuntimeError, match="a worker was killed by signal 9"):
+        list(compute_in_copies(6, lambda batch: batch, workers=2))
+    assert list_children() == before
 
 
 def test_a_killed_copy_is_explained_as_memory_that_ran_out() -> None:
