@@ -1,12 +1,14 @@
 """`python -m pipeline.dvc_command repro [STAGE ...]`: DVC's command line, of which Ctrl-C leaves one line.
 
 DVC itself waits for as long as a stage likes and prints errors of its own, and Python a traceback if it was still importing. Here a stage
-gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end, and the last line is ours.
+gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end, and the last line is ours. And a stage is forked from a process
+that keeps large packages loaded (`stages/server.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -14,9 +16,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.endings import LAUNCHED, Stopped, run_command
 from pipeline.memory import take_killed
@@ -25,6 +30,7 @@ KEPT = "finished rows and checkpoints are kept, run the same command again and i
 GRACE = 1.2  # seconds that a stage has to end after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLAIN = re.compile(r"\s*[\w./-]+(?:\s+[\w./:,@%+=-]+)*\s*")  # a command without anything that means something to a shell
+STAGES, SERVER = "stages.", "stages.server"
 ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for number in SIGNALS}  # by exit code
 
 
@@ -57,7 +63,9 @@ def run_stage(executable: str | None, command: str, **options: Any) -> None:
     from dvc.stage.exceptions import StageCmdFailedError
 
     options["env"] = {**options["env"], LAUNCHED: str(os.getpid())}
-    code, stopped_by = wait_for(write_arguments(executable, command, options["env"]), **options)
+    words = write_arguments(executable, command, options["env"])
+    start = fork_stage if is_stage(words, options["env"]) else subprocess.Popen
+    code, stopped_by = wait_for(lambda: start(words, **options))
     if stopped_by:
         take_killed()  # no news: we have ended it ourselves
         raise Stopped(128 + stopped_by)
@@ -78,8 +86,78 @@ def write_arguments(executable: str | None, command: str, env: Mapping[str, str]
     return _make_cmd(executable, command)
 
 
-def wait_for(command: Sequence[str], **options: Any) -> tuple[int, int]:
-    """Run a command; return its exit code, and the signal that stopped it or 0. What has not ended soon after a signal is killed."""
+def is_stage(words: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Say whether a command is a module of stages run by the Python that runs us, where processes can be forked."""
+    python = shutil.which(words[0], path=env.get("PATH"))
+    ours = python is not None and Path(python).parent.absolute() == Path(sys.executable).parent.absolute()
+    return ours and words[1:2] == ["-m"] and words[2:3] != [] and words[2].startswith(STAGES) and hasattr(os, "fork")
+
+
+class Process(Protocol):
+    """A process that was started, as `subprocess` has them."""
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code, -N if signal N ended it."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class ForkedStage:
+    """The process of a stage that the server has forked."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Wait for its id."""
+        self.connection, self.number = connection, connection.recv()
+
+    def wait(self) -> int:
+        """Wait for its end and return its exit code; that of a killed one if the server is gone."""
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self.kill()
+            return -signal.SIGKILL
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: int) -> None:
+        """Send a signal; nothing happens if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.number, number)
+
+
+def fork_stage(words: Sequence[str], **options: Any) -> Process:
+    """Have the server fork the process of a stage; a plain process if the server is gone."""
+    folder = os.path.abspath(options["cwd"])
+    try:
+        connection = start_server(sys.executable, folder)
+        connection.send((words[2], list(words[3:]), folder, dict(options["env"])))
+        return ForkedStage(connection)
+    except (OSError, EOFError):
+        start_server.cache_clear()
+        return subprocess.Popen(words, **options)
+
+
+@functools.cache
+def start_server(python: str, folder: str) -> Connection:
+    """Start the server that forks the stages of a folder, and return the connection to it, with which it ends."""
+    here, there = Pipe()
+    subprocess.Popen([python, "-m", SERVER, str(there.fileno())], cwd=folder, pass_fds=[there.fileno()])
+    there.close()
+    return here
+
+
+def wait_for(start: Callable[[], Process]) -> tuple[int, int]:
+    """Start a process; return its exit code, and the signal that stopped it or 0. What has not ended soon after a signal is killed."""
     got: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -96,7 +174,7 @@ def wait_for(command: Sequence[str], **options: Any) -> tuple[int, int]:
         for number, handler in before.items():
             if handler != signal.SIG_IGN:
                 signal.signal(number, stop)
-        process = subprocess.Popen(command, **options)
+        process = start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         code = process.wait()
     finally:

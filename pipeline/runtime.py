@@ -77,8 +77,8 @@ def find_device(config: RuntimeConfig) -> torch.device:
     return torch.device("cpu")
 
 
-def setup_logging() -> None:
-    """Quieten libraries and put hub clients offline unless the user has said otherwise; called by stages only."""
+def quieten_libraries() -> None:
+    """Quieten libraries and put hub clients offline unless the user has said otherwise; they read this when they are loaded."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
         os.environ.setdefault(name, "1")
     for name, value in (
@@ -91,6 +91,11 @@ def setup_logging() -> None:
     ):
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore")
+
+
+def setup_logging() -> None:
+    """Quieten libraries, and print what is logged in a form that is safe to show."""
+    quieten_libraries()
     handler = logging.StreamHandler()
     handler.setFormatter(ShownFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

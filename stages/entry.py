@@ -9,7 +9,7 @@ import typer
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.artifacts import Rows, write_rejected, write_table
-from pipeline.endings import run_command
+from pipeline.endings import leave, run_command
 from pipeline.memory import note_running
 from pipeline.rows import Key, Summary
 from pipeline.runtime import print_summary, setup_logging
@@ -34,7 +34,12 @@ def run_stage(app: typer.Typer) -> None:
             app()
 
     out = find_out_folder(arguments)
-    run_command(run, kept=KEPT, folders=[*filter(None, [out]), work_dir()], stage=stage)
+    try:
+        run_command(run, kept=KEPT, folders=[*filter(None, [out]), work_dir()], stage=stage)
+    except SystemExit as end:
+        if isinstance(end.code, int) and getattr(sys.modules["__main__"], "app", None) is app:  # the whole process is this stage
+            leave(end.code)
+        raise
 
 
 def list_files(paths: Sequence[Path], name: str) -> list[Path]:

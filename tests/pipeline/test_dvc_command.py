@@ -43,11 +43,15 @@ run_stage(app)
 """
 
 
-def make_project(tmp_path: Path, kind: str) -> ToyProject:
+FILES = {"python wait.py": "wait.py", "python -m stages.wait": "stages/wait.py"}  # by command: a process of its own, and a forked one
+
+
+def make_project(tmp_path: Path, kind: str, command: str = "python wait.py") -> ToyProject:
     project = ToyProject(tmp_path / "project")
     root = project.root
-    (root / "wait.py").write_text(STAGE)
-    (root / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": f"python wait.py {kind}", "deps": ["wait.py"], "outs": ["out.txt"]}}}))
+    shutil.copytree(REPO / "stages", root / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / FILES[command]).write_text(STAGE)
+    (root / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": f"{command} {kind}", "deps": [FILES[command]], "outs": ["out.txt"]}}}))
     (root / "params.yaml").write_text("")
     (root / ".gitignore").write_text("/.venv\n/ready\n/cleaned\n/.work\n/out.txt\n/requirements*.lock\n")
     (root / ".venv").mkdir()
@@ -86,10 +90,10 @@ def interrupt(project: ToyProject, *command: str, number: int = signal.SIGINT) -
         return process.returncode, said, time.monotonic() - started
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize(("shell", "command"), [("/bin/sh", "python wait.py"), ("/bin/bash", "python wait.py"), ("/bin/sh", "python -m stages.wait")])
 @pytest.mark.parametrize("kind", ["waiting", "stubborn", "importing"])
-def test_ctrl_c_ends_a_run_within_two_seconds_in_one_line(tmp_path: Path, kind: str, shell: str) -> None:
-    project = make_project(tmp_path, kind)
+def test_ctrl_c_ends_a_run_within_two_seconds_in_one_line(tmp_path: Path, kind: str, shell: str, command: str) -> None:
+    project = make_project(tmp_path, kind, command)
     use_shell(project, shell)
     code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro")
     assert (code, said.splitlines()[-1]) == (130, LAST)
@@ -118,9 +122,9 @@ def test_make_does_not_have_the_last_word(tmp_path: Path) -> None:
     assert project.run("make", "try") == "after\n"
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_sigterm_ends_the_stage_too(tmp_path: Path, shell: str) -> None:
-    project = make_project(tmp_path, "waiting")
+@pytest.mark.parametrize(("shell", "command"), [("/bin/sh", "python wait.py"), ("/bin/bash", "python wait.py"), ("/bin/sh", "python -m stages.wait")])
+def test_sigterm_ends_the_stage_too(tmp_path: Path, shell: str, command: str) -> None:
+    project = make_project(tmp_path, "waiting", command)
     use_shell(project, shell)
     code, said, seconds = interrupt(project, sys.executable, "-m", "pipeline.dvc_command", "repro", number=signal.SIGTERM)
     assert (code, said.splitlines()[-1]) == (143, LAST.replace("interrupted", "terminated"))
