@@ -2,13 +2,12 @@
 
 DVC itself waits for as long as a stage likes and prints errors of its own, and Python a traceback if it was still importing. Here a stage
 gets Ctrl-C only once it can answer (see `run_command`), has two seconds to end, and the last line is ours. And a stage is forked from a process
-that keeps large packages loaded (`stages/server.py`).
+that keeps large packages loaded (`pipeline/stage_processes.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import shutil
@@ -17,20 +16,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.endings import LAUNCHED, Stopped, run_command
 from pipeline.memory import take_killed
+from pipeline.stage_processes import Process, fork_stage, is_stage, stop_servers
 
 KEPT = "finished rows and checkpoints are kept, run the same command again and it goes on from there"
 GRACE = 1.2  # seconds that a stage has to end after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLAIN = re.compile(r"\s*[\w./-]+(?:\s+[\w./:,@%+=-]+)*\s*")  # a command without anything that means something to a shell
-STAGES, SERVER = "stages.", "stages.server"
 ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for number in SIGNALS}  # by exit code
 
 
@@ -42,7 +38,10 @@ def run_dvc(arguments: Sequence[str]) -> int:
 
     dvc.stage.run._run = run_stage
     dvc.dvcfile.modify_yaml = modify_lock
-    return main(list(arguments))
+    try:
+        return main(list(arguments))
+    finally:
+        stop_servers()
 
 
 @contextlib.contextmanager
@@ -84,76 +83,6 @@ def write_arguments(executable: str | None, command: str, env: Mapping[str, str]
     if PLAIN.fullmatch(command) and shutil.which(words[0], path=env.get("PATH")):
         return words
     return _make_cmd(executable, command)
-
-
-def is_stage(words: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Say whether a command is a module of stages run by the Python that runs us, where processes can be forked."""
-    python = shutil.which(words[0], path=env.get("PATH"))
-    ours = python is not None and Path(python).parent.absolute() == Path(sys.executable).parent.absolute()
-    return ours and words[1:2] == ["-m"] and words[2:3] != [] and words[2].startswith(STAGES) and hasattr(os, "fork")
-
-
-class Process(Protocol):
-    """A process that was started, as `subprocess` has them."""
-
-    def wait(self) -> int:
-        """Wait for its end and return its exit code, -N if signal N ended it."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-
-
-class ForkedStage:
-    """The process of a stage that the server has forked."""
-
-    def __init__(self, connection: Connection) -> None:
-        """Wait for its id."""
-        self.connection, self.number = connection, connection.recv()
-
-    def wait(self) -> int:
-        """Wait for its end and return its exit code; that of a killed one if the server is gone."""
-        try:
-            return self.connection.recv()
-        except EOFError:
-            self.kill()
-            return -signal.SIGKILL
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send(signal.SIGKILL)
-
-    def send(self, number: int) -> None:
-        """Send a signal; nothing happens if it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.number, number)
-
-
-def fork_stage(words: Sequence[str], **options: Any) -> Process:
-    """Have the server fork the process of a stage; a plain process if the server is gone."""
-    folder = os.path.abspath(options["cwd"])
-    try:
-        connection = start_server(sys.executable, folder)
-        connection.send((words[2], list(words[3:]), folder, dict(options["env"])))
-        return ForkedStage(connection)
-    except (OSError, EOFError):
-        start_server.cache_clear()
-        return subprocess.Popen(words, **options)
-
-
-@functools.cache
-def start_server(python: str, folder: str) -> Connection:
-    """Start the server that forks the stages of a folder, and return the connection to it, with which it ends."""
-    here, there = Pipe()
-    subprocess.Popen([python, "-m", SERVER, str(there.fileno())], cwd=folder, pass_fds=[there.fileno()])
-    there.close()
-    return here
 
 
 def wait_for(start: Callable[[], Process]) -> tuple[int, int]:

@@ -51,6 +51,7 @@ LAYERS = (
         "runtime",
         "schemas",
         "spreadsheets",
+        "stage_processes",
         "table_images",
         "terminal",
         "training",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import stage_processes
 from stages.server import PACKAGES
 from tests.toy_project import REPO, ToyProject
 
@@ -119,6 +120,23 @@ def test_the_server_ends_with_the_launcher_that_is_killed(tmp_path: Path) -> Non
     while server.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not server.exists()
+
+
+def test_ctrl_c_does_not_wait_for_packages_that_are_being_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(stage_processes, "SERVER", "slow_server")
+    (tmp_path / "slow_server.py").write_text("import time\ntime.sleep(30)")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        began = time.monotonic()
+        process = stage_processes.fork_stage([sys.executable, "-m", "stages.server"], cwd=tmp_path, env=dict(os.environ))
+        assert time.monotonic() - began < 10
+        assert signal.sigwait({signal.SIGINT}) == signal.SIGINT
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not stage_processes.servers
 
 
 def test_packages_that_are_kept_start_no_threads_that_a_fork_would_lose() -> None:
