@@ -88,9 +88,12 @@ def write_arguments(executable: str | None, command: str, env: Mapping[str, str]
 def wait_for(start: Callable[[], Process]) -> tuple[int, int]:
     """Start a process; return its exit code, and the signal that stopped it or 0. What has not ended soon after a signal is killed."""
     got: list[int] = []
+    process: Process | None = None
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None = None) -> None:
         got.append(number)
+        if process is None:  # another thread has taken the signal before there is one
+            return
         if number == signal.SIGTERM:  # Ctrl-C goes to all processes of a terminal
             process.terminate()
         timer = threading.Timer(GRACE, process.kill)
@@ -104,6 +107,8 @@ def wait_for(start: Callable[[], Process]) -> tuple[int, int]:
             if handler != signal.SIG_IGN:
                 signal.signal(number, stop)
         process = start()
+        for number in list(got):
+            stop(number)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         code = process.wait()
     finally:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_ctrl_c_does_not_wait_for_packages_that_are_being_loaded(monkeypatch: py
     (tmp_path / "slow_server.py").write_text("import time\ntime.sleep(30)")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         began = time.monotonic()
         process = stage_processes.fork_stage([sys.executable, "-m", "stages.server"], cwd=tmp_path, env=dict(os.environ))
         assert time.monotonic() - began < 10
