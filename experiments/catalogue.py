@@ -115,13 +115,13 @@ STRATEGY_POINTS = (
     Point("Exp-Ret", Run("exp-ret", ("retrieval.strategy=exp-ret",))),
     Point("Random", Run("random", ("retrieval.strategy=random",))),
 )
-LAST = "reflection.keep=last"
+LAST = ("reflection.keep=last", "reflection.patience=0")  # all steps are made, and what the last one left is kept
 REWARD_POINTS = (
-    Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost", LAST))),
-    Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped", LAST))),
-    Point("(C) as printed", Run("reward-c", ("reflection.reward=literal", LAST))),
+    Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost", *LAST))),
+    Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped", *LAST))),
+    Point("(C) as printed", Run("reward-c", ("reflection.reward=literal", *LAST))),
 )
-BASELINE_POINTS = tuple(Point(name, Run(f"baseline-{name}", (f"reflection.baseline={name}", LAST))) for name in ("mean", "none"))
+BASELINE_POINTS = tuple(Point(name, Run(f"baseline-{name}", (f"reflection.baseline={name}", *LAST))) for name in ("mean", "none"))
 SEED_POINTS = tuple(Point(f"seed {seed}", Run(f"seed-{seed}", (f"seed={seed}", "comparison.retrieved=true"))) for seed in (0, 1, 2))
 CHOICES = (  # one parameter each, for which no experiment of the paper asks
     "retrieval.center=false",

@@ -98,8 +98,8 @@ class SmallProject:
         return output
 
     def repro(self, *targets: str) -> str:
-        """Run `dvc repro`."""
-        return self.run("dvc", "repro", *targets)
+        """Run DVC as `make repro` does, with the stages forked from a process that keeps packages loaded: a third of the time."""
+        return self.run("python", "-m", "pipeline.dvc_command", "repro", *targets)
 
     def kill_when(self, reached: Callable[[], bool], *command: str, seconds: float = 300) -> None:
         """Start a command and kill -9 it and all its children as soon as `reached` says so; AssertionError if it ended before."""

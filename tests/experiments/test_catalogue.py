@@ -75,7 +75,7 @@ def test_the_default_is_one_point_of_every_sweep(points: tuple) -> None:
 def test_rewards_and_baselines_are_compared_at_the_last_step_and_share_the_default_reading() -> None:
     composed = [compose(point.run) for point in (*REWARD_POINTS, *BASELINE_POINTS)]
     assert {params["reflection"]["keep"] for params in composed} == {"last"}
-    assert composed[0] == composed[3] == {**compose(DEFAULT), "reflection": {**compose(DEFAULT)["reflection"], "keep": "last"}}
+    assert composed[0] == composed[3] == {**compose(DEFAULT), "reflection": {**compose(DEFAULT)["reflection"], "keep": "last", "patience": 0}}
 
 
 def test_the_baselines_steps_are_swept_on_validation_users_alone_around_the_default() -> None:

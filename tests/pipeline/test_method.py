@@ -44,6 +44,7 @@ PRINTED = {
     "reflection.semantic": "literal",  # eq. 14
     "reflection.retrieved_feature": "clip_image",  # eq. 13 needs the width of the generator's text
     "reflection.keep": "last",  # no validation
+    "reflection.patience": 0,  # which could end it
 }
 CONFIGS = {
     "embedding": EmbeddingConfig,
