@@ -1,9 +1,10 @@
-"""Train a small LaVIT for the baseline of that name: eyes, visual tokenizer and decoder first, then a language model that writes codes.
+"""Train a small LaVIT for the baseline of that name: visual tokenizer and decoder first, then a language model that writes codes.
 
-Run as `python -m embedded.train_lavit` (hours on one core; it needs `embedded/weights/diffusion`, whose U-Net draws what it says);
-`--only-language` leaves the first part as it is. It learns from the training pairs of the default data set alone.
-1. A picture becomes codes, and codes the states that the U-Net reads: those of two wordings of the picture's caption, as in its own training. The
-   error is that of the states; what a code is follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
+Run as `python -m embedded.train_lavit` (an hour or two of one core; it needs `embedded/weights/clip`, whose image tower becomes its eyes, and
+`embedded/weights/diffusion`, whose U-Net draws what it says); `--only-language` leaves the first part as it is. It learns from the training pairs
+of the default data set alone.
+1. A picture becomes codes, and codes the states that the U-Net reads: the first ones of the picture's caption. The error is that of the states, and
+   of telling them from others'; what a code is follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
 2. A Llama learns the pipeline's own prompts: pictures in one style, a thing's name and a picture of it in any style, and then the codes of the
    thing in the first style; or the name and the picture alone, and then that picture. A tenth have no prompt at all, for guidance.
 """
@@ -12,9 +13,10 @@ import copy
 from dataclasses import asdict, replace
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, build_lessons, measure_coder
+from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, build_lessons, copy_eyes, measure_coder
 from embedded.lavit_language import LanguageLessons, build_batch, build_language, build_tokenizer, save_language
 from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, shift_images
 from embedded.texts import encode_texts
@@ -33,7 +35,7 @@ def save_coder(state: dict[str, Tensor], recipe: LavitRecipe) -> None:
     for prefix, name in parts.items():
         halved = {key.removeprefix(prefix): value.half().contiguous() for key, value in state.items() if key.startswith(prefix)}
         save_tensors(halved, f"{TOKENIZER}/{name}")
-    save_tensors(encode_texts([""])[0], f"{FOLDERS['lowres']}/{UNCONDITIONAL}")
+    save_tensors(encode_texts([""])[0][:, : recipe.shape.num_patches].contiguous(), f"{FOLDERS['lowres']}/{UNCONDITIONAL}")
     write_json(LAVIT_DIR / CONFIG_NAME, asdict(recipe.shape))
 
 
@@ -51,9 +53,11 @@ def load_coder(recipe: LavitRecipe) -> PictureCoder:
     return coder.eval()
 
 
-def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
-    """Train eyes, tokenizer and decoder, or go on, and write them at every checkpoint."""
+def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, eyes: dict[str, Tensor] | None = None, goes_on: bool) -> None:
+    """Train tokenizer and decoder behind `eyes`, or go on, and write all three at every checkpoint."""
     coder = load_coder(recipe) if goes_on else PictureCoder(recipe)
+    if eyes is not None and not goes_on:
+        coder.vision.load_state_dict(eyes, strict=False)  # but for what comes behind the last block, which nothing reads
     lessons = move_tensors(lessons)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -101,7 +105,7 @@ def train_language(names: tuple[str, ...], lessons: Lessons, held: Lessons, reci
 def main() -> None:
     """Train, resume or finish: what codes pictures, then the language model, each for as many steps."""
     base = LavitRecipe()
-    arguments = parse_arguments(__doc__, base.loop, flags={"--only-language": "leave eyes, tokenizer and decoder as they are"})
+    arguments = parse_arguments(__doc__, base.loop, flags={"--only-language": "leave tokenizer and decoder as they are"})
     torch.manual_seed(0)
     recipe = replace(
         base,
@@ -113,7 +117,7 @@ def main() -> None:
     stickers = load_stickers(DEFAULT_UNIVERSE)
     lessons, held = (build_lessons(stickers, held_out=held_out) for held_out in (False, True))
     if not arguments.only_language:
-        train_coder(lessons, held, recipe, goes_on=arguments.from_shipped)
+        train_coder(lessons, held, recipe, eyes=copy_eyes(load_file(WEIGHTS_DIR / "clip" / "trained.safetensors")), goes_on=arguments.from_shipped)
     train_language(stickers.names, lessons, held, recipe, goes_on=arguments.from_shipped)
 
 

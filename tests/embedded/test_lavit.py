@@ -10,19 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from embedded import train_lavit, training
-from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, scale_pixels
+from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, copy_eyes, scale_pixels
 from embedded.lavit_language import IGNORED, LanguageLessons, build_batch, build_language, build_tokenizer, save_language
 from embedded.train_lavit import save_coder, train_coder, train_language
 from embedded.training import ROOT, LoopConfig
 from pipeline.baselines.lavit.config import LavitConfig
 from pipeline.models import folders
+from pipeline.models.encoders import load_clip
 from pipeline.models.lavit.language import load_language, number_parts
 from pipeline.models.lavit.model import load_lavit
 from pipeline.models.lavit.shape import read_shape
 from pipeline.models.lavit.tokenizer import VisualTokenizer
-from pipeline.models.lavit.vision import prepare_images
+from pipeline.models.lavit.vision import MEAN, STD, build_vision, prepare_images, see
 from pipeline.models.lavit.weights import load_weights
 from pipeline.params import load_params
 from tests.tiny_lavit import NUM_PATCHES, SHAPE, SIZE
@@ -112,9 +114,30 @@ def test_every_part_of_the_coder_learns() -> None:
     loss, figures = coder(lessons.images, lessons.states, torch.Generator().manual_seed(0))
     loss.backward()
     silent = {name for name, parameter in coder.named_parameters() if parameter.grad is None or not parameter.grad.abs().max()}
-    unused = {"vision.norm.weight", "vision.norm.bias", "vision.head.weight", "vision.head.bias"}  # nothing reads beyond the last block
-    assert silent <= unused
-    assert set(figures) == {"error", "kept", "codes_used"}
+    assert silent == {name for name, _ in coder.named_parameters() if name.startswith("vision.")}  # eyes stay as they are
+    assert set(figures) == {"error", "apart", "kept", "codes_used"}
+
+
+def test_eyes_see_what_the_image_tower_of_the_shipped_clip_sees() -> None:
+    clip = load_file(folders.SHIPPED_DIR / "clip" / "trained.safetensors")
+    eyes = build_vision(LavitRecipe().shape).eval()
+    missing, unexpected = eyes.load_state_dict(copy_eyes(clip), strict=False)
+    assert (missing, unexpected) == (["norm.weight", "norm.bias", "head.weight", "head.bias"], [])
+    tower, pixels = load_clip("embedded/clip")._model.visual, torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    with torch.no_grad():
+        patches = tower.conv1((pixels - 0.5) / 0.5).flatten(2).transpose(1, 2)
+        words = torch.cat([tower.class_embedding.expand(3, 1, -1), patches], dim=1) + tower.positional_embedding
+        wanted = tower.transformer(tower.ln_pre(words))[:, 1:]
+        seen = see(eyes, (pixels - mean) / std)
+    assert (seen - wanted).abs().max() < 1e-3 * wanted.abs().max()  # their norms divide by spreads of which they take 1e-6 and 1e-5 for 0
+
+
+def test_captions_are_told_apart_by_what_they_do_not_share() -> None:
+    coder, states = PictureCoder(RECIPE), torch.randn(6, 4, 8, generator=torch.Generator().manual_seed(0))
+    shared = 100 * torch.ones(4, 8)
+    right, wrong = coder.tell_apart(states + shared, states + shared), coder.tell_apart(states.roll(1, dims=0) + shared, states + shared)
+    assert right < 0.1 < 2 < wrong
 
 
 def test_a_picture_keeps_one_patch_at_least() -> None:
