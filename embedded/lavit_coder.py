@@ -54,6 +54,7 @@ class LavitRecipe:
     code_weight: float = 0.5
     apart_weight: float = 0.2
     sharpness: float = 10.0  # of the question which caption of the batch was decoded
+    free_steps: int = 400  # at first, in which vectors are decoded and not their codes
     revive_steps: int = 100  # between two searches for codes that nothing uses
     batch_size: int = 64
     loop: LoopConfig = field(
@@ -137,12 +138,14 @@ class PictureCoder(nn.Module):
             code_K = self.tokenizer.quantize.find_codes(vector_BNE[keep_BN])
         vector_KE, chosen_KE = vector_BNE[keep_BN], codebook[code_K]
         code_error = 2 - 2 * ((vector_KE.detach() * chosen_KE).sum(-1) + recipe.commitment * (vector_KE * chosen_KE.detach()).sum(-1)).mean()
-        passed_KE = vector_KE + (chosen_KE - vector_KE).detach()
+        is_free = self.num_batches < recipe.free_steps
+        passed_KE = vector_KE + (chosen_KE - vector_KE).detach() * ~is_free
         condition = self.decoder(passed_KE.split(keep_BN.sum(dim=1).tolist()))
         error = functional.mse_loss(condition.states_BND.float(), states_BND.float()) / states_BND.float().var()
         apart = self.tell_apart(condition.states_BND.float(), states_BND.float())
         share = score_BN2.exp()[..., 0].mean()
-        loss = error + recipe.code_weight * code_error + recipe.apart_weight * apart + recipe.keep_weight * (share - recipe.keep_share).square()
+        regular = recipe.code_weight * code_error * ~is_free + recipe.keep_weight * (share - recipe.keep_share).square()
+        loss = error + recipe.apart_weight * apart + regular
         self.count_codes(code_K, vector_KE.detach(), generator)
         figures = {"error": error.detach(), "apart": apart.detach(), "kept": keep_BN.float().mean()}
         return loss, {**figures, "codes_used": (self.usage > 0.05).float().mean()}
@@ -171,7 +174,9 @@ class PictureCoder(nn.Module):
         self.usage.lerp_(torch.bincount(code_K, minlength=recipe.shape.num_codes).float(), 0.02)
         self.num_batches += 1
         unused = torch.nonzero(self.usage < 0.05)[:, 0]
-        if self.num_batches % recipe.revive_steps == 0 and len(unused):
+        if self.num_batches == recipe.free_steps:
+            unused = torch.arange(len(self.usage), device=self.usage.device)
+        if self.num_batches >= recipe.free_steps and self.num_batches % recipe.revive_steps == 0 and len(unused):
             rows = torch.randint(len(vector_KE), (len(unused),), generator=generator, device=vector_KE.device)
             self.tokenizer.quantize.embedding.weight[unused] = vector_KE[rows]
             self.usage[unused] = 1.0

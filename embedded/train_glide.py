@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
@@ -193,9 +194,9 @@ def measure_held_out(model: GlideUnet, held: Examples, tokenizer: GlideTokenizer
 
 
 def save_model(state: dict[str, Tensor], name: str) -> None:
-    """Write a model in the official layout, in half precision."""
+    """Write a model under the official names, in half precision, as safetensors."""
     halved = {key: value.half().contiguous() for key, value in state.items()}
-    write_atomically(GLIDE_DIR / name, lambda temporary: torch.save(halved, temporary))
+    write_atomically((GLIDE_DIR / name).with_suffix(".safetensors"), lambda temporary: save_file(halved, temporary))
 
 
 def train(name: str, shape: GlideShape, lessons: Lessons, held: Examples, tokenizer: GlideTokenizer, recipe: GlideRecipe, *, goes_on: bool) -> None:

@@ -13,7 +13,7 @@ import copy
 from dataclasses import asdict, replace
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, build_lessons, copy_eyes, measure_coder
@@ -23,25 +23,25 @@ from embedded.texts import encode_texts
 from embedded.training import DEVICE, WEIGHTS_DIR, move_tensors, parse_arguments, train_module, write_atomically
 from pipeline.json_files import write_json
 from pipeline.models.lavit.model import DECODERS, ENCODER_FILE, TOKENIZER, VISION_FILE
-from pipeline.models.lavit.pixels import FOLDERS, UNCONDITIONAL
+from pipeline.models.lavit.pixels import EMPTY, FOLDERS, UNCONDITIONAL
 from pipeline.models.lavit.shape import CONFIG_NAME
 
 LAVIT_DIR = WEIGHTS_DIR / "lavit"
 
 
 def save_coder(state: dict[str, Tensor], recipe: LavitRecipe) -> None:
-    """Write the three files of the official layout, in half precision, and what stands beside them."""
+    """Write the three files of the official layout, in half precision and as safetensors, and what stands beside them."""
     parts = {"vision.": VISION_FILE, "tokenizer.": ENCODER_FILE, "decoder.": DECODERS["lowres"][0]}
     for prefix, name in parts.items():
         halved = {key.removeprefix(prefix): value.half().contiguous() for key, value in state.items() if key.startswith(prefix)}
         save_tensors(halved, f"{TOKENIZER}/{name}")
-    save_tensors(encode_texts([""])[0][:, : recipe.shape.num_patches].contiguous(), f"{FOLDERS['lowres']}/{UNCONDITIONAL}")
+    save_tensors({EMPTY: encode_texts([""])[0][:, : recipe.shape.num_patches].contiguous()}, f"{FOLDERS['lowres']}/{UNCONDITIONAL}")
     write_json(LAVIT_DIR / CONFIG_NAME, asdict(recipe.shape))
 
 
-def save_tensors(content: object, name: str) -> None:
-    """Write a file of the official layout."""
-    write_atomically(LAVIT_DIR / name, lambda temporary: torch.save(content, temporary))
+def save_tensors(content: dict[str, Tensor], name: str) -> None:
+    """Write a file of the official layout as safetensors."""
+    write_atomically((LAVIT_DIR / name).with_suffix(".safetensors"), lambda temporary: save_file(content, temporary))
 
 
 def load_coder(recipe: LavitRecipe) -> PictureCoder:
@@ -49,7 +49,7 @@ def load_coder(recipe: LavitRecipe) -> PictureCoder:
     coder = PictureCoder(recipe)
     names = (VISION_FILE, ENCODER_FILE, DECODERS["lowres"][0])
     for part, name in zip((coder.vision, coder.tokenizer, coder.decoder), names, strict=True):
-        part.load_state_dict(torch.load(LAVIT_DIR / TOKENIZER / name, weights_only=True))
+        part.load_state_dict(load_file((LAVIT_DIR / TOKENIZER / name).with_suffix(".safetensors")))
     return coder.eval()
 
 

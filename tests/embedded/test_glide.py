@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from embedded import train_glide, training
 from embedded.examples import Examples
@@ -112,6 +113,6 @@ def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: 
         last = json.loads((tmp_path / "curves" / f"glide_{name}.jsonl").read_text().splitlines()[-1])
         assert last["step"] == steps
         assert last["held_out_loss"] > 0
-    assert torch.load(tmp_path / "glide" / "base.pt", weights_only=True)["out.2.weight"].dtype == torch.float16
+    assert load_file(tmp_path / "glide" / "base.safetensors")["out.2.weight"].dtype == torch.float16
     save_model(glide.base.state_dict(), "base.pt")  # and again
     assert load_glide(str(tmp_path / "glide")).base.out[2].weight.abs().max() > 0

@@ -25,13 +25,13 @@ from pipeline.models.lavit.model import load_lavit
 from pipeline.models.lavit.shape import read_shape
 from pipeline.models.lavit.tokenizer import VisualTokenizer
 from pipeline.models.lavit.vision import MEAN, STD, build_vision, prepare_images, see
-from pipeline.models.lavit.weights import load_weights
+from pipeline.models.official_weights import load_weights
 from pipeline.params import load_params
 from tests.tiny_lavit import NUM_PATCHES, SHAPE, SIZE
 
 NAMES = ("hammer", "nail", "apple")
 LOOP = LoopConfig(steps=2, peak_rate=1e-3, warmup_steps=1, log_steps=1)
-SMALL = {"batch_size": 2, "language_batch_size": 2, "code_draws": 2, "history": 2}
+SMALL = {"batch_size": 2, "language_batch_size": 2, "code_draws": 2, "history": 2, "free_steps": 0}
 RECIPE = LavitRecipe(shape=replace(SHAPE, text_tokens=300), loop=LOOP, language_loop=LOOP, **SMALL)
 TOKENIZER = build_tokenizer(NAMES, RECIPE.shape)
 
@@ -162,6 +162,22 @@ def test_codes_that_nothing_uses_begin_anew() -> None:
     assert any(after[7].equal(vector) for vector in vectors)
 
 
+def test_at_first_vectors_are_decoded_and_then_all_codes_begin_at_vectors() -> None:
+    coder, lessons = PictureCoder(replace(RECIPE, free_steps=2)), make_lessons()
+
+    def measure_error() -> float:
+        return coder(lessons.images, lessons.states, torch.Generator().manual_seed(0))[1]["error"].item()
+
+    error, codebook = measure_error(), coder.tokenizer.quantize.embedding.weight
+    with torch.no_grad():
+        codebook.copy_(codebook.flip(0) + 1)
+    assert measure_error() == pytest.approx(error)  # the last free step, after which every code is a vector of its batch
+    assert len(codebook.unique(dim=0)) <= len(lessons.images) * NUM_PATCHES
+    with torch.no_grad():
+        codebook.copy_(torch.ones_like(codebook))
+    assert measure_error() != pytest.approx(error)
+
+
 def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_lavit, "LAVIT_DIR", tmp_path / "lavit")
     monkeypatch.setattr(training, "TRAIN_DIR", tmp_path / "train")
@@ -177,7 +193,7 @@ def test_what_the_recipe_writes_is_loaded_as_the_official_weights_are(tmp_path: 
     shape = read_shape(folder)
     with torch.device("meta"):
         tokenizer = VisualTokenizer(shape)
-    load_weights(tokenizer, folder / "visual_tokenizer" / "tokenizer_encoder.bin")
+    load_weights(tokenizer, folder / "visual_tokenizer" / "tokenizer_encoder.bin", source="")
     language = load_language(folder / "language_model", shape, device="cpu", dtype=torch.float32)
     assert language.context == 640
     for name, figure in (("lavit_coder", "held_out_style"), ("lavit_language", "held_out_loss")):

@@ -8,9 +8,8 @@ Legend: B pictures, h, w size, H, W size of the larger picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +31,7 @@ from pipeline.models.glide.shape import GlideShape, read_shapes
 from pipeline.models.glide.text import TextStates
 from pipeline.models.glide.tokens import GlideTokenizer, load_tokenizer
 from pipeline.models.glide.unet import GlideUnet
+from pipeline.models.official_weights import load_weights
 from pipeline.models.references import explain_load_error
 from pipeline.models.text_budget import TextBudget
 
@@ -126,26 +126,6 @@ def load_glide_budget(reference: str) -> TextBudget:
 
 def load_unet(path: Path, shape: GlideShape) -> GlideUnet:
     """Load one model, as float32, from a state dict in the official layout."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; the official models have {BASE} and {UPSAMPLER}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
         model = GlideUnet(shape)
-    check_state(state, model, path)
-    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
-    return model
-
-
-def check_state(state: Any, model: GlideUnet, path: Path) -> None:
-    """Raise ValueError if the weights are not those of a model of this size."""
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict; take the official file as it is")
-    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
-    wrong = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
-    if wrong:
-        first = wrong[0]
-        raise ValueError(
-            f"{len(wrong)} weights of {path} are missing, too many or of another shape, the first is {first} "
-            f"({given.get(first, 'not there')}, expected {shapes.get(first, 'nothing of that name')})"
-        )
+    return load_weights(model, path, source=f"the official models have {BASE} and {UPSAMPLER}")

@@ -22,12 +22,12 @@ from pipeline.models.folders import resolve_model
 from pipeline.models.lavit.config import LavitSampling, Pixels
 from pipeline.models.lavit.decoder import CodeDecoder, HighresDecoder, LowresDecoder
 from pipeline.models.lavit.language import Part, PictureLanguage, load_language, load_title_budget
-from pipeline.models.lavit.pixels import FOLDERS, PixelDecoder, load_pixels
+from pipeline.models.lavit.pixels import FOLDERS, SOURCE, PixelDecoder, load_pixels
 from pipeline.models.lavit.prompts import write_prompt
 from pipeline.models.lavit.shape import CONFIG_NAME, LavitShape, read_shape
 from pipeline.models.lavit.tokenizer import VisualTokenizer, draw_noise
 from pipeline.models.lavit.vision import build_vision, prepare_images, see
-from pipeline.models.lavit.weights import load_weights
+from pipeline.models.official_weights import load_weights
 from pipeline.models.references import explain_load_error, is_path, split_revision
 from pipeline.models.text_budget import TextBudget
 
@@ -94,9 +94,9 @@ def load_lavit(reference: str, *, pixels: Pixels, device: torch.device | str = "
         with torch.device("meta"):
             vision, tokenizer, decoder = build_vision(shape), VisualTokenizer(shape), build_decoder(shape)
         # the tokenizer's file may hold the vision tower as well
-        load_weights(tokenizer, weights / ENCODER_FILE, spare=2 * sum(parameter.numel() for parameter in vision.parameters()))
-        load_weights(decoder, weights / file)
-        load_weights(vision, weights / VISION_FILE)
+        load_weights(tokenizer, weights / ENCODER_FILE, source=SOURCE, spare=2 * sum(parameter.numel() for parameter in vision.parameters()))
+        load_weights(decoder, weights / file, source=SOURCE)
+        load_weights(vision, weights / VISION_FILE, source=SOURCE)
         restore_buffers(vision)
     language = load_language(folder / LANGUAGE, shape, device=device, dtype=dtype)
     decoder_of_pixels = load_pixels(folder, pixels, shape.num_patches, device=device, dtype=dtype)

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.models.diffusion import NotFiniteError, guide
 from pipeline.models.lavit.config import LavitSampling, Pixels
 from pipeline.models.lavit.decoder import Condition
-from pipeline.models.lavit.weights import read_file
+from pipeline.models.official_weights import read_file
 from pipeline.models.prompt_projection import project_once
 from pipeline.models.references import explain_load_error
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
 FOLDERS: dict[Pixels, str] = {"lowres": "pixel_decoding", "highres": "highres_pixel_decoding"}
+SOURCE = "copy it from the official weights, rain1011/LaVIT-7B-v2"
 UNCONDITIONAL = "uncond_embeddings.bin"
+EMPTY = "uncond_embeddings"
 MAX_UNCONDITIONAL_BYTES = 16 * 2**20
 
 
@@ -119,7 +121,9 @@ def load_pixels(folder: Path, pixels: Pixels, places: int, *, device: torch.devi
 
 def read_unconditional(path: Path, width: int, places: int) -> Tensor:
     """Read the empty text's states (K, d) of the official file (1, K, d)."""
-    empty_1KD = read_file(path, MAX_UNCONDITIONAL_BYTES)
+    empty_1KD = read_file(path, source=SOURCE, max_bytes=MAX_UNCONDITIONAL_BYTES)
+    if isinstance(empty_1KD, dict) and empty_1KD.keys() == {EMPTY}:  # in safetensors a tensor has a name
+        empty_1KD = empty_1KD[EMPTY]
     if not isinstance(empty_1KD, Tensor) or empty_1KD.ndim != 3 or empty_1KD.shape[-1] != width or empty_1KD.shape[1] > places:
         raise ValueError(f"{path} must hold one tensor of shape (1, {places} at most, {width}); take the official file as it is")
     return empty_1KD[0].float()

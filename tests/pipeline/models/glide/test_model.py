@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pipeline.models.diffusion import NotFiniteError
 from pipeline.models.glide.config import GlideSampling
@@ -123,6 +124,11 @@ def test_what_is_wrong_with_the_weights_is_one_sentence(tmp_path: Path, capfd: p
     path.write_bytes(pickle.dumps(Malicious(), protocol=2))
     assert "a pickle that asks for more" in find_error()
     assert "must not run" not in capfd.readouterr().out
+    save_file(state, path.with_suffix(".safetensors"))  # takes its place
+    assert load_glide(str(folder)).base.state_dict()["out.2.bias"].equal(state["out.2.bias"])
+    save_file({**state, "more": torch.zeros(2)}, path.with_suffix(".safetensors"))
+    assert find_error().endswith("the first is more ((2,), expected nothing of that name).")
+    path.with_suffix(".safetensors").unlink()
     path.unlink()
     assert find_error().endswith("base.pt is missing; the official models have base.pt and upsample.pt.")
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipeline.models.lavit.model import Lavit, load_lavit
 from pipeline.models.lavit.shape import OFFICIAL, read_shape
-from pipeline.models.lavit.weights import read_file
+from pipeline.models.official_weights import read_file
 from tests.tiny_lavit import NUM_PATCHES, SAMPLING, SHAPE, SIZE, save_tiny_lavit
 
 
@@ -166,7 +167,23 @@ def test_a_file_that_unpacks_to_too_much_is_not_read(tmp_path: Path) -> None:
         archive.writestr("data", bytes(300_000))
     assert path.stat().st_size < 1000
     with pytest.raises(ValueError, match="packed.bin holds 300,000 bytes, but 200,000 are the most that can belong there"):
-        read_file(path, 200_000)
+        read_file(path, source="", max_bytes=200_000)
+
+
+def test_the_same_tensors_in_safetensors_draw_the_same(copied: Path) -> None:
+    def draw() -> np.ndarray:
+        lavit = load_lavit(str(copied), pixels="lowres")
+        return lavit.draw_codes([torch.tensor([1, 2])], [torch.Generator().manual_seed(0)], replace(SAMPLING, steps=2))
+
+    before = draw()
+    for path in [*(copied / "visual_tokenizer").glob("*.bin"), *copied.glob("pixel_decoding/uncond_embeddings.bin")]:
+        content = torch.load(path, weights_only=True)
+        save_file(content if isinstance(content, dict) else {path.stem: content}, path.with_suffix(".safetensors"))
+        path.unlink()
+    assert np.array_equal(draw(), before)
+    (copied / "visual_tokenizer" / "tokenizer_decoder.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"/tokenizer_decoder\.bin is missing"):
+        draw()
 
 
 def test_a_folder_without_sizes_has_the_official_ones(tmp_path: Path) -> None:
