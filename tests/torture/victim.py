@@ -31,7 +31,7 @@ CHEAP = (
     "report",
 )
 LOCK_CHECK = (sys.executable, "-m", "pipeline.integrity", "lock")
-REPRO = ("dvc", "repro")
+REPRO = (sys.executable, "-m", "pipeline.dvc_command", "repro")  # as `make repro` does
 OUTS_CHECK = (sys.executable, "-m", "pipeline.integrity", "outs")
 VERIFY = (sys.executable, "-m", "pipeline.integrity", "verify")
 MIN_SECONDS = 2.0  # no stage imports its libraries in less
