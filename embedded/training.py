@@ -45,7 +45,10 @@ class LoopConfig:
 
 
 # Names of layers at a network's edges, whose rows and columns mean something by themselves: AdamW's in any case.
-EDGE_LAYERS = ("conv_in", "conv_out", "quant", "stem", "visual.conv1", "visual.proj", "embed", "head", "query_tokens", "vision_model")
+EDGE_LAYERS = (
+    "conv_in", "conv_out", "input_blocks.0.0", "out.2", "quant", "stem", "visual.conv1", "visual.proj", "embed", "head",
+    "query_tokens", "vision_model",
+)  # fmt: skip
 
 
 class MovingAverage:

@@ -14,6 +14,7 @@ from embedded import train_glide, training
 from embedded.examples import Examples
 from embedded.train_glide import (
     GlideRecipe,
+    Learner,
     build_lessons,
     compute_noise_loss,
     draw_texts,
@@ -30,7 +31,7 @@ from pipeline.models.glide.tokens import load_tokenizer
 from pipeline.models.glide.unet import GlideUnet
 from tests.tiny_glide import build_shapes
 
-RECIPE = GlideRecipe(text_tokens=12)
+RECIPE = GlideRecipe(text_tokens=12, text_steps=0)
 WORDINGS = [["a neon hammer", "hammer, neon"], ["a flat nail", "nail, flat"], ["an outline nail", "nail, outline"]]
 TOKENIZER = train_tokenizer(["a sticker of a hammer", *(text for row in WORDINGS for text in row)] * 2, 300)
 ALPHAS = torch.from_numpy(compute_alphas("squaredcos_cap_v2")).float()
@@ -67,23 +68,51 @@ def test_a_fifth_of_the_texts_is_dropped_and_some_name_the_thing_alone() -> None
 
 
 @pytest.mark.parametrize("name", ["base", "upsample"])
-def test_an_untrained_model_that_sees_no_noise_errs_by_the_noise_itself(name: str) -> None:
+def test_an_untrained_model_that_sees_no_noise_errs_by_the_noise_itself_weighted_as_the_velocity(name: str) -> None:
     shape = build_shapes()[name]
     model = GlideUnet(shape)  # its last layer is 0
     images = torch.rand(64, 3, 16, 16) * 2 - 1
     ids, is_text = TOKENIZER.pad(["nail"] * 64, 12)
     ids = ids % shape.vocabulary
-    loss = compute_noise_loss(model, images, ids, is_text, RECIPE, ALPHAS, torch.Generator().manual_seed(0))
+    loss = compute_noise_loss(model, images, model.read_text(ids, is_text), RECIPE, ALPHAS, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
-    torch.randint(1000, (64,), generator=generator)
-    noise = torch.randn(64, 3, shape.image_size, shape.image_size, generator=generator)
-    assert loss.item() == pytest.approx(noise.square().mean().item(), rel=1e-6)
+    steps = torch.randint(1000, (64,), generator=generator)
+    errors = torch.randn(64, 3, shape.image_size, shape.image_size, generator=generator).square().mean(dim=(1, 2, 3)).tolist()
+    weights = [min(1.0, RECIPE.max_snr * (1 - alpha) / alpha) / max(alpha, RECIPE.least_alpha) for alpha in ALPHAS[steps].tolist()]
+    expected = sum(weight * error for weight, error in zip(weights, errors, strict=True)) / sum(weights)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_at_first_the_text_side_alone_learns() -> None:
+    shape = build_shapes()["base"]
+    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=1))
+    ids, is_text = TOKENIZER.pad(["nail", ""], 12)
+
+    def list_learning() -> set[str]:
+        learner.zero_grad(set_to_none=True)
+        learner(torch.rand(2, 3, 16, 16), ids % shape.vocabulary, is_text, ALPHAS, torch.Generator().manual_seed(0)).backward()
+        return {name.split(".")[1] for name, parameter in learner.named_parameters() if parameter.grad is not None}
+
+    first, second = list_learning(), list_learning()
+    assert {"token_embedding", "transformer", "transformer_proj"} <= first < second
+    assert "out" in second - first
+
+
+def test_no_sketch_is_asked_of_a_text_that_is_dropped() -> None:
+    shape = build_shapes()["base"]
+    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=9))
+    ids, is_text = TOKENIZER.pad(["nail", "hammer"], 12)
+    both, images = torch.tensor([[True], [False]]) & is_text, torch.rand(2, 3, 16, 16)
+    wanted = learner(images[:1], ids[:1] % shape.vocabulary, is_text[:1], ALPHAS, torch.Generator())
+    assert learner(images, ids % shape.vocabulary, both, ALPHAS, torch.Generator()).item() == pytest.approx(wanted.item(), rel=0.05)  # bfloat16
+    assert learner(images, ids % shape.vocabulary, both & False, ALPHAS, torch.Generator()).item() == 0
 
 
 def test_the_variance_is_left_as_it_is() -> None:
     model = GlideUnet(build_shapes()["base"])
     ids, is_text = TOKENIZER.pad(["nail"] * 4, 12)
-    compute_noise_loss(model, torch.rand(4, 3, 16, 16), ids % 200, is_text, RECIPE, ALPHAS, torch.Generator().manual_seed(0)).backward()
+    text = model.read_text(ids % 200, is_text)
+    compute_noise_loss(model, torch.rand(4, 3, 16, 16), text, RECIPE, ALPHAS, torch.Generator().manual_seed(0)).backward()
     assert model.out[2].weight.grad[3:].abs().max() == 0
     assert model.out[2].weight.grad[:3].abs().max() > 0
 
