@@ -119,6 +119,7 @@ REFLECTION = read_default(
     reward_guidance=2.0,
     validation_cases=4,
     validation_every=2,
+    patience=0,
 )
 SD = read_default("sd", StableDiffusionConfig, num_steps=4, batch_size=2, learning_rate=0.01, validation_images=2, validation_every=2)
 TI = read_default(

@@ -23,8 +23,8 @@ REPORT = """
 import json, os, sys
 from pathlib import Path
 import stages.step
-before = "torch" in sys.modules
-import torch
+before = "pandas" in sys.modules
+import pandas
 print("said by", sys.argv[1], flush=True)
 facts = {"before": before, "arguments": sys.argv[1:], "own": __file__, "name": __name__, "word": stages.step.WORD, "process": os.getpid(),
          "folder": os.getcwd(), "path": sys.path[0], "variable": os.environ.get("DVC_STAGE"),
