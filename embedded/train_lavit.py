@@ -55,7 +55,7 @@ def load_coder(recipe: LavitRecipe) -> PictureCoder:
 
 def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, eyes: dict[str, Tensor] | None = None, goes_on: bool) -> None:
     """Train tokenizer and decoder behind `eyes`, or go on, and write all three at every checkpoint."""
-    coder = load_coder(recipe) if goes_on else PictureCoder(recipe)
+    coder = load_coder(replace(recipe, free_steps=0)) if goes_on else PictureCoder(recipe)
     if eyes is not None and not goes_on:
         coder.vision.load_state_dict(eyes, strict=False)  # but for what comes behind the last block, which nothing reads
     lessons = move_tensors(lessons)
