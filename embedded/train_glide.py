@@ -37,7 +37,6 @@ FILES = {"glide_base": BASE, "glide_upsample": UPSAMPLER}  # by the name of the 
 PADDING = "<|endoftext|>"
 SHEET_SAMPLING = GlideSampling(steps=25, guidance_scale=3.0, upsample_steps=10, upsample_temperature=0.997)
 SHEET_SIZE = 24  # pictures
-SKETCH_SIZE = 16  # px
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class GlideRecipe:
     outline_copies: int = 3  # draws of a pair in the outline style, the only one without fills, for one in any other style
     max_snr: float = 5.0  # steps of less noise count less, as in min-SNR
     least_alpha: float = 0.02  # steps of more noise than this leaves are not made up for in full
-    text_steps: int = 400  # at first, in which the text side alone learns
-    sketch_weight: float = 0.5
+    text_steps: int = 300  # at first, in which the text side alone learns
+    naming_weight: float = 0.001
     low_res_noise: float = 0.1  # at most; of the small pictures, which the base model will not draw perfectly
     batch_size: int = 64
     upsample_batch_size: int = 16  # of 16 times as many pixels
@@ -162,29 +161,33 @@ def draw_texts(lessons: Lessons, chosen: Tensor, recipe: GlideRecipe, generator:
 
 
 class Learner(nn.Module):
-    """A model and what helps its text side: a linear sketch of the picture, told from the text's one vector.
+    """A model and what helps its text side: which thing a text is about has to be told from its one vector.
 
-    Without it the text side learns which style is asked for and no thing, whose place in a text and in a picture are both far from the loss.
+    Without it the text side learns which style is asked for and no thing, which is far from the loss; nor does it by a sketch of the picture, whose
+    shades change sign with the style.
     """
 
-    def __init__(self, unet: GlideUnet, recipe: GlideRecipe) -> None:
+    def __init__(self, unet: GlideUnet, recipe: GlideRecipe, *, num_things: int) -> None:
         super().__init__()
         self.unet, self.recipe = unet, recipe
-        self.sketch = nn.Linear(4 * unet.shape.channels, 3 * SKETCH_SIZE**2)
+        self.naming = nn.Linear(4 * unet.shape.channels, num_things)
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
 
-    def forward(self, images_B3HW: Tensor, ids_BK: Tensor, is_text_BK: Tensor, alpha_T: Tensor, generator: torch.Generator) -> Tensor:
-        """Compute the loss of a batch, at first that of the sketch alone."""
+    def forward(
+        self, images_B3HW: Tensor, thing_B: Tensor, ids_BK: Tensor, is_text_BK: Tensor, alpha_T: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch, at first that of the things alone; texts that are dropped are about none."""
         with torch.autocast(images_B3HW.device.type, torch.bfloat16):
             text = self.unet.read_text(ids_BK, is_text_BK)
-            sketch_BF = self.sketch(text.pooled_BE).float()
-        error_B = (sketch_BF - shrink(images_B3HW, SKETCH_SIZE).flatten(1)).square().mean(dim=1)
+            names_BT = self.naming(text.pooled_BE).float()
         is_told_B = is_text_BK.any(dim=1)
-        loss = self.recipe.sketch_weight * (error_B * is_told_B).sum() / is_told_B.sum().clamp(min=1)
+        error_B = functional.cross_entropy(names_BT, thing_B, reduction="none")
+        naming = (error_B * is_told_B).sum() / is_told_B.sum().clamp(min=1)
         self.num_batches += 1
         if self.num_batches <= self.recipe.text_steps:
-            return loss
-        return loss + compute_noise_loss(self.unet, images_B3HW, text, self.recipe, alpha_T, generator)
+            return naming, {"naming": naming.detach()}
+        noise = compute_noise_loss(self.unet, images_B3HW, text, self.recipe, alpha_T, generator)
+        return noise + self.recipe.naming_weight * naming, {"naming": naming.detach()}
 
 
 def shrink(images_B3HW: Tensor, size: int) -> Tensor:
@@ -243,7 +246,7 @@ def train(name: str, shape: GlideShape, lessons: Lessons, held: Examples, tokeni
     """Train one of the models, or go on, and write it at every checkpoint."""
     file = FILES[name]
     model = load_unet(GLIDE_DIR / file, shape) if goes_on else GlideUnet(shape)
-    learner = Learner(model, recipe)
+    learner = Learner(model, recipe, num_things=len(lessons.names))
     alpha_T = torch.from_numpy(compute_alphas(shape.schedule)).float().to(DEVICE)
     batch_size, loop = recipe.batch_size, recipe.loop
     if shape.low_res_size:
@@ -252,7 +255,7 @@ def train(name: str, shape: GlideShape, lessons: Lessons, held: Examples, tokeni
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = lessons.pool[torch.randint(len(lessons.pool), (batch_size,), generator=generator, device=DEVICE)]
         texts = draw_texts(lessons, chosen, recipe, generator)
-        return learner(scale_images(lessons.images[chosen]), *texts, alpha_T, generator), {}
+        return learner(scale_images(lessons.images[chosen]), lessons.things[chosen], *texts, alpha_T, generator)
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         own = {key.removeprefix("unet."): value for key, value in state.items() if key.startswith("unet.")}

@@ -85,12 +85,13 @@ def test_an_untrained_model_that_sees_no_noise_errs_by_the_noise_itself_weighted
 
 def test_at_first_the_text_side_alone_learns() -> None:
     shape = build_shapes()["base"]
-    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=1))
+    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=1), num_things=2)
     ids, is_text = TOKENIZER.pad(["nail", ""], 12)
 
     def list_learning() -> set[str]:
         learner.zero_grad(set_to_none=True)
-        learner(torch.rand(2, 3, 16, 16), ids % shape.vocabulary, is_text, ALPHAS, torch.Generator().manual_seed(0)).backward()
+        generator = torch.Generator().manual_seed(0)
+        learner(torch.rand(2, 3, 16, 16), torch.tensor([1, 0]), ids % shape.vocabulary, is_text, ALPHAS, generator)[0].backward()
         return {name.split(".")[1] for name, parameter in learner.named_parameters() if parameter.grad is not None}
 
     first, second = list_learning(), list_learning()
@@ -98,14 +99,16 @@ def test_at_first_the_text_side_alone_learns() -> None:
     assert "out" in second - first
 
 
-def test_no_sketch_is_asked_of_a_text_that_is_dropped() -> None:
+def test_no_thing_is_asked_of_a_text_that_is_dropped() -> None:
     shape = build_shapes()["base"]
-    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=9))
+    learner = Learner(GlideUnet(shape), replace(RECIPE, text_steps=9), num_things=2)
     ids, is_text = TOKENIZER.pad(["nail", "hammer"], 12)
-    both, images = torch.tensor([[True], [False]]) & is_text, torch.rand(2, 3, 16, 16)
-    wanted = learner(images[:1], ids[:1] % shape.vocabulary, is_text[:1], ALPHAS, torch.Generator())
-    assert learner(images, ids % shape.vocabulary, both, ALPHAS, torch.Generator()).item() == pytest.approx(wanted.item(), rel=0.05)  # bfloat16
-    assert learner(images, ids % shape.vocabulary, both & False, ALPHAS, torch.Generator()).item() == 0
+    images, things, ids = torch.rand(2, 3, 16, 16), torch.tensor([1, 0]), ids % shape.vocabulary
+    first_alone = torch.tensor([[True], [False]]) & is_text
+    wanted, _ = learner(images[:1], things[:1], ids[:1], is_text[:1], ALPHAS, torch.Generator())
+    found, _ = learner(images, things, ids, first_alone, ALPHAS, torch.Generator())
+    assert found.item() == pytest.approx(wanted.item(), rel=0.05)  # bfloat16
+    assert learner(images, things, ids, is_text & False, ALPHAS, torch.Generator())[0].item() == 0
 
 
 def test_the_variance_is_left_as_it_is() -> None:
