@@ -246,7 +246,7 @@ def train(name: str, shape: GlideShape, lessons: Lessons, held: Examples, tokeni
     """Train one of the models, or go on, and write it at every checkpoint."""
     file = FILES[name]
     model = load_unet(GLIDE_DIR / file, shape) if goes_on else GlideUnet(shape)
-    learner = Learner(model, recipe, num_things=len(lessons.names))
+    learner = Learner(model, replace(recipe, text_steps=0) if goes_on else recipe, num_things=len(lessons.names))
     alpha_T = torch.from_numpy(compute_alphas(shape.schedule)).float().to(DEVICE)
     batch_size, loop = recipe.batch_size, recipe.loop
     if shape.low_res_size:
