@@ -21,8 +21,6 @@ from pipeline.params import load_params
 
 BATCH = 16
 SHEET = TRAIN_DIR / "glide_base" / "check.png"
-
-
 SIDE = 64  # px
 
 
