@@ -78,7 +78,7 @@ class ForkedStage:
 
 
 def is_stage(words: Sequence[str], env: Mapping[str, str]) -> bool:
-    """Say whether a command is a module of stages run by the Python that runs us, on Linux: elsewhere loaded libraries may not live through a fork."""
+    """Say whether a command is a module of stages run by the Python that runs us, on Linux: elsewhere libraries may not live through a fork."""
     python = shutil.which(words[0], path=env.get("PATH"))
     ours = python is not None and Path(python).parent.absolute() == Path(sys.executable).parent.absolute()
     return ours and words[1:2] == ["-m"] and words[2:3] != [] and words[2].startswith(STAGES) and sys.platform == "linux"
