@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import Stickers, describe_pair
+from embedded.stickers import Stickers
 from embedded.texts import TEXT_WIDTH, encode_texts
 from embedded.training import LoopConfig
 from pipeline.data.openmoji import STYLES
@@ -39,6 +39,7 @@ SHAPE = LavitShape(
 )
 
 
+ROUNDS = 2  # how often the states of a caption come, one behind the other: it is shorter than there are places, and attention is the same
 CLIP_MEAN, CLIP_STD = 0.5, 0.5  # of the shipped CLIP's pixels
 EYES = {"ln_1": "norm1", "attn": "attn", "attn.out_proj": "attn.proj", "ln_2": "norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
 
@@ -70,7 +71,7 @@ class LavitRecipe:
 
 @dataclass(frozen=True)
 class Lessons:
-    """Pictures (N, 3, 64, 64), what the U-Net reads first of their captions (N, places, 384) as float16, and which pair each is (N, 2)."""
+    """Pictures (N, 3, 64, 64), what the U-Net reads of their short captions (N, places, 384) as float16, and which pair each is (N, 2)."""
 
     images: Tensor
     states: Tensor
@@ -80,8 +81,9 @@ class Lessons:
 def build_lessons(stickers: Stickers, *, held_out: bool) -> Lessons:
     """Collect the pairs that may, or may not, be learnt from."""
     pairs = stickers.list_pairs(held_out=held_out)
-    texts = [describe_pair(stickers.names[thing], STYLES[style]) for thing, style in pairs.tolist()]
-    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], encode_texts(texts)[0][:, : SHAPE.num_patches].contiguous(), pairs)
+    texts = [f"{stickers.names[thing]}, {STYLES[style]}" for thing, style in pairs.tolist()]
+    states = encode_texts(texts)[0][:, : SHAPE.num_patches // ROUNDS].repeat(1, ROUNDS, 1)
+    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], states, pairs)
 
 
 def copy_eyes(tower: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 CHANGES_NO_RESULT = True
 STAGES, SERVER = "stages.", "stages.server"
 PATIENCE = 0.1  # seconds between two looks for signals
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # a tensor costs the kernel half as much; another libc does not read it
 
 
 class Process(Protocol):
@@ -101,7 +102,8 @@ def fork_stage(words: Sequence[str], **options: Any) -> Process:
 def start_server(folder: str) -> Server:
     """Start a server for the stages of a folder."""
     here, there = Pipe()
-    process = subprocess.Popen([sys.executable, "-m", SERVER, str(there.fileno())], cwd=folder, pass_fds=[there.fileno()])
+    env = LARGE_PAGES | os.environ  # of the server: a stage's own variables are those that DVC gives it
+    process = subprocess.Popen([sys.executable, "-m", SERVER, str(there.fileno())], cwd=folder, env=env, pass_fds=[there.fileno()])
     there.close()
     return Server(process, here)
 

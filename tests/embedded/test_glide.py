@@ -12,19 +12,10 @@ from safetensors.torch import load_file
 
 from embedded import train_glide, training
 from embedded.examples import Examples
-from embedded.train_glide import (
-    GlideRecipe,
-    Learner,
-    build_lessons,
-    compute_noise_loss,
-    draw_texts,
-    save_model,
-    save_tokenizer,
-    shrink,
-    train,
-    train_tokenizer,
-)
+from embedded.glide_lessons import GlideRecipe, Learner, build_lessons, compute_noise_loss, draw_texts, draw_tint, shrink
+from embedded.train_glide import save_model, save_tokenizer, train, train_tokenizer
 from embedded.training import LoopConfig
+from pipeline.data.openmoji import STYLES
 from pipeline.models.glide.model import load_glide
 from pipeline.models.glide.sampling import compute_alphas
 from pipeline.models.glide.tokens import load_tokenizer
@@ -38,7 +29,7 @@ ALPHAS = torch.from_numpy(compute_alphas("squaredcos_cap_v2")).float()
 
 
 def make_examples() -> Examples:
-    outline = train_glide.STYLES.index("outline")
+    outline = STYLES.index("outline")
     images = torch.randint(256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     return Examples(images, torch.tensor([0, 2, outline]), torch.tensor([0, 1, 1]), ["hammer", "nail"], ["tools", "tools"], num_stickers=3)
 
@@ -77,10 +68,23 @@ def test_an_untrained_model_that_sees_no_noise_errs_by_the_noise_itself_weighted
     loss = compute_noise_loss(model, images, model.read_text(ids, is_text), RECIPE, ALPHAS, torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
     steps = torch.randint(1000, (64,), generator=generator)
-    errors = torch.randn(64, 3, shape.image_size, shape.image_size, generator=generator).square().mean(dim=(1, 2, 3)).tolist()
+    noise = torch.randn(64, 3, shape.image_size, shape.image_size, generator=generator)
+    if name == "upsample":
+        noise += draw_tint(noise, shape.low_res_size, RECIPE.tint, generator)
+    errors = noise.square().mean(dim=(1, 2, 3)).tolist()
     weights = [min(1.0, RECIPE.max_snr * (1 - alpha) / alpha) / max(alpha, RECIPE.least_alpha) for alpha in ALPHAS[steps].tolist()]
     expected = sum(weight * error for weight, error in zip(weights, errors, strict=True)) / sum(weights)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_tint_is_of_large_areas_and_of_any_strength_up_to_the_most() -> None:
+    tint = draw_tint(torch.zeros(2000, 3, 8, 8), 2, 0.5, torch.Generator().manual_seed(0))
+    corners = tint[:, :, ::4, ::4]
+    assert torch.equal(tint, corners.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3))
+    assert corners.mean().item() == pytest.approx(0, abs=0.02)
+    # a strength uniform up to 1/2 has a mean square of 1/12; grid and whole have a variance of 1 each, and areas share the whole
+    assert corners.square().mean().item() == pytest.approx(2 / 12, rel=0.05)
+    assert (corners[..., 0, 0] * corners[..., 1, 1]).mean().item() == pytest.approx(1 / 12, rel=0.15)
 
 
 def test_at_first_the_text_side_alone_learns() -> None:
