@@ -30,8 +30,8 @@ import typer
 app = typer.Typer(add_completion=False)
 @app.command()
 def main(kind: str) -> None:
-    pathlib.Path("ready").touch()
     try:
+        pathlib.Path("ready").touch()  # in here: the signal may come right after it
         if kind == "ending":
             return
         time.sleep(30)
