@@ -3,7 +3,7 @@
 Run as `python -m embedded.train_lavit` (an hour or two of one core; it needs `embedded/weights/clip`, whose image tower becomes its eyes, and
 `embedded/weights/diffusion`, whose U-Net draws what it says); `--only-language` leaves the first part as it is. It learns from the training pairs
 of the default data set alone.
-1. A picture becomes codes, and codes the states that the U-Net reads: the first ones of the picture's caption. The error is that of the states, and
+1. A picture becomes codes, and codes the states that the U-Net reads: those of a short caption, twice. The error is that of the states, and
    of telling them from others'; what a code is follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
 2. A Llama learns the pipeline's own prompts: pictures in one style, a thing's name and a picture of it in any style, and then the codes of the
    thing in the first style; or the name and the picture alone, and then that picture. A tenth have no prompt at all, for guidance.

@@ -168,7 +168,7 @@ BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
 EXPERIMENTS = (
     Experiment(
         "table1",
-        "Table 1: RAGAR beside the methods whose generator is Stable Diffusion",
+        "Table 1: RAGAR beside the other methods",
         "The same users, noise, sampler, steps, size and metrics for every method; `original` is the reference as it is.",
         (Group("methods", (Point("table1", Run("table1", ("comparison=table1",))),)),),
         (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
