@@ -169,7 +169,8 @@ EXPERIMENTS = (
     Experiment(
         "table1",
         "Table 1: RAGAR beside the other methods",
-        "The same users, noise, sampler, steps, size and metrics for every method; `original` is the reference as it is.",
+        "The same users, size and metrics for every method, and the same noise, sampler and steps for all but GLIDE and LaVIT, which have "
+        "generators of their own; `original` is the reference as it is.",
         (Group("methods", (Point("table1", Run("table1", ("comparison=table1",))),)),),
         (DELTA_R, "cps", "cpis", DISTANCE_PERSONAL, "ssim_pers", "cs", "cis", DISTANCE_SEMANTIC, "ssim_sem", STYLE, DISTANCE),
         methods=(ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, GLIDE, LAVIT, MAIN, TRUTH),
