@@ -18,7 +18,7 @@ from typing import Any, Protocol
 CHANGES_NO_RESULT = True
 STAGES, SERVER = "stages.", "stages.server"
 PATIENCE = 0.1  # seconds between two looks for signals
-LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # a tensor costs the kernel half as much; another libc does not read it
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # the kernel has less to do for a tensor; another libc does not read it
 
 
 class Process(Protocol):

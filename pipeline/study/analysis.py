@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.metrics.intervals import Interval
 from pipeline.metrics.significance import adjust_holm
 from pipeline.study.power import Power, measure_power
-from pipeline.study.statistics import Agreement, Overall, Pair, compare_all, compare_pairs, compute_mean_ranks, fit_strengths, measure_agreement
+from pipeline.study.statistics import Agreement, Overall, Pair, compare_all, compare_pairs, compute_mean_ranks, estimate_strengths, measure_agreement
 from pipeline.study.tasks import Task
 from pipeline.study.votes import Votes
 
@@ -24,7 +24,7 @@ class Column:
     num_participants: int
     num_cases: int
     means: dict[str, Interval]
-    strengths: dict[str, float]
+    strengths: dict[str, Interval]
     pairs: list[Pair]
     by_participants: Overall
     by_cases: Overall
@@ -46,7 +46,7 @@ def analyse(task: Task, votes: Votes, *, seed: int, rater: str = "") -> Column:
         num_participants=votes.num_participants,
         num_cases=votes.num_cases,
         means=compute_mean_ranks(votes, seed=seed),
-        strengths=fit_strengths(votes),
+        strengths=estimate_strengths(votes, seed=seed),
         pairs=compare_pairs(votes, seed=seed),
         by_participants=compare_all(votes.average_over_cases()),
         by_cases=compare_all(votes.average_over_participants()),

@@ -19,6 +19,7 @@ from pipeline.metrics.significance import compute_flip_p
 from pipeline.study.votes import Votes
 
 NUM_RESAMPLES, LEVEL = 2000, 0.95
+NUM_REFITS = 200  # resamples of the strengths, each of which is a fit of its own
 PRIOR = 0.01  # weight of the belief that all methods are alike: a method that is always first has a finite strength
 MAX_ITERATIONS = 10_000  # the hundred of the library are too few where one method is nearly always first
 MAX_CELLS = 2**22  # of resampled weights at once: 32 MiB
@@ -140,12 +141,17 @@ def draw_weights(rng: np.random.Generator, num_resamples: int, count: int) -> np
 
 
 def make_interval(votes: Votes, value_PC: np.ndarray, means_R: np.ndarray) -> Interval:
-    """Return the mean with its percentile interval; none over 2 to 9 participants or over fewer than 10 cases, where it would be far too narrow."""
-    mean = float(np.nanmean(value_PC))
+    """Return the mean with its percentile interval, where there is one."""
+    low, high = find_bounds(votes, means_R)
+    return Interval(float(np.nanmean(value_PC)), low, high, votes.num_participants)
+
+
+def find_bounds(votes: Votes, value_R: np.ndarray) -> tuple[float | None, float | None]:
+    """Return what a figure of R resamples lies between; nothing over 2 to 9 participants or fewer than 10 cases, where it would be far too narrow."""
     if 1 < votes.num_participants < MIN_USERS or votes.num_cases < MIN_USERS:
-        return Interval(mean, None, None, votes.num_participants)
-    low, high = np.nanquantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(mean, float(low), float(high), votes.num_participants)
+        return None, None
+    low, high = np.nanquantile(value_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def compare_all(mean_NM: np.ndarray) -> Overall:
@@ -191,12 +197,25 @@ def measure_agreement(votes: Votes) -> Agreement:
     return Agreement(float(w), float(correlation), len(found))
 
 
-def fit_strengths(votes: Votes) -> dict[str, float]:
-    """Return Plackett-Luce strengths as the share of questions in which a method would come first among all of them; they sum to 1."""
+def estimate_strengths(votes: Votes, *, seed: int) -> dict[str, Interval]:
+    """Return Plackett-Luce strengths with crossed intervals: the share of questions in which a method would come first of all; they sum to 1."""
+    rng = np.random.default_rng(seed)
+    asked_PC = votes.asked_PC
+    order_NM = np.argsort(votes.rank_PCM[asked_PC], axis=1, kind="stable")
+    drawn = [draw_weights(rng, NUM_REFITS, count) for count in asked_PC.shape]
+    weight_RN = [np.outer(weight_P, weight_C)[asked_PC].astype(int) for weight_P, weight_C in zip(*drawn, strict=True)]
+    refits_RM = np.stack([fit_strengths(np.repeat(order_NM, weight_N, axis=0)) for weight_N in weight_RN if weight_N.any()])
+    strengths = {}
+    for index, (method, strength) in enumerate(zip(votes.methods, fit_strengths(order_NM).tolist(), strict=True)):
+        low, high = find_bounds(votes, refits_RM[:, index])
+        strengths[method] = Interval(strength, low, high, votes.num_participants)
+    return strengths
+
+
+def fit_strengths(order_NM: np.ndarray) -> np.ndarray:
+    """Return the strengths (M,) behind N orders of the methods, the best first."""
     from choix import ilsr_rankings
 
-    asked_NM = votes.rank_PCM[votes.asked_PC]
-    rankings = [tuple(order) for order in np.argsort(asked_NM, axis=1, kind="stable").tolist()]
-    log_M = ilsr_rankings(len(votes.methods), rankings, alpha=PRIOR, max_iter=MAX_ITERATIONS)
+    log_M = ilsr_rankings(order_NM.shape[1], [tuple(order) for order in order_NM.tolist()], alpha=PRIOR, max_iter=MAX_ITERATIONS)
     strength_M = np.exp(log_M - log_M.max())
-    return dict(zip(votes.methods, (strength_M / strength_M.sum()).tolist(), strict=True))
+    return strength_M / strength_M.sum()

@@ -10,9 +10,9 @@ from pipeline.metrics.intervals import Interval
 from pipeline.report.figures import get_title, sort_methods
 from pipeline.study.analysis import Column, adjust_pairs
 from pipeline.study.key import Key
-from pipeline.study.statistics import LEVEL, NUM_RESAMPLES, Overall
+from pipeline.study.statistics import LEVEL, NUM_REFITS, NUM_RESAMPLES, Overall
 
-FIGURE_COLUMNS = ("task", "rater", "method", "mean_rank", "low", "high", "strength", "participants", "cases")
+FIGURE_COLUMNS = ("task", "rater", "method", "mean_rank", "low", "high", "strength", "strength_low", "strength_high", "participants", "cases")
 PAIR_COLUMNS = (
     "task", "rater", "first", "second", "difference", "low", "high", "share_before", "p_participants", "p_cases", "p_crossed", "p_holm",
 )  # fmt: skip
@@ -165,9 +165,17 @@ def build_pairs(columns: Sequence[Column]) -> list[str]:
 
 def build_strengths(methods: Sequence[str], columns: Sequence[Column]) -> list[str]:
     """Return the table of strengths."""
-    rows = [[get_name(method), *(format_number(column.strengths.get(method)) for column in columns)] for method in methods]
-    note = "Plackett-Luce: the share of questions in which a method's picture would come first, by all places and not by first places alone."
+    rows = [[get_name(method), *(format_strength(column.strengths.get(method)) for column in columns)] for method in methods]
+    note = (
+        "Plackett-Luce: the share of questions in which a method's picture would come first, by all places and not by first places alone. "
+        f"Intervals as above, of {NUM_REFITS} resamples."
+    )
     return ["## Strengths", "", *build_table(["", *(column.title for column in columns)], rows), note, ""]
+
+
+def format_strength(strength: Interval | None) -> str:
+    """Write a strength with its interval; a dash where a method is no candidate."""
+    return "–" if strength is None else format_number(strength.value) + format_bounds(strength)
 
 
 def build_power(columns: Sequence[Column]) -> list[str]:
@@ -190,10 +198,12 @@ def list_figures(columns: Sequence[Column]) -> list[dict[str, Any]]:
     return [
         {
             **name_column(column), "method": method, "mean_rank": interval.value, "low": blank(interval.low), "high": blank(interval.high),
-            "strength": column.strengths[method], "participants": column.num_participants, "cases": column.num_cases,
+            "strength": strength.value, "strength_low": blank(strength.low), "strength_high": blank(strength.high),
+            "participants": column.num_participants, "cases": column.num_cases,
         }
         for column in columns
         for method, interval in column.means.items()
+        for strength in [column.strengths[method]]
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from pipeline.study.statistics import (
     compare_pairs,
     compute_crossed_p,
     compute_mean_ranks,
-    fit_strengths,
+    estimate_strengths,
     measure_agreement,
     measure_concordance,
     resample_means,
@@ -25,6 +25,10 @@ from pipeline.study.votes import Votes
 
 METHODS = ("original", "pmg", "ragar")
 TASTE = (0.0, 0.7, 1.8)  # log strengths
+
+
+def get_strengths(votes: Votes) -> dict[str, float]:
+    return {method: strength.value for method, strength in estimate_strengths(votes, seed=0).items()}
 
 
 def simulate(seed: int, log_strengths: tuple[float, ...] = TASTE, *, people: int = 20, cases: int = 20, **spreads: float) -> Votes:
@@ -121,11 +125,28 @@ def test_agreement_is_the_mean_rank_correlation_of_two_participants():
 def test_strengths_are_those_of_the_plackett_luce_model_that_made_the_votes():
     votes = simulate(0, people=40, cases=40, participant_spread=0, case_spread=0)
     expected = np.exp(TASTE) / np.exp(TASTE).sum()
-    assert list(fit_strengths(votes).values()) == pytest.approx(expected, abs=0.03)
+    assert [strength.value for strength in estimate_strengths(votes, seed=0).values()] == pytest.approx(expected, abs=0.03)
+
+
+def test_intervals_of_strengths_hold_what_made_the_votes_and_are_wider_where_participants_differ():
+    expected = np.exp(TASTE) / np.exp(TASTE).sum()
+    alike = [estimate_strengths(simulate(seed, people=12, cases=12, participant_spread=0, case_spread=0), seed=0) for seed in range(10)]
+    held = [bounds.low < value < bounds.high for strengths in alike for bounds, value in zip(strengths.values(), expected, strict=True)]
+    assert np.mean(held) > 0.85
+    apart = [estimate_strengths(simulate(seed, people=12, cases=12, participant_spread=1), seed=0) for seed in range(10)]
+    narrow, wide = (np.mean([strengths["ragar"].high - strengths["ragar"].low for strengths in found]) for found in (alike, apart))
+    assert wide > 1.3 * narrow
+
+
+def test_few_participants_have_strengths_without_intervals():
+    strength = estimate_strengths(simulate(0, people=3), seed=0)["ragar"]
+    assert strength.value > 0
+    assert strength.low is None
+    assert strength.high is None
 
 
 def test_a_method_that_is_always_first_has_a_finite_strength():
-    strengths = fit_strengths(make_votes(*[[[1, 2, 3]] * 5] * 10))
+    strengths = get_strengths(make_votes(*[[[1, 2, 3]] * 5] * 10))
     assert 0.99 < strengths["a"] < 1 > strengths["b"] > strengths["c"] > 0
     assert sum(strengths.values()) == pytest.approx(1)
 
@@ -135,7 +156,7 @@ def test_participants_of_known_taste_give_their_order_back(seed: int):
     votes = simulate(seed, people=40, cases=50)
     means = {method: interval.value for method, interval in compute_mean_ranks(votes, seed=0).items()}
     assert sorted(means, key=means.get) == ["ragar", "pmg", "original"]
-    strengths = fit_strengths(votes)
+    strengths = get_strengths(votes)
     assert sorted(strengths, key=strengths.get) == ["original", "pmg", "ragar"]
     pairs = {(pair.first, pair.second): pair for pair in compare_pairs(votes, seed=0)}
     assert all(pair.difference.high < 0 and pair.p < 0.05 for pair in pairs.values())
@@ -148,7 +169,7 @@ def test_coin_tossing_participants_show_no_difference():
     votes = simulate(0, (0, 0, 0), participant_spread=0, case_spread=0)
     assert all(1.9 < interval.value < 2.1 for interval in compute_mean_ranks(votes, seed=0).values())
     assert abs(measure_agreement(votes).correlation) < 0.1
-    assert fit_strengths(votes)["ragar"] == pytest.approx(1 / 3, abs=0.06)
+    assert get_strengths(votes)["ragar"] == pytest.approx(1 / 3, abs=0.06)
     assert compare_all(votes.average_over_cases()).p > 0.05
     assert all(pair.difference.low < 0 < pair.difference.high and pair.p > 0.05 for pair in compare_pairs(votes, seed=0))
 
