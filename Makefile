@@ -215,9 +215,12 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_glide
 	$(PY) -m embedded.train_lavit
 
-embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json
+embedded-check: setup  ## measure the small models on the held-out pairs, into embedded/quality.json and domain.json; GLIDE's, LaVIT's and the look's figures are printed
 	$(PY) -m embedded.check
 	$(PY) -m embedded.domain
+	$(PY) -m embedded.check_looks
+	$(PY) -m embedded.check_glide
+	$(PY) -m embedded.check_lavit
 
 picture: setup  ## draw docs/gallery.png from the finished run
 	$(PY) -m pipeline.report.picture

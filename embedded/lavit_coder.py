@@ -2,8 +2,13 @@
 
 Its eyes are the shipped CLIP's image tower, which stays as it is, as the official one (EVA-CLIP) does, and one more block, which learns: in CLIP's
 own last block the class token alone has learnt to say what a picture shows, and LaVIT reads the patches, which can ask it there.
+
+Its language model never sees a held-out pair of thing and style. So the inner patches are to say what is drawn, alike in every style, and the
+outer ones how, alike for every thing: left to itself nearly every code belonged to a thing in a style, and a new pair's could not be written
+from known ones.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -49,17 +54,23 @@ class LavitRecipe:
     """Shapes and recipe of both parts."""
 
     shape: LavitShape = SHAPE
-    keep_share: float = 0.5  # of the patches
+    inner_share: float = 0.9  # of the inner patches that are kept
+    outer_share: float = 0.35  # of the outer ones
     keep_weight: float = 4.0
     commitment: float = 0.25  # of the vectors to their codes
     code_weight: float = 0.5
     apart_weight: float = 0.3
     sharpness: float = 20.0  # of the question which caption of the batch was decoded
+    alike_weight: float = 0.5  # of inner patches in two styles, and of outer ones of all things in a style
+    mixed_share: float = 0.5  # of the pictures have the outer patches of another one, and its style
     free_steps: int = 400  # at first, in which vectors are decoded and not their codes
     revive_steps: int = 100  # between two searches for codes that nothing uses
     batch_size: int = 64
     loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=2000, peak_rate=1e-3, warmup_steps=200, ema_decay=0.998, checkpoint_seconds=300, muon=True)
+    )
+    decoder_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=2000, peak_rate=1e-3, warmup_steps=100, ema_decay=0.998, checkpoint_seconds=300, muon=True)
     )
     code_draws: int = 8  # of every picture's codes
     history: int = 5  # pictures at most
@@ -71,19 +82,51 @@ class LavitRecipe:
 
 @dataclass(frozen=True)
 class Lessons:
-    """Pictures (N, 3, 64, 64), what the U-Net reads of their short captions (N, places, 384) as float16, and which pair each is (N, 2)."""
+    """Pictures and what the U-Net reads of short captions."""
 
-    images: Tensor
-    states: Tensor
-    pairs: Tensor
+    images: Tensor  # (N, 3, 64, 64), uint8
+    pairs: Tensor  # (N, 2): thing and style of each
+    row_of: Tensor  # (things, styles): where a pair is among the pictures, -1 for one that is not
+    captions: Tensor  # (things, styles, places, 384), float16
+
+    def find_states(self, pairs: Tensor) -> Tensor:
+        """Return what the U-Net reads of the captions of pairs (B, 2)."""
+        return self.captions[pairs[:, 0], pairs[:, 1]]
+
+    def draw_rows(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw the rows of `size` pictures; the second half shows the things of the first, each in another style where there is one."""
+        first = torch.randint(len(self.pairs), (size // 2,), generator=generator, device=self.pairs.device)
+        things, styles = self.pairs[first].T
+        chance_BS = torch.rand((len(first), self.row_of.shape[1]), generator=generator, device=self.pairs.device) * (self.row_of[things] >= 0)
+        chance_BS[torch.arange(len(first)), styles] = 0
+        found = self.row_of[things, chance_BS.argmax(dim=1)]
+        return torch.cat([first, torch.where(chance_BS.any(dim=1), found, first)])
+
+    def draw_donors(self, rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """Draw for every place of a batch that whose style it takes over: of a `share` another, if the pair may be learnt from, else its own."""
+        own = torch.arange(len(rows), device=rows.device)
+        donors = torch.randperm(len(rows), generator=generator, device=rows.device)
+        known = self.row_of[self.pairs[rows, 0], self.pairs[rows[donors], 1]] >= 0
+        drawn = torch.rand(len(rows), generator=generator, device=rows.device) < share
+        return torch.where(known & drawn, donors, own)
 
 
 def build_lessons(stickers: Stickers, *, held_out: bool) -> Lessons:
     """Collect the pairs that may, or may not, be learnt from."""
     pairs = stickers.list_pairs(held_out=held_out)
-    texts = [f"{stickers.names[thing]}, {STYLES[style]}" for thing, style in pairs.tolist()]
+    texts = [f"{name}, {style}" for name in stickers.names for style in STYLES]
     states = encode_texts(texts)[0][:, : SHAPE.num_patches // ROUNDS].repeat(1, ROUNDS, 1)
-    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], states, pairs)
+    row_of = torch.full((len(stickers.names), len(STYLES)), -1)
+    row_of[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
+    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], pairs, row_of, states.unflatten(0, row_of.shape))
+
+
+def find_inner(num_patches: int) -> Tensor:
+    """Say which patches of a square are inside of its edge -> bool (N,)."""
+    side = math.isqrt(num_patches)
+    is_inside = torch.zeros(side, dtype=torch.bool)
+    is_inside[1:-1] = True
+    return (is_inside[:, None] & is_inside).flatten()
 
 
 def copy_eyes(tower: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,6 +156,23 @@ def scale_pixels(images_u8: Tensor) -> Tensor:
     return (images_u8.float() / 255 - mean) / std
 
 
+def mix_codes(code_BN: Tensor, donor_B: Tensor) -> list[Tensor]:
+    """Put every picture's inner codes together with its donor's outer ones, in the order of patches; -1 stands where a patch has no code."""
+    mixed_BN = torch.where(find_inner(code_BN.shape[1]).to(code_BN.device), code_BN, code_BN[donor_B])
+    mixed_BN = torch.where((mixed_BN >= 0).any(dim=1, keepdim=True), mixed_BN, code_BN)  # where neither has any: all of its own
+    return [code_N[code_N >= 0] for code_N in mixed_BN]
+
+
+def tell_apart(decoded_BND: Tensor, states_CND: Tensor, caption_B: Tensor, sharpness: float) -> Tensor:
+    """Cross-entropy of which of C captions each one was decoded to, by the cosine of what differs from the captions' mean.
+
+    Most of the squared error is what all captions share; this asks for what they do not.
+    """
+    mean_ND = states_CND.mean(dim=0)
+    decoded_BF, states_CF = (functional.normalize((part - mean_ND).flatten(1), dim=1) for part in (decoded_BND, states_CND))
+    return functional.cross_entropy(sharpness * decoded_BF @ states_CF.T, caption_B)
+
+
 class PictureCoder(nn.Module):
     """What is trained first: the way from pixels to codes to what a U-Net reads."""
 
@@ -128,8 +188,13 @@ class PictureCoder(nn.Module):
         self.register_buffer("usage", torch.ones(recipe.shape.num_codes))  # a running mean of how often each code is used in a batch
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.long))
 
-    def forward(self, images_u8: Tensor, states_BND: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss of a batch; gradients pass the choice of patches, and of codes, as if they were none."""
+    def forward(
+        self, images_u8: Tensor, style_B: Tensor, donor_B: Tensor, states_BND: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch as `Lessons` draws it; gradients pass the choice of patches, and of codes, as if they were none.
+
+        `states_BND` are those of each picture's thing in its donor's style.
+        """
         recipe, codebook = self.recipe, self.tokenizer.quantize.embedding.weight
         patch_BNW = see(self.vision, scale_pixels(images_u8))
         score_BN2 = self.tokenizer.token_predictor(patch_BNW)
@@ -139,27 +204,41 @@ class PictureCoder(nn.Module):
             codebook.copy_(functional.normalize(codebook, dim=-1))
             code_K = self.tokenizer.quantize.find_codes(vector_BNE[keep_BN])
         vector_KE, chosen_KE = vector_BNE[keep_BN], codebook[code_K]
+        alike = self.compare(vector_BNE, keep_BN, style_B)
         code_error = 2 - 2 * ((vector_KE.detach() * chosen_KE).sum(-1) + recipe.commitment * (vector_KE * chosen_KE.detach()).sum(-1)).mean()
         is_free = self.num_batches < recipe.free_steps
         passed_KE = vector_KE + (chosen_KE - vector_KE).detach() * ~is_free
-        condition = self.decoder(passed_KE.split(keep_BN.sum(dim=1).tolist()))
+        condition = self.decoder(self.mix(passed_KE, keep_BN, donor_B))
         error = functional.mse_loss(condition.states_BND.float(), states_BND.float()) / states_BND.float().var()
-        apart = self.tell_apart(condition.states_BND.float(), states_BND.float())
-        share = score_BN2.exp()[..., 0].mean()
-        regular = recipe.code_weight * code_error * ~is_free + recipe.keep_weight * (share - recipe.keep_share).square()
-        loss = error + recipe.apart_weight * apart + regular
+        apart = tell_apart(condition.states_BND.float(), states_BND.float(), torch.arange(len(states_BND), device=keep_BN.device), recipe.sharpness)
+        share_BN, inner_N = score_BN2.exp()[..., 0], find_inner(keep_BN.shape[1]).to(keep_BN.device)
+        shares = (share_BN[:, inner_N].mean() - recipe.inner_share).square() + (share_BN[:, ~inner_N].mean() - recipe.outer_share).square()
+        regular = recipe.code_weight * code_error * ~is_free + recipe.keep_weight * shares
+        loss = error + recipe.apart_weight * apart + recipe.alike_weight * alike + regular
         self.count_codes(code_K, vector_KE.detach(), generator)
-        figures = {"error": error.detach(), "apart": apart.detach(), "kept": keep_BN.float().mean()}
+        figures = {"error": error.detach(), "apart": apart.detach(), "alike": alike.detach(), "kept": keep_BN.float().mean()}
         return loss, {**figures, "codes_used": (self.usage > 0.05).float().mean()}
 
-    def tell_apart(self, decoded_BND: Tensor, states_BND: Tensor) -> Tensor:
-        """Cross-entropy of which caption of the batch each one was decoded to, by the cosine of what differs from the batch's mean.
+    def compare(self, vector_BNE: Tensor, keep_BN: Tensor, style_B: Tensor) -> Tensor:
+        """Measure, from 0 to 2, how far a thing's inner patches differ between the two halves of a batch, and outer ones from their style's mean."""
+        inner_N = find_inner(keep_BN.shape[1]).to(keep_BN.device)
+        (first_BNE, second_BNE), (first_BN, second_BN) = vector_BNE.chunk(2), keep_BN.chunk(2)
+        inner = 1 - (first_BNE * second_BNE).sum(-1)[first_BN & second_BN & inner_N]
+        same_BB = (style_B[:, None] == style_B).float()
+        weight_BN1 = keep_BN[..., None].float()
+        mean_BNE = functional.normalize(torch.einsum("ij,jne->ine", same_BB, (vector_BNE * weight_BN1).detach()), dim=-1)
+        outer = 1 - (vector_BNE * mean_BNE).sum(-1)[keep_BN & ~inner_N]
+        return torch.stack([part.mean() for part in (inner, outer) if len(part)]).sum() if len(inner) + len(outer) else vector_BNE.new_zeros(())
 
-        Most of the squared error is what all captions share; this asks for what they do not.
-        """
-        mean_ND = states_BND.mean(dim=0)
-        decoded_BF, states_BF = (functional.normalize((part - mean_ND).flatten(1), dim=1) for part in (decoded_BND, states_BND))
-        return functional.cross_entropy(self.recipe.sharpness * decoded_BF @ states_BF.T, torch.arange(len(decoded_BF), device=decoded_BF.device))
+    def mix(self, passed_KE: Tensor, keep_BN: Tensor, donor_B: Tensor) -> list[Tensor]:
+        """Put every picture's inner patches, of those that are kept, together with its donor's outer ones, in the order of patches."""
+        inner_N = find_inner(keep_BN.shape[1]).to(keep_BN.device)
+        all_BNE = passed_KE.new_zeros((*keep_BN.shape, passed_KE.shape[1])).masked_scatter(keep_BN[..., None], passed_KE)
+        mixed_BNE = torch.where(inner_N[:, None], all_BNE, all_BNE[donor_B])
+        mixed_BN = torch.where(inner_N, keep_BN, keep_BN[donor_B])
+        none = ~mixed_BN.any(dim=1, keepdim=True)  # neither kept any: all of its own
+        mixed_BNE, mixed_BN = torch.where(none[..., None], all_BNE, mixed_BNE), torch.where(none, keep_BN, mixed_BN)
+        return list(mixed_BNE[mixed_BN].split(mixed_BN.sum(dim=1).tolist()))
 
     def choose(self, score_BN2: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw which patches are kept -> how much of each, and whether (of a picture at least its first)."""
@@ -184,28 +263,71 @@ class PictureCoder(nn.Module):
             self.usage[unused] = 1.0
 
     @torch.no_grad()
-    def write_codes(self, images_u8: Tensor, seed: int) -> list[Tensor]:
-        """Return every picture's codes, drawn as the pipeline does."""
-        codes = []
+    def place_codes(self, images_u8: Tensor, seed: int) -> Tensor:
+        """Return every picture's codes at their patches, chosen as the pipeline does: (B, N), -1 for patches that are not kept."""
+        parts = []
         for start in range(0, len(images_u8), 64):
-            pixels = scale_pixels(images_u8[start : start + 64])
-            noise = draw_noise([torch.Generator().manual_seed(seed + start)], len(pixels) * self.recipe.shape.num_patches)
-            codes += self.tokenizer.tokenize(see(self.vision, pixels), noise.view(len(pixels), -1, 2).to(pixels.device))
-        return codes
+            patch_BNW = see(self.vision, scale_pixels(images_u8[start : start + 64]))
+            count, num_patches = patch_BNW.shape[:2]
+            noise_BN2 = draw_noise([torch.Generator().manual_seed(seed + start)], count * num_patches).view(count, num_patches, 2)
+            keep_BN = self.tokenizer.choose_patches(patch_BNW, noise_BN2.to(patch_BNW.device))
+            code_BN = self.tokenizer.quantize.find_codes(self.tokenizer.encode_patches(patch_BNW, keep_BN).flatten(0, 1)).view(count, num_patches)
+            parts.append(torch.where(keep_BN, code_BN, -1))
+        return torch.cat(parts)
+
+    def write_codes(self, images_u8: Tensor, seed: int) -> list[Tensor]:
+        """Return every picture's codes (K,)."""
+        return [code_N[code_N >= 0] for code_N in self.place_codes(images_u8, seed)]
+
+
+class CodeReader(nn.Module):
+    """What is trained next: the decoder alone, on the codes as they now are, among all captions at once."""
+
+    def __init__(self, coder: PictureCoder, lessons: Lessons) -> None:
+        super().__init__()
+        recipe = coder.recipe
+        self.recipe, self.decoder, self.read_codes = recipe, coder.decoder, coder.tokenizer.quantize.read_codes
+        self.codes_DBN = torch.stack([coder.place_codes(lessons.images, seed=1000 * draw) for draw in range(recipe.code_draws)])
+        self.captions_CND = lessons.captions.flatten(0, 1).float()
+
+    def forward(self, lessons: Lessons, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss of a batch: inner codes of a picture, of some of them the outer ones of another."""
+        rows = lessons.draw_rows(self.recipe.batch_size, generator)
+        donors = lessons.draw_donors(rows, self.recipe.mixed_share, generator)
+        draws = torch.randint(len(self.codes_DBN), (len(rows),), generator=generator, device=rows.device)
+        codes = mix_codes(self.codes_DBN[draws, rows], donors)
+        vectors = [self.read_codes(code_K if len(code_K) else code_K.new_zeros(1)).detach() for code_K in codes]
+        decoded_BND = self.decoder(vectors).states_BND.float()
+        caption_B = lessons.pairs[rows, 0] * lessons.row_of.shape[1] + lessons.pairs[rows[donors], 1]
+        error = functional.mse_loss(decoded_BND, self.captions_CND[caption_B]) / self.captions_CND[caption_B].var()
+        apart = tell_apart(decoded_BND, self.captions_CND, caption_B, self.recipe.sharpness)
+        return error + self.recipe.apart_weight * apart, {"error": error.detach(), "apart": apart.detach()}
 
 
 @torch.no_grad()
-def measure_coder(coder: PictureCoder, held: Lessons) -> dict[str, float]:
-    """The error on held-out pairs, and how often what is decoded is nearest to the right style's, and thing's, caption among the held-out ones."""
-    codes = coder.write_codes(held.images, seed=0)
-    vectors = [coder.tokenizer.quantize.read_codes(code_K if len(code_K) else code_K.new_zeros(1)) for code_K in codes]
-    decoded = torch.cat([coder.decoder(vectors[start : start + 64]).states_BND for start in range(0, len(vectors), 64)])
-    wanted = held.states.float()
-    nearest = torch.cdist(decoded.flatten(1), wanted.flatten(1)).argmin(dim=1)
-    same = held.pairs[nearest] == held.pairs
-    return {
-        "held_out_error": (functional.mse_loss(decoded, wanted) / wanted.var()).item(),
-        "held_out_style": same[:, 1].float().mean().item(),
-        "held_out_thing": same[:, 0].float().mean().item(),
-        "held_out_codes": sum(map(len, codes)) / len(codes),
-    }
+def measure_coder(coder: PictureCoder, known: Lessons, held: Lessons) -> dict[str, float]:
+    """Decode the codes of held-out pairs, and what a language model should write of them: inner codes of the thing, outer ones of the style.
+
+    Of each how often it is nearest to the right style's, and thing's, caption among the held-out ones.
+    """
+    wanted = held.find_states(held.pairs).float()
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.cat([torch.nonzero(known.pairs[:, 0] == thing)[:, 0][:1] for thing, _ in held.pairs.tolist()])
+    of_style = [torch.nonzero(known.pairs[:, 1] == style)[:, 0] for style in range(held.row_of.shape[1])]
+    donors = torch.stack([of_style[style][torch.randint(len(of_style[style]), (), generator=generator)] for _, style in held.pairs.tolist()])
+    own = coder.place_codes(held.images, seed=0)
+    inner_N = find_inner(own.shape[1])
+    known_BN = coder.place_codes(known.images[torch.cat([rows, donors])], seed=1)
+    mixed = mix_codes(known_BN, torch.arange(len(known_BN)).roll(-len(rows)))[: len(rows)]
+    figures = {"held_out_codes": (own >= 0).sum().item() / len(own), "held_out_inner_codes": (own[:, inner_N] >= 0).sum().item() / len(own)}
+    for name, codes in (("", mix_codes(own, torch.arange(len(own)))), ("mixed_", mixed)):
+        vectors = [coder.tokenizer.quantize.read_codes(code_K if len(code_K) else code_K.new_zeros(1)) for code_K in codes]
+        decoded = torch.cat([coder.decoder(vectors[start : start + 64]).states_BND for start in range(0, len(vectors), 64)])
+        nearest = torch.cdist(decoded.flatten(1), wanted.flatten(1)).argmin(dim=1)
+        same = held.pairs[nearest] == held.pairs
+        figures |= {
+            f"held_out_{name}error": (functional.mse_loss(decoded, wanted) / wanted.var()).item(),
+            f"held_out_{name}style": same[:, 1].float().mean().item(),
+            f"held_out_{name}thing": same[:, 0].float().mean().item(),
+        }
+    return figures

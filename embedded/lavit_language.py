@@ -107,7 +107,7 @@ def build_batch(
 
 
 def draw_prompt(known: LanguageLessons, wanted: LanguageLessons, target: int, rng: random.Random, history: int, *, only_full: bool) -> list[Part]:
-    """Draw what leads to a picture: others in its style, some strays among them, its thing's name, and the thing in a style."""
+    """Draw what leads to a picture: others in its style, some strays among them, its thing's name, and the thing in another style."""
     thing, style = wanted.pairs[target].tolist()
     title = rng.choice(list_name_texts(known.names[thing])[:2])
     if rng.random() < ALONE_SHARE and not only_full:
@@ -116,5 +116,6 @@ def draw_prompt(known: LanguageLessons, wanted: LanguageLessons, target: int, rn
     liked = rng.sample(same_style, rng.randint(2, history))
     if rng.random() < STRAY_SHARE:
         liked[rng.randrange(len(liked))] = rng.randrange(len(known.pairs))
-    reference = rng.choice(known.list_rows(0, thing))
+    others = [row for row in known.list_rows(0, thing) if known.pairs[row, 1] != style]
+    reference = rng.choice(others or known.list_rows(0, thing))
     return write_prompt(title, known.draw_codes(reference, rng), [known.draw_codes(row, rng) for row in liked])

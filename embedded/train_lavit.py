@@ -1,11 +1,13 @@
 """Train a small LaVIT for the baseline of that name: visual tokenizer and decoder first, then a language model that writes codes.
 
 Run as `python -m embedded.train_lavit` (an hour or two of one core; it needs `embedded/weights/clip`, whose image tower becomes its eyes, and
-`embedded/weights/diffusion`, whose U-Net draws what it says); `--only-language` leaves the first part as it is. It learns from the training pairs
-of the default data set alone.
+`embedded/weights/diffusion`, whose U-Net draws what it says); `--only-decoder` and `--only-language` train one part. It learns from the training
+pairs of the default data set alone.
 1. A picture becomes codes, and codes the states that the U-Net reads: those of a short caption, twice. The error is that of the states, and
-   of telling them from others'; what a code is follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
-2. A Llama learns the pipeline's own prompts: pictures in one style, a thing's name and a picture of it in any style, and then the codes of the
+   of telling them from others'; half of the pictures have another one's outer patches, and the caption then has that one's style. What a code is
+   follows as in VQ-VAE, and codes that nothing uses begin anew at vectors of the present.
+2. The decoder alone goes on, on codes that stay as they are.
+3. A Llama learns the pipeline's own prompts: pictures in one style, a thing's name and a picture of it in another style, and then the codes of the
    thing in the first style; or the name and the picture alone, and then that picture. A tenth have no prompt at all, for guidance.
 """
 
@@ -16,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from embedded.lavit_coder import LavitRecipe, Lessons, PictureCoder, build_lessons, copy_eyes, measure_coder
+from embedded.lavit_coder import CodeReader, LavitRecipe, Lessons, PictureCoder, build_lessons, copy_eyes, measure_coder
 from embedded.lavit_language import LanguageLessons, build_batch, build_language, build_tokenizer, save_language
 from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, shift_images
 from embedded.texts import encode_texts
@@ -58,21 +60,43 @@ def train_coder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, eyes: d
     coder = load_coder(replace(recipe, free_steps=0)) if goes_on else PictureCoder(recipe)
     if eyes is not None and not goes_on:
         coder.vision.load_state_dict(eyes, strict=False)  # but for what comes behind the last block, which nothing reads
-    lessons = move_tensors(lessons)
+    known, lessons = lessons, move_tensors(lessons)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = torch.randint(len(lessons.images), (recipe.batch_size,), generator=generator, device=DEVICE)
-        images = shift_images(flip_images(lessons.images[chosen], generator), generator, reach=3)
+        rows = lessons.draw_rows(recipe.batch_size, generator)
+        donors = lessons.draw_donors(rows, recipe.mixed_share, generator)
+        images = shift_images(flip_images(lessons.images[rows], generator), generator, reach=3)
+        things, styles = lessons.pairs[rows].T
+        states = lessons.find_states(torch.stack([things, styles[donors]], dim=1))
         with torch.autocast(DEVICE.type, torch.bfloat16):
-            return coder(images, lessons.states[chosen], generator)
+            return coder(images, styles, donors, states, generator)
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
         save_coder(state, recipe)
         measured = copy.deepcopy(coder).cpu().eval()
         measured.load_state_dict(state)
-        return measure_coder(measured, held)
+        return measure_coder(measured, known, held)
 
     train_module("lavit_coder", coder.train(), recipe.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
+
+
+def train_decoder(lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
+    """Train the decoder alone, or go on, on the codes of the shipped tokenizer, which stays as it is."""
+    coder = load_coder(recipe)
+    known, lessons = lessons, move_tensors(lessons)
+    reader = CodeReader(coder, known)
+    reader.codes_DBN, reader.captions_CND = reader.codes_DBN.to(DEVICE), reader.captions_CND.to(DEVICE)
+
+    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            return reader(lessons, generator)
+
+    def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
+        name = DECODERS["lowres"][0]
+        save_tensors({key.removeprefix("decoder."): value.half().contiguous() for key, value in state.items()}, f"{TOKENIZER}/{name}")
+        return measure_coder(load_coder(recipe), known, held)
+
+    train_module("lavit_decoder", reader.train(), recipe.decoder_loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
 def train_language(names: tuple[str, ...], lessons: Lessons, held: Lessons, recipe: LavitRecipe, *, goes_on: bool) -> None:
@@ -103,22 +127,29 @@ def train_language(names: tuple[str, ...], lessons: Lessons, held: Lessons, reci
 
 
 def main() -> None:
-    """Train, resume or finish: what codes pictures, then the language model, each for as many steps."""
+    """Train, resume or finish: what codes pictures, then its decoder alone, then the language model, each for as many steps."""
     base = LavitRecipe()
-    arguments = parse_arguments(__doc__, base.loop, flags={"--only-language": "leave tokenizer and decoder as they are"})
+    flags = {"--only-decoder": "train the decoder alone", "--only-language": "leave tokenizer and decoder as they are"}
+    arguments = parse_arguments(__doc__, base.loop, flags=flags)
     torch.manual_seed(0)
+    length = {"steps": arguments.loop.steps, "peak_rate": arguments.loop.peak_rate}
     recipe = replace(
         base,
         batch_size=arguments.batch_size or base.batch_size,
         language_batch_size=arguments.batch_size or base.language_batch_size,
         loop=arguments.loop,
-        language_loop=replace(base.language_loop, steps=arguments.loop.steps, peak_rate=arguments.loop.peak_rate),
+        decoder_loop=replace(base.decoder_loop, **length),
+        language_loop=replace(base.language_loop, **length),
     )
+    has_all = not (arguments.only_decoder or arguments.only_language)
     stickers = load_stickers(DEFAULT_UNIVERSE)
     lessons, held = (build_lessons(stickers, held_out=held_out) for held_out in (False, True))
-    if not arguments.only_language:
+    if has_all:
         train_coder(lessons, held, recipe, eyes=copy_eyes(load_file(WEIGHTS_DIR / "clip" / "trained.safetensors")), goes_on=arguments.from_shipped)
-    train_language(stickers.names, lessons, held, recipe, goes_on=arguments.from_shipped)
+    if has_all or arguments.only_decoder:
+        train_decoder(lessons, held, recipe, goes_on=True)  # from where the first part has left it
+    if has_all or arguments.only_language:
+        train_language(stickers.names, lessons, held, recipe, goes_on=arguments.from_shipped)
 
 
 if __name__ == "__main__":

