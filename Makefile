@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONHASHSEED := 0
 unexport PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # of another Python: with them ours finds no modules, or DVC stops at a warning
 unexport PYTHONDONTWRITEBYTECODE  # of many containers: every stage would compile 4,500 modules again, 8 seconds of the processor
-STAGES := code dataset captioning embedding retrieval keywords look preference ranker ranker_check mapper reflection sd ti pmg generation evaluation report
+STAGES := code dataset captioning embedding retrieval keywords look preference ranker ranker_check mapper reflection sd glide ti pmg generation evaluation report
 CHECK := data/check
 EXPERIMENTS := experiments table1 artists fig2 fig5 table4 ablation choices strength seeds reflection-effect
 INSTALLED := $(VENV)/.installed

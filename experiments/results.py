@@ -23,6 +23,7 @@ TRAINED_BY = {  # what a method's own trained stages make
     "sd": (TUNED,),
     "keywords": (TUNED,),
     "retrieved": (TUNED,),
+    "glide": ("data/glide/base.safetensors",),
     "ti": ("data/ti/ti/vectors.parquet",),
     "ti_retrieved": ("data/ti/ti_retrieved/vectors.parquet",),
     "pmg": ("data/pmg/pmg/soft.safetensors",),

@@ -33,6 +33,7 @@ PARAMS = {
     "mapper": "mapper.states_batch_size, mapper.batch_size or mapper.img_batch_size",
     "reflection": "reflection.draw_batch or reflection.batch_cases",
     "sd": "sd.batch_size",
+    "glide": "glide.tuning.batch_size",
     "ti": "ti.users_per_batch",
     "pmg": "pmg.batch_size, pmg.batch_cases or pmg.images_per_case",
     "generation": "generation.batch_size",

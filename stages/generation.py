@@ -29,6 +29,7 @@ def main(
     embeddings: Path | None = None,
     calibrator: Path | None = None,
     lora: Path | None = None,
+    glide: Path | None = None,
     vectors: Path | None = None,
     pmg_preferences: Path | None = None,
     params: Path = Path("params.yaml"),
@@ -46,7 +47,7 @@ def main(
         from pipeline.generation.run import draw_method  # late: it loads torch, which an empty table does without
 
         named = {"captions": captions, "preferences": preferences, "looks": looks, "embeddings": embeddings, "calibrator": calibrator}
-        files = {"cases": cases, "items": items, **named, "lora": lora, "vectors": vectors, "pmg_preferences": pmg_preferences}
+        files = {"cases": cases, "items": items, **named, "lora": lora, "glide": glide, "vectors": vectors, "pmg_preferences": pmg_preferences}
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
         values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
         provenance, max_fraction, cost, num_cut = drawn.provenance, drawn.max_rejected_fraction, drawn.cost, drawn.num_cut

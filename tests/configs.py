@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from pipeline.baselines.glide.config import GlideConfig
 from pipeline.baselines.pmg.config import PmgConfig, RetrievedPmgConfig
 from pipeline.baselines.sd.config import StableDiffusionConfig
 from pipeline.baselines.ti.config import RetrievedInversionConfig, TextualInversionConfig
@@ -122,6 +123,12 @@ REFLECTION = read_default(
     patience=0,
 )
 SD = read_default("sd", StableDiffusionConfig, num_steps=4, batch_size=2, learning_rate=0.01, validation_images=2, validation_every=2)
+GLIDE = read_default("glide", GlideConfig)
+GLIDE = replace(
+    GLIDE,
+    tuning=replace(GLIDE.tuning, num_steps=4, batch_size=2, learning_rate=0.001, validation_images=2, validation_every=2),
+    sampling=replace(GLIDE.sampling, steps=2, upsample_steps=2),
+)
 TI = read_default(
     "ti",
     TextualInversionConfig,

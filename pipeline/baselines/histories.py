@@ -1,4 +1,4 @@
-"""Which items of a case a baseline is given: the whole history, or the retrieved items alone (the methods `ti_retrieved`, `pmg_retrieved`)."""
+"""Which items a baseline is given: of a case the whole history, or the retrieved items alone (the methods `ti_retrieved`, `pmg_retrieved`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ SUFFIX = "_retrieved"
 def name_method(stage: str, retrieved: Path | None) -> str:
     """Return the method that a baseline's stage works for: its own, or the one that is given the retrieved items."""
     return f"{stage}{SUFFIX}" if retrieved else stage
+
+
+def list_items(cases: pa.Table, split: str) -> list[str]:
+    """List the history items of a split's cases, each once, in order."""
+    return sorted({item_id for case in cases.to_pylist() if case["split"] == split for item_id in case["history"]})
 
 
 def narrow_histories(cases: pa.Table, retrieved: pa.Table) -> pa.Table:

@@ -96,7 +96,8 @@ def check_splits(material: Material, plan: Plan) -> Iterator[str]:
 
 def list_needs(plan: Plan) -> dict[str, list[str]]:
     """List which stages need which split."""
-    trained = ["reflection", *(["sd"] if plan.configs["sd"].lora_rank else []), *(["pmg"] if plan.methods & {"pmg", "pmg_retrieved"} else [])]
+    asked = {"sd": plan.configs["sd"].lora_rank, "glide": plan.configs["glide"].tuning.num_steps, "pmg": plan.methods & {"pmg", "pmg_retrieved"}}
+    trained = ["reflection", *(stage for stage, is_asked in asked.items() if is_asked)]
     needs = {"train": (["mapper"] if plan.configs["mapper"].prompt == "leave_one_out" else []) + trained, "val": trained, "test": []}
     scored = plan.configs["evaluation"].split
     drawing = ["generation"] if plan.methods - UNPROMPTED and scored in plan.configs["generation"].splits else []

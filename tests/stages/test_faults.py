@@ -19,6 +19,7 @@ import yaml
 from safetensors import SafetensorError
 
 from pipeline import memory
+from pipeline.params import read_section
 from tests.toy_project import REPO
 
 STAGES = yaml.safe_load((REPO / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -103,12 +104,10 @@ def test_an_error_of_our_own_keeps_its_traceback(name: str, tmp_path: Path, monk
 
 
 def test_the_params_to_lower_are_there() -> None:
-    params = yaml.safe_load((REPO / "params.yaml").read_text(encoding="utf-8"))
     for stage, text in memory.PARAMS.items():
         assert stage in STAGES
         for name in text.replace(" or ", ", ").split(", "):
-            block, key = name.split(".")
-            assert isinstance(params[block][key], int), name
+            assert isinstance(read_section(REPO / "params.yaml", name), int), name
 
 
 def test_another_python_than_the_projects_is_named_where_a_package_is_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import torch
 
+from pipeline.baselines.histories import list_items
 from pipeline.baselines.sd.config import STAGE, StableDiffusionConfig
 from pipeline.baselines.sd.fit import TextedImage, fit_lora
 from pipeline.latents import compute_latents
@@ -57,8 +58,3 @@ def run_lora(
     losses = [row["validation_loss"] for row in state.curves if "validation_loss" in row]
     metrics = {"validation_loss_before": losses[0], "validation_loss": losses[-1], "num_images": len(train)}
     return LoraResult(training.name_tensors(), metrics, state.curves, state.seconds)
-
-
-def list_items(cases: pa.Table, split: str) -> list[str]:
-    """List the history items of a split's cases, each once, in order."""
-    return sorted({item_id for case in cases.to_pylist() if case["split"] == split for item_id in case["history"]})

@@ -2,7 +2,8 @@
 
 GLIDE reads no picture and knows nothing of a user. It has a generator, a sampler and a text encoder of its own, so `generation`'s steps, guidance,
 scheduler and negative prompt do not reach it; `glide.sampling` does. Departures:
-1. The paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; here GLIDE is as its authors trained it.
+1. The paper tunes its baselines with a learning rate of 1e-5 in a way that it does not describe; here GLIDE is as its authors trained it, unless
+   `glide.tuning.num_steps` asks for more (`pipeline/baselines/glide/fit.py`).
 2. A picture's noise is the case's, as with every method, but of another size: pixels and not latents.
 """
 
@@ -10,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from pipeline.baselines.glide.config import GlideConfig
+from pipeline.artifacts import read_tensors
+from pipeline.baselines.glide.config import NO_WEIGHTS
 from pipeline.data.cases import Case
+from pipeline.fingerprint import compute_fingerprint
 from pipeline.generation.context import Drawing, GenerationContext, Method
 from pipeline.generation.own_models import check_start, reject_unfinite
 from pipeline.models.folders import compute_model_revision
@@ -23,8 +27,6 @@ from pipeline.models.references import parse_dtype, read_reference
 from pipeline.params import load_params, read_section
 from pipeline.randomness import make_generator
 from pipeline.rows import Rejection
-
-NO_WEIGHTS = "There are no weights of GLIDE: models.glide is null; name the folder that holds base.pt, upsample.pt, encoder.json.gz and vocab.bpe.gz."
 
 
 @dataclass
@@ -72,10 +74,25 @@ class GlideMethod:
 def build_method(context: GenerationContext) -> Method:
     """Build the method with the models that `models.glide` names; where it is null, one that rejects every case."""
     check_start(context, "glide")
-    sampling = load_params(context.params, "glide", GlideConfig).sampling
+    sampling = load_params(context.params, "glide.sampling", GlideSampling)
     if read_section(context.params, "models.glide") is None:
         return GlideMethod(context, None, sampling)
     reference, dtype_name = read_reference(context.params, "glide"), read_section(context.params, "models.dtype")
     dtype = parse_dtype(dtype_name, context.device)
     glide = LazyModel(f"{compute_model_revision(reference)} {dtype_name}", lambda: load_glide(reference, device=context.device, dtype=dtype))
+    glide = take_tuned(glide, context.files.get("glide"))
     return GlideMethod(replace(context, budget=LazyModel("", lambda: load_glide_budget(reference))), glide, sampling)
+
+
+def take_tuned(glide: LazyModel[Glide], path: Path | None) -> LazyModel[Glide]:
+    """Return the models with the tuned base model of a file; where it is empty (`glide.tuning.num_steps: 0`) or not given, the models as they are."""
+    tensors = read_tensors(path)[0] if path else {}
+    if path is None or not tensors:
+        return glide
+
+    def load() -> Glide:
+        model = glide.load()
+        model.base.load_state_dict(tensors)
+        return model
+
+    return LazyModel(f"{glide.revision} tuned {compute_fingerprint(path.read_bytes())}", load)
