@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.stickers import Stickers
-from embedded.texts import TEXT_WIDTH, encode_texts
+from embedded.lavit_lessons import Lessons
+from embedded.texts import TEXT_WIDTH
 from embedded.training import LoopConfig
-from pipeline.data.openmoji import STYLES
 from pipeline.models.lavit.decoder import LowresDecoder
 from pipeline.models.lavit.shape import LavitShape
 from pipeline.models.lavit.tokenizer import VisualTokenizer, draw_noise
@@ -44,7 +43,6 @@ SHAPE = LavitShape(
 )
 
 
-ROUNDS = 2  # how often the states of a caption come, one behind the other: it is shorter than there are places, and attention is the same
 CLIP_MEAN, CLIP_STD = 0.5, 0.5  # of the shipped CLIP's pixels
 EYES = {"ln_1": "norm1", "attn": "attn", "attn.out_proj": "attn.proj", "ln_2": "norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
 
@@ -78,47 +76,6 @@ class LavitRecipe:
     language_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(steps=2000, peak_rate=1e-3, warmup_steps=200, ema_decay=0.998, checkpoint_seconds=300)
     )
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """Pictures and what the U-Net reads of short captions."""
-
-    images: Tensor  # (N, 3, 64, 64), uint8
-    pairs: Tensor  # (N, 2): thing and style of each
-    row_of: Tensor  # (things, styles): where a pair is among the pictures, -1 for one that is not
-    captions: Tensor  # (things, styles, places, 384), float16
-
-    def find_states(self, pairs: Tensor) -> Tensor:
-        """Return what the U-Net reads of the captions of pairs (B, 2)."""
-        return self.captions[pairs[:, 0], pairs[:, 1]]
-
-    def draw_rows(self, size: int, generator: torch.Generator) -> Tensor:
-        """Draw the rows of `size` pictures; the second half shows the things of the first, each in another style where there is one."""
-        first = torch.randint(len(self.pairs), (size // 2,), generator=generator, device=self.pairs.device)
-        things, styles = self.pairs[first].T
-        chance_BS = torch.rand((len(first), self.row_of.shape[1]), generator=generator, device=self.pairs.device) * (self.row_of[things] >= 0)
-        chance_BS[torch.arange(len(first)), styles] = 0
-        found = self.row_of[things, chance_BS.argmax(dim=1)]
-        return torch.cat([first, torch.where(chance_BS.any(dim=1), found, first)])
-
-    def draw_donors(self, rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
-        """Draw for every place of a batch that whose style it takes over: of a `share` another, if the pair may be learnt from, else its own."""
-        own = torch.arange(len(rows), device=rows.device)
-        donors = torch.randperm(len(rows), generator=generator, device=rows.device)
-        known = self.row_of[self.pairs[rows, 0], self.pairs[rows[donors], 1]] >= 0
-        drawn = torch.rand(len(rows), generator=generator, device=rows.device) < share
-        return torch.where(known & drawn, donors, own)
-
-
-def build_lessons(stickers: Stickers, *, held_out: bool) -> Lessons:
-    """Collect the pairs that may, or may not, be learnt from."""
-    pairs = stickers.list_pairs(held_out=held_out)
-    texts = [f"{name}, {style}" for name in stickers.names for style in STYLES]
-    states = encode_texts(texts)[0][:, : SHAPE.num_patches // ROUNDS].repeat(1, ROUNDS, 1)
-    row_of = torch.full((len(stickers.names), len(STYLES)), -1)
-    row_of[pairs[:, 0], pairs[:, 1]] = torch.arange(len(pairs))
-    return Lessons(stickers.images[pairs[:, 0], pairs[:, 1]], pairs, row_of, states.unflatten(0, row_of.shape))
 
 
 def find_inner(num_patches: int) -> Tensor:
@@ -275,6 +232,10 @@ class PictureCoder(nn.Module):
             parts.append(torch.where(keep_BN, code_BN, -1))
         return torch.cat(parts)
 
+    def read_codes(self, codes: list[Tensor]) -> list[Tensor]:
+        """Return the vectors (K, E) of every picture's codes; that of the first code for a picture without any."""
+        return [self.tokenizer.quantize.read_codes(code_K if len(code_K) else code_K.new_zeros(1)) for code_K in codes]
+
     def write_codes(self, images_u8: Tensor, seed: int) -> list[Tensor]:
         """Return every picture's codes (K,)."""
         return [code_N[code_N >= 0] for code_N in self.place_codes(images_u8, seed)]
@@ -286,7 +247,7 @@ class CodeReader(nn.Module):
     def __init__(self, coder: PictureCoder, lessons: Lessons) -> None:
         super().__init__()
         recipe = coder.recipe
-        self.recipe, self.decoder, self.read_codes = recipe, coder.decoder, coder.tokenizer.quantize.read_codes
+        self.recipe, self.decoder, self.read = recipe, coder.decoder, coder.read_codes
         self.codes_DBN = torch.stack([coder.place_codes(lessons.images, seed=1000 * draw) for draw in range(recipe.code_draws)])
         self.captions_CND = lessons.captions.flatten(0, 1).float()
 
@@ -296,7 +257,7 @@ class CodeReader(nn.Module):
         donors = lessons.draw_donors(rows, self.recipe.mixed_share, generator)
         draws = torch.randint(len(self.codes_DBN), (len(rows),), generator=generator, device=rows.device)
         codes = mix_codes(self.codes_DBN[draws, rows], donors)
-        vectors = [self.read_codes(code_K if len(code_K) else code_K.new_zeros(1)).detach() for code_K in codes]
+        vectors = [vector_KE.detach() for vector_KE in self.read(codes)]
         decoded_BND = self.decoder(vectors).states_BND.float()
         caption_B = lessons.pairs[rows, 0] * lessons.row_of.shape[1] + lessons.pairs[rows[donors], 1]
         error = functional.mse_loss(decoded_BND, self.captions_CND[caption_B]) / self.captions_CND[caption_B].var()
@@ -321,7 +282,7 @@ def measure_coder(coder: PictureCoder, known: Lessons, held: Lessons) -> dict[st
     mixed = mix_codes(known_BN, torch.arange(len(known_BN)).roll(-len(rows)))[: len(rows)]
     figures = {"held_out_codes": (own >= 0).sum().item() / len(own), "held_out_inner_codes": (own[:, inner_N] >= 0).sum().item() / len(own)}
     for name, codes in (("", mix_codes(own, torch.arange(len(own)))), ("mixed_", mixed)):
-        vectors = [coder.tokenizer.quantize.read_codes(code_K if len(code_K) else code_K.new_zeros(1)) for code_K in codes]
+        vectors = coder.read_codes(codes)
         decoded = torch.cat([coder.decoder(vectors[start : start + 64]).states_BND for start in range(0, len(vectors), 64)])
         nearest = torch.cdist(decoded.flatten(1), wanted.flatten(1)).argmin(dim=1)
         same = held.pairs[nearest] == held.pairs

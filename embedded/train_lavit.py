@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from embedded.lavit_coder import CodeReader, LavitRecipe, Lessons, PictureCoder, build_lessons, copy_eyes, measure_coder
+from embedded.lavit_coder import CodeReader, LavitRecipe, PictureCoder, copy_eyes, measure_coder
 from embedded.lavit_language import LanguageLessons, build_batch, build_language, build_tokenizer, save_language
+from embedded.lavit_lessons import Lessons, build_lessons
 from embedded.stickers import DEFAULT_UNIVERSE, flip_images, load_stickers, shift_images
 from embedded.texts import encode_texts
 from embedded.training import DEVICE, WEIGHTS_DIR, move_tensors, parse_arguments, train_module, write_atomically
@@ -143,7 +144,7 @@ def main() -> None:
     )
     has_all = not (arguments.only_decoder or arguments.only_language)
     stickers = load_stickers(DEFAULT_UNIVERSE)
-    lessons, held = (build_lessons(stickers, held_out=held_out) for held_out in (False, True))
+    lessons, held = (build_lessons(stickers, base.shape.num_patches, held_out=held_out) for held_out in (False, True))
     if has_all:
         train_coder(lessons, held, recipe, eyes=copy_eyes(load_file(WEIGHTS_DIR / "clip" / "trained.safetensors")), goes_on=arguments.from_shipped)
     if has_all or arguments.only_decoder:

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from embedded import train_lavit, training
-from embedded.lavit_coder import CodeReader, LavitRecipe, Lessons, PictureCoder, copy_eyes, find_inner, mix_codes, scale_pixels, tell_apart
+from embedded.lavit_coder import CodeReader, LavitRecipe, PictureCoder, copy_eyes, find_inner, mix_codes, scale_pixels, tell_apart
 from embedded.lavit_language import IGNORED, LanguageLessons, build_batch, build_language, build_tokenizer, save_language
+from embedded.lavit_lessons import Lessons
 from embedded.train_lavit import save_coder, train_coder, train_decoder, train_language
 from embedded.training import ROOT, LoopConfig
 from pipeline.baselines.lavit.config import LavitConfig
