@@ -50,6 +50,7 @@ LAYERS = (
         "run_progress",
         "runtime",
         "schemas",
+        "side_by_side",
         "spreadsheets",
         "stage_processes",
         "table_images",

@@ -24,7 +24,7 @@ from pipeline.conditioning.fit import STAGE, choose_batch
 from pipeline.conditioning.leave_one_out import LeaveOneOutCase
 from pipeline.conditioning.states import compute_condition_inputs
 from pipeline.keywords.prompts import flatten_text
-from pipeline.training import CurveRow, Plan, TrainingState, descend, fall_linearly, run_training
+from pipeline.training import CurveRow, Plan, TrainingState, descend_on_halves, fall_linearly, run_training
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -103,7 +103,7 @@ class AttentionTraining:
     def take_step(self, step: int) -> CurveRow:
         """Take one step; its batches go on where those of the mapper end."""
         batch = choose_batch(self.num_train, self.config.batch_size, seed=self.seed, step=self.config.num_steps + step)
-        return {"loss": descend(self.optimizer, compute_attention_loss(self._attend(batch), self.target_NK[batch]))}
+        return {"loss": descend_on_halves(self.optimizer, batch, lambda rows: compute_attention_loss(self._attend(rows), self.target_NK[rows]))}
 
     @torch.no_grad()
     def validate(self) -> CurveRow:
@@ -111,7 +111,7 @@ class AttentionTraining:
         held_out = list(range(self.num_train, len(self.target_NK)))
         return {"attention_mass": (self._attend(held_out) * (self.target_NK[held_out] > 0)).sum(dim=1).mean().item()}
 
-    def _attend(self, rows: list[int]) -> torch.Tensor:
+    def _attend(self, rows: Sequence[int]) -> torch.Tensor:
         return compute_mean_attention(self.conditioner, self.inputs.select(rows), self.mapped_NKD[rows])
 
 

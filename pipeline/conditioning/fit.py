@@ -26,7 +26,7 @@ from pipeline.conditioning.mapper import MapperShape, ModalMapper, compute_gill_
 from pipeline.conditioning.states import compute_prompt_states, run_prompts
 from pipeline.keywords.prompts import build_detailed_prompt, flatten_text
 from pipeline.randomness import make_generator
-from pipeline.training import CurveRow, Plan, TrainingState, descend, run_training, warm_up_and_fall
+from pipeline.training import CurveRow, Plan, TrainingState, descend, descend_on_halves, run_training, warm_up_and_fall
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion
@@ -113,7 +113,8 @@ class MapperTraining:
             loss = self._train_vectors(batch)
         else:
             batch = choose_batch(self.captions.num_train, config.batch_size, seed=self.seed, step=step)
-            loss = self._descend(self._fix_states()[batch].to(self.device), self.img_vectors_LD.detach(), batch)
+            self._fix_states()
+            loss = descend_on_halves(self.optimizer, batch, self._measure_mapper, clip_norm=config.clip_norm)
         return {"phase": "img" if step < config.img_steps else "mapper", "learning_rate": rate, "loss": loss}
 
     def _train_vectors(self, batch: list[int]) -> float:
@@ -121,14 +122,17 @@ class MapperTraining:
         norm = self.img_vectors_LD.detach().norm(dim=1).mean().item()
         prompts = [self.captions.prompts[i] for i in batch]
         states = run_prompts(prompts, self.llm.model, self.img_vectors_LD, self.config.prompt_format)
-        loss = self._descend(states.img_BLD, self.img_vectors_LD, batch)
+        loss = self._measure(states.img_BLD, self.img_vectors_LD, batch)
+        number = descend(self.optimizer, loss, clip_norm=self.config.clip_norm)
         with torch.no_grad():
             self.img_vectors_LD.copy_(rescale_rows(self.img_vectors_LD, norm))
-        return loss
+        return number
 
-    def _descend(self, img_BLD: torch.Tensor, vectors_LD: torch.Tensor, batch: list[int]) -> float:
-        loss = compute_gill_loss(self.mapper(img_BLD, vectors_LD), self.captions.target_NKD[batch].to(self.device))
-        return descend(self.optimizer, loss, clip_norm=self.config.clip_norm)
+    def _measure_mapper(self, batch: Sequence[int]) -> torch.Tensor:
+        return self._measure(self._fix_states()[batch].to(self.device), self.img_vectors_LD.detach(), batch)
+
+    def _measure(self, img_BLD: torch.Tensor, vectors_LD: torch.Tensor, batch: Sequence[int]) -> torch.Tensor:
+        return compute_gill_loss(self.mapper(img_BLD, vectors_LD), self.captions.target_NKD[batch].to(self.device))
 
     def _fix_states(self) -> torch.Tensor:
         """Return the [IMG] states of all captions (N, L, D) with the vectors as they are from now on."""

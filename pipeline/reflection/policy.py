@@ -6,6 +6,7 @@ Choices where the paper is silent:
 2. All images of a case (reference score aside) start from the same diffusion noise, so that scores differ by the prompt alone.
 3. The unperturbed image is drawn in the same batch; it is logged, gives the `center` baseline, and is what validation looks at.
 4. All images of a case go through the U-Net in one batch, guidance pairs included; only a batch size below their number cuts them.
+   Batches are drawn side by side where there are cores for it.
 
 Shapes: B cases, R perturbations, T rows of P^gen, D token width.
 """
@@ -24,6 +25,7 @@ from pipeline.models.protocols import ImageEncoder
 from pipeline.randomness import make_generator
 from pipeline.reflection.config import PerturbedRows, ReflectionConfig
 from pipeline.reflection.losses import check_shape
+from pipeline.side_by_side import compute_side_by_side
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion, LookPrompt
@@ -76,13 +78,14 @@ def draw_images(
     flat_NTD = prompt_BKTD.flatten(0, 1)
     owners = [case_id for case_id in case_ids for _ in range(num_prompts)]
     size = batch_size - batch_size % num_prompts or batch_size
-    parts = []
-    for start in range(0, len(owners), size):
+
+    def draw(start: int) -> np.ndarray:
         chosen = slice(start, start + size)
         generators = [make_generator(seed, "reward", case_id) for case_id in owners[chosen]]
         options = {"generators": generators, "steps": steps, "guidance_scale": guidance_scale}
-        parts.append(diffusion.draw(flat_NTD[chosen], **options, **({} if look is None else {"look": look.select(chosen)})))
-    images = np.concatenate(parts)
+        return diffusion.draw(flat_NTD[chosen], **options, **({} if look is None else {"look": look.select(chosen)}))
+
+    images = np.concatenate(compute_side_by_side(draw, range(0, len(owners), size)))
     return images.reshape(num_cases, num_prompts, *images.shape[1:])
 
 

@@ -30,6 +30,7 @@ from pipeline.reflection.losses import (
 )
 from pipeline.reflection.policy import build_actions, choose_rows, draw_images, draw_noise, encode_drawings
 from pipeline.reflection.reward import check_finite, compute_advantages, compute_mean_rank, compute_rewards, compute_z_scores
+from pipeline.side_by_side import compute_side_by_side
 
 if TYPE_CHECKING:
     from pipeline.models.diffusion import Diffusion, LookPrompt
@@ -177,10 +178,13 @@ def set_gradients(losses: dict[str, Tensor], parameters: list[nn.Parameter], con
     scales = config.list_scales()
     total: list[Tensor | None] = [None] * len(parameters)
     logged = {"loss": sum(scales[name] * float(loss.detach()) for name, loss in losses.items())}
-    for name, loss in losses.items():
-        gradients: tuple[Tensor | None, ...] = (None,) * len(parameters)
-        if loss.requires_grad:  # else it reaches nothing that is trained
-            gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+
+    def differentiate(loss: Tensor) -> tuple[Tensor | None, ...]:
+        if not loss.requires_grad:  # it reaches nothing that is trained
+            return (None,) * len(parameters)
+        return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+
+    for (name, loss), gradients in zip(losses.items(), compute_side_by_side(differentiate, list(losses.values())), strict=True):
         logged[f"loss_{name}"] = float(loss.detach())
         logged[f"grad_{name}"] = compute_norm(gradients)
         for index, gradient in enumerate(gradients):

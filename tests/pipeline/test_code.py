@@ -132,6 +132,7 @@ def test_who_may_say_that_it_changes_no_result() -> None:
         "pipeline/memory.py",
         "pipeline/run_progress.py",
         "pipeline/runtime.py",
+        "pipeline/side_by_side.py",
         "pipeline/stage_processes.py",
         "pipeline/weight_files.py",
         "pipeline/work.py",

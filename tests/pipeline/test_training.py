@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from pipeline.artifacts import read_tensors, write_tensors
 from pipeline.checkpoints import open_checkpoints
+from pipeline.engine import Current
 from pipeline.files import write_sealed
 from pipeline.training import (
     CurveRow,
@@ -20,6 +21,7 @@ from pipeline.training import (
     build_schedule,
     decay,
     descend,
+    descend_on_halves,
     fall_linearly,
     run_training,
     warm_up_and_fall,
@@ -238,3 +240,32 @@ def test_the_rate_warms_up_and_falls_along_a_cosine_to_zero() -> None:
 
 
 # ---- checkpoints
+
+
+def train_halves(descend_once: Callable[[torch.optim.Optimizer, list[int], Callable, float], float], size: int) -> tuple[list[float], torch.Tensor]:
+    """Take five steps on a batch of `size` rows; a weight that the loss does not reach stays without a gradient."""
+    torch.manual_seed(1)
+    model, unreached = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)), torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([*model.parameters(), unreached], lr=0.05, weight_decay=0.1)
+    input_ND, losses = torch.randn(20, 3), []
+    for step in range(5):
+        batch = torch.randint(20, (size,), generator=torch.Generator().manual_seed(step)).tolist()
+        losses.append(
+            descend_once(optimizer, batch, lambda rows: (model(input_ND[rows]) - input_ND[rows].sum(dim=1, keepdim=True)).square().mean(), 0.5)
+        )
+    assert unreached.grad is None
+    assert unreached.tolist() == [1, 1]
+    return losses, torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_step_on_halves_is_a_step_on_the_batch_with_the_same_bytes_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    found = {}
+    for workers in (1, 2):
+        monkeypatch.setattr(Current, "workers", workers)
+        found[workers] = train_halves(lambda optimizer, batch, measure, clip: descend_on_halves(optimizer, batch, measure, clip_norm=clip), size)
+    assert found[1][0] == found[2][0]
+    assert torch.equal(found[1][1], found[2][1])
+    losses, weights = train_halves(lambda optimizer, batch, measure, clip: descend(optimizer, measure(batch), clip_norm=clip), size)
+    assert found[1][0] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(found[1][1], weights, rtol=1e-4, atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,19 @@ def test_keys_and_values_of_a_prompt_are_computed_once_a_drawing(diffusion: Diff
         diffusion.draw(prompt_BTD, generators=make_generators(1), steps=3, guidance_scale=5.0)
         assert [calls.count(layer) for layer in layers] == [1] * len(layers)
     assert not any("forward" in vars(layer) for layer in layers)
+
+
+def test_threads_draw_side_by_side_with_one_model_what_they_draw_in_turn(diffusion: Diffusion) -> None:
+    states_BKD, _ = diffusion.encode_prompts(["dog", "cat", "a bird", "car"])
+
+    def draw(index: int) -> np.ndarray:
+        return diffusion.draw(states_BKD[[index]], generators=make_generators(index), steps=6, guidance_scale=4.0)
+
+    in_turn = [draw(index) for index in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            np.testing.assert_array_equal(list(threads.map(draw, range(4))), in_turn)
+    assert not any("forward" in vars(module) for module in diffusion.pipeline.unet.modules())
 
 
 def test_an_image_is_the_same_whatever_else_is_in_the_batch(diffusion: Diffusion) -> None:

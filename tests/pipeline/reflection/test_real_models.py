@@ -94,6 +94,7 @@ def test_a_step_moves_calibrator_and_mapper_and_no_frozen_weight(tools: Reflecti
 
 def test_perturbations_and_guidance_pairs_share_one_unet_batch_without_gradient(tools: ReflectionTools, batch: CaseBatch) -> None:
     seen: list[tuple[tuple[int, ...], bool, bool]] = []
+    images = 3 * (1 + CONFIG.num_perturbations)
 
     def note(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         states = kwargs["encoder_hidden_states"]
@@ -102,11 +103,10 @@ def test_perturbations_and_guidance_pairs_share_one_unet_batch_without_gradient(
     hook = tools.diffusion.pipeline.unet.register_forward_pre_hook(note, with_kwargs=True)
     try:
         conditioner = build_conditioner(tools.diffusion)
-        observe_step(conditioner, batch, tools, CONFIG, seed=1, step=0)
+        observe_step(conditioner, batch, tools, dataclasses.replace(CONFIG, draw_batch=images), seed=1, step=0)
     finally:
         hook.remove()
     num_rows = NUM_TEXT + 2 * tools.diffusion.num_tokens
-    images = 3 * (1 + CONFIG.num_perturbations)
     assert num_rows > 77
     assert seen == [((2 * images, num_rows, tools.diffusion.token_dim), True, False)] * CONFIG.reward_steps
 
