@@ -119,10 +119,10 @@ choices: setup  ## experiment: one parameter changed at a time, where the paper 
 strength: setup  ## experiment: how long the baselines train, on validation users, and what it costs beside RAGAR
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
-seeds: setup  ## experiment: three seeds of the whole pipeline
+seeds: setup  ## experiment: five seeds of the whole pipeline
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
-reflection-effect: setup  ## experiment: before and after reflection training
+reflection-effect: setup  ## experiment: before and after reflection training, five seeds
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)
 
 experiments: setup  ## all of the experiments, then the claims (hours; what is finished is not run again)

@@ -12,7 +12,9 @@ Readings where the paper is silent:
    ΔR say the same more clearly.
 5. The readings of the reward and of its baseline are compared at the last step: by validation the step before any training is kept
    where a reading only does harm.
-6. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
+6. What reflection adds is measured over five seeds of everything, with more users than the default has, so that 100 validation cases choose the
+   step that is kept; the sweeps of r and of the readings have one seed, and no claim is made on them.
+7. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
    costs. Its counts are for the embedded models.
 """
 
@@ -122,7 +124,6 @@ REWARD_POINTS = (
     Point("(C) as printed", Run("reward-c", ("reflection.reward=literal", *LAST))),
 )
 BASELINE_POINTS = tuple(Point(name, Run(f"baseline-{name}", (f"reflection.baseline={name}", *LAST))) for name in ("mean", "none"))
-SEED_POINTS = tuple(Point(f"seed {seed}", Run(f"seed-{seed}", (f"seed={seed}", "comparison.retrieved=true"))) for seed in (0, 1, 2))
 CHOICES = (  # one parameter each, for which no experiment of the paper asks
     "retrieval.center=false",
     "retrieval.temperature=0.3",
@@ -150,20 +151,25 @@ TARGET_POINTS = (
     Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, "pmg.num_target_keywords=5"))),
     Point("without", Run("strength-no-target", (*ON_VALIDATION, "pmg.num_target_keywords=0"))),
 )
-ARTIST_SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2, 3, 4)
 
 
 def _repeat(name: str, *overrides: str) -> tuple[Point, ...]:
-    return tuple(Point(f"seed {seed}", Run(f"{name}-{seed}", (f"seed={seed}", *overrides))) for seed in ARTIST_SEEDS)
+    return tuple(Point(f"seed {seed}", Run(f"{name}-{seed}", (f"seed={seed}", *overrides))) for seed in SEEDS)
 
 
+SEED_POINTS = _repeat("seed", "comparison.retrieved=true")
+EFFECT = ("dataset.num_users=600", "dataset.splits=[0.48,0.18,0.34]", "reflection.validation_cases=100")  # 108 validation and 204 test users
+KEPT_POINTS = _repeat("reflected", *EFFECT)
+LAST_POINTS = _repeat("reflected-last", *EFFECT, *LAST)
+BEFORE_POINTS = _repeat("unreflected", *EFFECT, "reflection.num_steps=0")
+NO_RANK_POINTS = _repeat("reflected-no-rank", *EFFECT, "reflection.alpha=0.0")
 ARTIST_POINTS = _repeat(
     "artists", "dataset=artmoji", "models=artists", "comparison=table1", "comparison.ip_adapter=true", "preference.visual_tokens=4"
 )
 ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "models=artists", "preference.visual_tokens=0")
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))
-BEFORE_REFLECTION = Run("steps-0", ("reflection.num_steps=0",))
 
 EXPERIMENTS = (
     Experiment(
@@ -269,7 +275,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         "seeds",
-        "Three seeds",
+        "Five seeds",
         "Users, models and noise drawn anew; RAGAR beside the keyword-only and the global-preference image of the same seed.",
         (Group("seeds", SEED_POINTS),),
         (*JUDGED, CONCEPT, CONCEPT_TOP5),
@@ -279,9 +285,18 @@ EXPERIMENTS = (
     Experiment(
         "reflection-effect",
         "What reflection training changes",
-        "The same system before (no optimiser step) and after reflection.",
-        (Group("reflection", (Point("before", BEFORE_REFLECTION), Point("after", DEFAULT))),),
+        "The same system before reflection (no optimiser step), at the step that 100 validation users keep (that before any training among them), at "
+        "the last step, and at the kept step of a training without the rank reward. Users, models and noise are drawn anew with every seed.",
+        (
+            Group("kept", KEPT_POINTS),
+            Group("before", BEFORE_POINTS, methods=(MAIN,), suffix="_before"),
+            Group("last", LAST_POINTS, methods=(MAIN,), suffix="_last"),
+            Group("without the rank reward", NO_RANK_POINTS, methods=(MAIN,), suffix="_no_rank"),
+        ),
         (*JUDGED, CONCEPT, CONCEPT_TOP5, "cis"),
+        methods=(f"{MAIN}_before", f"{MAIN}_last", f"{MAIN}_no_rank", MAIN),
+        compared_with=MAIN,
+        is_comparison=True,
     ),
 )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from experiments.results import ByUser, RunResult
 from pipeline.metrics.definitions import Metric
-from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_paired_interval
+from pipeline.metrics.intervals import Interval, compute_nested_interval, compute_paired_interval
 from pipeline.report.figures import format_value
 
 Drawn = tuple[RunResult, str]  # a method in a run
@@ -93,12 +93,6 @@ def check_kept(first: Drawn, second: Drawn, metric: str, *, margin: float) -> Ve
     return Verdict(figure, figure.value is not None and figure.value >= -margin, f"gain >= -{margin:g}", (first[0].seed,))
 
 
-def check_no_loss(first: Drawn, second: Drawn, metric: str) -> Verdict:
-    """Check that a paired gain's interval is not wholly below zero."""
-    figure = compute_gain(first, second, metric)
-    return Verdict(figure, figure.high is not None and not is_below(figure), "interval not wholly below 0", (first[0].seed,))
-
-
 def check_apart(first: Drawn, second: Drawn, metric: str) -> Verdict:
     """Check that the first mean is better and the intervals of the two means do not overlap; the figure is the paired gain."""
     definition = first[0].get_metric(metric)
@@ -146,6 +140,25 @@ def check_no_loss_in_any_seed(pairs: Sequence[tuple[Drawn, Drawn]], metric: str)
     return Verdict(pool_gains(pairs, metric), holds, "interval in no seed wholly below 0", seeds, write_seeds(gains, pairs, metric))
 
 
+def check_gain_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
+    """Check that the gain's interval over seeds and users excludes zero."""
+    figure, seeds, note = describe_over_seeds(pairs, metric)
+    return Verdict(figure, len(set(seeds)) >= 5 and is_above(figure), "interval over at least five seeds above 0", seeds, note)
+
+
+def check_no_loss_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
+    """Check that the gain's interval over seeds and users is not wholly below zero."""
+    figure, seeds, note = describe_over_seeds(pairs, metric)
+    holds = len(set(seeds)) >= 5 and figure.high is not None and not is_below(figure)
+    return Verdict(figure, holds, "interval over at least five seeds not wholly below 0", seeds, note)
+
+
+def describe_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> tuple[Interval, tuple[int, ...], str]:
+    """Return the gain over the users of all seeds, the seeds, and what each of them says."""
+    gains = [compute_gain(first, second, metric) for first, second in pairs]
+    return pool_gains(pairs, metric), tuple(first[0].seed for first, _ in pairs), write_seeds(gains, pairs, metric)
+
+
 def write_seeds(gains: Sequence[Interval], pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> str:
     """Write every seed's gain for people."""
     definition = pairs[0][0][0].get_metric(metric)
@@ -153,13 +166,13 @@ def write_seeds(gains: Sequence[Interval], pairs: Sequence[tuple[Drawn, Drawn]],
 
 
 def pool_gains(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Interval:
-    """Return the mean gain over the users of all seeds; users of different seeds are different people."""
+    """Return the mean gain over the users of all seeds, who are different people; its interval is over seeds and users."""
     pooled: ByUser = {}
     for first, second in pairs:
         better, worse = get_values(first, metric), get_values(second, metric)
         sign = -1.0 if first[0].get_metric(metric).higher_is_better is False else 1.0
         pooled |= {(first[0].seed, user): sign * (better[user] - worse[user]) for user in better.keys() & worse.keys()}
-    return compute_mean_interval(pooled, **pairs[0][0][0].list_knobs())
+    return compute_nested_interval(pooled, **pairs[0][0][0].list_knobs())
 
 
 def check_seconds(seconds: Mapping[int, float], limit: float, *, stage: str, result: RunResult) -> Verdict:

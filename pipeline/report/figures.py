@@ -22,6 +22,9 @@ ORDER = (
     "pmg_retrieved",
     "global",
     "ragar_words",
+    "ragar_before",
+    "ragar_last",
+    "ragar_no_rank",
     "ragar",
     "truth",
 )
@@ -40,6 +43,9 @@ EXPLANATIONS = {
     "pmg_retrieved": "the same, taste read from the retrieved items",
     "global": "the global preference alone",
     "ragar_words": "the same without look tokens",
+    "ragar_before": "the same without reflection",
+    "ragar_last": "the same with the weights of reflection's last step",
+    "ragar_no_rank": "the same, reflection without the rank reward",
     "ragar": "retrieval, calibration, reflection",
 }
 TITLES = {
@@ -54,6 +60,9 @@ TITLES = {
     "pmg": "PMG",
     "pmg_retrieved": "PMG + retrieved",
     "ragar_words": "RAGAR, words alone",
+    "ragar_before": "RAGAR, before reflection",
+    "ragar_last": "RAGAR, last step",
+    "ragar_no_rank": "RAGAR, no rank reward",
     "ragar": "RAGAR",
 }
 Entry = Mapping[str, Any]  # value, low, high, n

@@ -64,14 +64,16 @@ def good(run: str, method: str, metric: str) -> float:
     if method != MAIN:
         given = {RETRIEVED: 0.4, INVERSION_RETRIEVED: 0.31, PMG_RETRIEVED: 0.34}
         return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, INVERSION: 0.3, PMG: 0.35, GLOBAL: 0.5, TRUTH: 1.0, **given}[method]
-    return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "steps-0": 0.7, "alpha-0": 0.8}.get(run, 0.9)
+    if run.startswith("unreflected"):
+        return 0.7
+    return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "alpha-0": 0.8}.get(run, 0.9)
 
 
 def bad(run: str, method: str, metric: str) -> float:
     """Give the quality in a world where no claim holds: everything is alike, but reflection made it worse and a plain prompt is better."""
     if metric.startswith("concept") and method == KEYWORD_ONLY:
         return 0.9
-    return 0.7 if run == "steps-0" or method == RETRIEVED else 0.5
+    return 0.7 if run.startswith("unreflected") or method == RETRIEVED else 0.5
 
 
 def make_evidence(quality: Quality, *, num_users: int = 200, share: float | None = 1.0, seconds: float = 40.0) -> Evidence:
