@@ -36,6 +36,8 @@ PMG_RETRIEVED = "pmg_retrieved"
 GLIDE = "glide"
 LAVIT = "lavit"
 TRUTH = "truth"
+RECONSTRUCTION = "reconstruction"  # the truth through the autoencoder
+ORACLE = "oracle"  # look tokens of pictures by the truth's own artist
 ORIGINAL = "original"
 
 STYLE = "style_accuracy"
@@ -165,7 +167,12 @@ LAST_POINTS = _repeat("reflected-last", *EFFECT, *LAST)
 BEFORE_POINTS = _repeat("unreflected", *EFFECT, "reflection.num_steps=0")
 NO_RANK_POINTS = _repeat("reflected-no-rank", *EFFECT, "reflection.alpha=0.0")
 ARTIST_POINTS = _repeat(
-    "artists", "dataset=artmoji", "models=artists", "comparison=table1", "comparison.ip_adapter=true", "preference.visual_tokens=4"
+    "artists",
+    "dataset=artmoji",
+    "models=artists",
+    "comparison=table1",
+    *(f"comparison.{method}=true" for method in (IMAGE_PROMPT, ORACLE, RECONSTRUCTION)),
+    "preference.visual_tokens=4",
 )
 ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "models=artists", "preference.visual_tokens=0")
 WITHOUT_RETRIEVAL = K_POINTS[0].run
@@ -187,7 +194,8 @@ EXPERIMENTS = (
         "artists",
         "Artists: what a user likes that words cannot say",
         "Real drawings by nine artist teams, whom no text names. Matched pairs of users share all words and differ in the artists alone: "
-        "what reads words scores 50%. The row of the truths is what the judge is right about.",
+        "what reads words scores 50%. The rows of the truths, as they are and through the autoencoder, are what the judge is right about; the oracle "
+        "is given pictures by the artist of the truth.",
         (Group("look tokens", ARTIST_POINTS), Group("words alone", ARTIST_WORD_POINTS, methods=(MAIN,), suffix="_words")),
         ("pair_choice_judge", STYLE, "nearest_truth_judge", CONCEPT_TOP5, DISTANCE, DELTA_R_CHECK),
         methods=(
@@ -202,6 +210,8 @@ EXPERIMENTS = (
             PMG_RETRIEVED,
             f"{MAIN}_words",
             MAIN,
+            ORACLE,
+            RECONSTRUCTION,
             TRUTH,
         ),
         compared_with=MAIN,

@@ -27,6 +27,7 @@ def main(
     preferences: Path | None = None,
     looks: Path | None = None,
     embeddings: Path | None = None,
+    labels: Path | None = None,
     calibrator: Path | None = None,
     lora: Path | None = None,
     glide: Path | None = None,
@@ -46,8 +47,17 @@ def main(
     if read_flag(params, f"comparison.{method}"):
         from pipeline.generation.run import draw_method  # late: it loads torch, which an empty table does without
 
-        named = {"captions": captions, "preferences": preferences, "looks": looks, "embeddings": embeddings, "calibrator": calibrator}
-        files = {"cases": cases, "items": items, **named, "lora": lora, "glide": glide, "vectors": vectors, "pmg_preferences": pmg_preferences}
+        named = {"captions": captions, "preferences": preferences, "looks": looks, "embeddings": embeddings, "labels": labels}
+        files = {
+            "cases": cases,
+            "items": items,
+            **named,
+            "calibrator": calibrator,
+            "lora": lora,
+            "glide": glide,
+            "vectors": vectors,
+            "pmg_preferences": pmg_preferences,
+        }
         drawn = draw_method(method, params, {name: path for name, path in files.items() if path is not None})
         values, rejected, summary = drawn.result.values, drawn.result.rejected, drawn.result.summary
         provenance, max_fraction, cost, num_cut = drawn.provenance, drawn.max_rejected_fraction, drawn.cost, drawn.num_cut

@@ -8,6 +8,7 @@ import typer
 from pipeline.artifacts import read_table, write_tensors
 from pipeline.cost import keep_cost
 from pipeline.fingerprint import compute_fingerprint
+from pipeline.generation.config import LOOK_METHODS
 from pipeline.json_files import write_json
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.looks.config import CURVE_COLUMNS, STAGE, LookTrainingConfig
@@ -42,7 +43,8 @@ def is_asked_for(params: Path, out: Path) -> bool:
     """Say whether a method draws with look tokens, and the map behind them is the one that this stage makes."""
     reference = read_section(params, "models.look")
     is_own = isinstance(reference, str) and Path(reference).resolve() == out.resolve()
-    return is_own and (bool(load_params(params, "preference", PreferenceConfig).visual_tokens) or read_flag(params, "comparison.ip_adapter"))
+    asking = any(read_flag(params, f"comparison.{method}") for method in LOOK_METHODS)
+    return is_own and (asking or bool(load_params(params, "preference", PreferenceConfig).visual_tokens))
 
 
 def train(cases: Path, items: Path, captions: Path, embeddings: Path, out: Path, *, params: Path) -> int:

@@ -19,7 +19,7 @@ from pipeline.draw.wishes import Wish
 from pipeline.generation.build import build_method
 from pipeline.generation.context import Method
 from pipeline.generation.drawing import draw_cases
-from pipeline.generation.run import build_context
+from pipeline.generation.run import OF_TRUTHS, build_context
 from pipeline.table_images import ImageColumn
 
 ONLY_OF_RUN = {
@@ -27,7 +27,7 @@ ONLY_OF_RUN = {
     "ti_retrieved": "a pseudo-word must be trained for each case (stage ti)",
     "pmg": "the language model is asked for each case (stage pmg)",
     "pmg_retrieved": "the language model is asked for each case (stage pmg)",
-    "truth": "nobody knows it but the data set",
+    **dict.fromkeys(OF_TRUTHS, "nobody knows it but the data set"),
 }
 
 

@@ -18,7 +18,7 @@ from pipeline.conditioning.config import CalibratorConfig, MapperConfig
 from pipeline.data import adapters
 from pipeline.embedding import EmbeddingConfig
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.generation.config import OWN_MODELS, GenerationConfig
+from pipeline.generation.config import LOOK_METHODS, OWN_MODELS, GenerationConfig
 from pipeline.keywords.extract import KeywordsConfig
 from pipeline.keywords.preference import PreferenceConfig
 from pipeline.looks.config import LookTrainingConfig
@@ -66,7 +66,7 @@ def check_given(document: dict[str, Any], *, where: str) -> None:
     for name, config in {**CONFIGS, "runtime": RuntimeConfig, "dataset": find_dataset_config(document.get("dataset"))}.items():
         if config is not None and name in document and (fault := find_fault(document[name], config, where=f"{where}: {name}")):
             raise ValueError(fault)
-    if get(document, "preference", "visual_tokens") or get(document, "comparison", "ip_adapter"):
+    if get(document, "preference", "visual_tokens") or any(get(document, "comparison", method) for method in LOOK_METHODS):
         check_pair(get(document, "models", "look"), get(document, "models", "diffusion"))
     for reference in (str(get(document, "models", method)) for method in OWN_MODELS if get(document, "comparison", method)):
         if reference.startswith(PREFIX):

@@ -18,7 +18,9 @@ CHANGES_NO_RESULT = True
 
 MIN_CAPTIONS = 2  # of the mapper: one to learn, one to hold out
 # methods that read no preference
-UNPROMPTED = frozenset({"original", "truth", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", *OWN_MODELS})
+UNPROMPTED = frozenset(
+    {"original", "truth", "reconstruction", "oracle", "sd", "ip_adapter", "ti", "ti_retrieved", "pmg", "pmg_retrieved", *OWN_MODELS}
+)
 
 
 def find_obstacles(material: Material, plan: Plan) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import NonNegativeFloat
 
 from pipeline.config import Count, RowMapConfig, Split, config_dataclass
 
+LOOK_METHODS = ("ip_adapter", "oracle")  # methods that draw with look tokens whatever preference.visual_tokens is
 OWN_MODELS = ("glide", "lavit")  # methods whose generator is another one, which `models` names by the method's name
 
 

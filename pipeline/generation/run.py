@@ -30,6 +30,7 @@ from pipeline.schemas import CAPTIONS, CASES, EMBEDDINGS, ITEMS, LOOKS, PREFEREN
 from pipeline.table_images import ImageColumn
 
 STAGE = "generation"
+OF_TRUTHS = ("truth", "reconstruction", "oracle")  # methods that read the answer
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def draw_method(method: str, params: Path, files: Mapping[str, Path]) -> Drawn:
     chosen = build_method(method, context)
     result = draw_cases(chosen, method, context.cases, batch_size=context.config.batch_size, device=context.device)
     # a data set need not know any truth; one that knows some must know nearly all
-    knows_no_truth = method == "truth" and not any(case.truth_id for case in context.cases)
+    knows_no_truth = method in OF_TRUTHS and not any(case.truth_id for case in context.cases)
     has_no_weights = method in OWN_MODELS and read_section(params, f"models.{method}") is None  # which not everybody has
     return Drawn(
         result,

@@ -56,6 +56,10 @@ class FakeDiffusion:
         """Take the images themselves for latents."""
         return torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float()
 
+    def decode_latents(self, latents_BChw: Tensor) -> np.ndarray:
+        """Return the image that latents are here."""
+        return latents_BChw.permute(0, 2, 3, 1).round().clamp(0, 255).to(torch.uint8).numpy()
+
     def draw(
         self,
         prompt_BTD: Tensor,

@@ -10,5 +10,5 @@ def check_pair(look: object, diffusion: object) -> None:
     if look == SHIPPED_MAP and diffusion != ITS_MODEL and str(diffusion).startswith("embedded/"):
         raise ValueError(
             f"models.diffusion is {diffusion}, which has never seen the look tokens of models.look, {look}; "
-            "take models=artists, or preference.visual_tokens=0 and comparison.ip_adapter=false to draw without them."
+            "take models=artists, or preference.visual_tokens=0, comparison.ip_adapter=false and comparison.oracle=false to draw without them."
         )

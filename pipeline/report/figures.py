@@ -7,7 +7,13 @@ from typing import Any
 
 from pipeline.metrics.definitions import Metric
 
-BOUNDS = {"original": "floor", "truth": "ceiling"}  # methods that show an item's own image: never the best, but the frame of the table
+OWN_IMAGES = ("original", "truth")  # methods that show an item's own image
+BOUNDS = {  # methods that are never the best, but the frame of the table: they copy a picture or read the answer
+    "original": "floor",
+    "truth": "ceiling",
+    "reconstruction": "bound of the autoencoder",
+    "oracle": "bound of the look",
+}
 ORDER = (
     "original",
     "sd",
@@ -26,11 +32,15 @@ ORDER = (
     "ragar_last",
     "ragar_no_rank",
     "ragar",
+    "oracle",
+    "reconstruction",
     "truth",
 )
 EXPLANATIONS = {
     "original": "the reference itself",
     "truth": "what the user wanted",
+    "reconstruction": "what the user wanted, through the autoencoder",
+    "oracle": "reference and the look of five pictures in the style of what the user wanted",
     "sd": "the reference's text alone",
     "keywords": "reference and the whole history's keywords",
     "retrieved": "reference and the retrieved items' keywords",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.metrics.definitions import define_metrics
-from pipeline.report.figures import BOUNDS, format_value, get_role, get_title, order_columns
+from pipeline.report.figures import OWN_IMAGES, format_value, get_role, get_title, order_columns
 from pipeline.report.inputs import ReportInputs
 from pipeline.report.left_out import Cause, clip, find_causes
 from pipeline.report.thumbnails import LARGE_SIDE, SMALL_SIDE, Picture, build_picture
@@ -163,7 +163,7 @@ def build_history(inputs: ReportInputs, case: dict[str, Any]) -> list[Slot]:
 def build_tiles(inputs: ReportInputs, case: dict[str, Any]) -> list[Tile]:
     """Show the reference, what the main method drew, the truth where known, and what the others drew; a picture of several names is shown once."""
     main_method, drawn = inputs.summary["main_method"], inputs.shown.drawn
-    methods = [name for name in order_columns(list(drawn), main_method) if name not in BOUNDS]
+    methods = [name for name in order_columns(list(drawn), main_method) if name not in OWN_IMAGES]
     items = [("reference", "original", case["reference_id"])] + ([("truth", "truth", case["truth_id"])] if case["truth_id"] else [])
     own = [(build_item_tile(inputs, case, item_id, name, method=method), inputs.shown.items.get(item_id)) for name, method, item_id in items]
     made = [(build_drawn_tile(inputs, case, method), drawn[method].get(case["case_id"])) for method in methods]

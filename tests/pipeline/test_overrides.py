@@ -197,7 +197,7 @@ def test_a_small_generator_that_nobody_has_trained_is_refused_before_the_first_s
         compose_params([f"comparison.{method}=true", cure], conf=REPO / "conf", out=tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("typed", ["preference.visual_tokens=4", "comparison.ip_adapter=true"])
+@pytest.mark.parametrize("typed", ["preference.visual_tokens=4", "comparison.ip_adapter=true", "comparison.oracle=true"])
 def test_look_tokens_are_refused_for_a_drawing_model_that_has_never_seen_them(tmp_path: Path, typed: str) -> None:
     with pytest.raises(ValueError, match="^models.diffusion is embedded/diffusion, which has never seen .* take models=artists, or [^\n]*$"):
         compose_params([typed], conf=REPO / "conf", out=tmp_path / "params.yaml")

@@ -82,7 +82,11 @@ def test_what_the_stage_made_is_what_is_drawn_with(project: Project) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"models": {"look": "embedded/look"}}, {"models": {"look": None}}, {"preference": {"visual_tokens": 0}, "comparison": {"ip_adapter": False}}],
+    [
+        {"models": {"look": "embedded/look"}},
+        {"models": {"look": None}},
+        {"preference": {"visual_tokens": 0}, "comparison": {"ip_adapter": False, "oracle": False}},
+    ],
 )
 def test_there_is_nothing_to_do_where_other_weights_are_named_or_nobody_asks(project: Project, change: dict[str, dict[str, Any]]) -> None:
     for block, values in change.items():

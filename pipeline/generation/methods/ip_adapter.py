@@ -1,84 +1,22 @@
-"""Method `ip_adapter`: the reference's text with the look of the user's last pictures, as a practitioner would do without any of the rest.
-
-Image prompts as in IP-Adapter (Ye et al. 2023): the look tokens are those of `models.look`, of the plain mean of the history's last five pictures.
-Nothing is retrieved, no language model is asked, and nothing is trained on users.
-"""
+"""Method `ip_adapter`: the reference's text with the look of the user's last pictures, as a practitioner would do without any of the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-
 from pipeline.data.cases import Case
-from pipeline.generation.context import Drawing, GenerationContext, Method
-from pipeline.looks.read import read_looks
-from pipeline.models.lazy import LazyModel
-from pipeline.models.look import LookMap, prepare_look_map
+from pipeline.generation.context import GenerationContext, Method
+from pipeline.generation.look_method import NUM_PICTURES, LookMethod
+from pipeline.models.look import prepare_look_map
 from pipeline.retrieval.history import list_unique
 from pipeline.rows import Rejection
-
-NUM_PICTURES = 5  # the newest ones
-
-
-@dataclass
-class ImagePromptMethod:
-    """Write the look tokens of the last pictures behind the reference's text, and draw."""
-
-    context: GenerationContext
-    look: LazyModel[LookMap]
-
-    ledger = "ip_adapter"
-
-    @property
-    def identity(self) -> object:
-        """The diffusion model, the sampler and the look map."""
-        return {**self.context.describe_sampler(), **self.context.describe_look(self.look), "diffusion": self.context.diffusion.revision}
-
-    def choose_items(self, case: Case) -> list[str]:
-        """Return the newest items of the history whose picture has a vector, the oldest of them first."""
-        return [item_id for item_id in list_unique(case.history) if self.context.find_visual(item_id) is not None][-NUM_PICTURES:]
-
-    def describe(self, case: Case) -> object | Rejection:
-        """An image depends on the reference's text, on what is seen in the pictures and what they are called, and on the case."""
-        prompt, items = self.context.fit_text(case.reference_id), self.choose_items(case)
-        if not prompt.strip():
-            return Rejection("The reference has neither a text nor a caption.")
-        if not items:
-            return Rejection("None of the history's pictures has a vector.")
-        called = [self.context.read_text(item_id) for item_id in items]
-        return {"prompt": prompt, "called": called, "pictures": self.stack_visual(items).tobytes(), **self.context.describe_case(case)}
-
-    def list_prompts(self, case: Case) -> list[str]:
-        """List the one prompt before it was shortened."""
-        return [self.context.read_text(case.reference_id)]
-
-    def draw(self, cases: Sequence[Case]) -> list[Drawing]:
-        """Encode text and look, and draw."""
-        diffusion, look = self.context.diffusion.model, self.look.model
-        states_BKD, _ = diffusion.encode_prompts([self.context.fit_text(case.reference_id) for case in cases])
-        tokens_BMD = torch.stack([self.write_tokens(self.choose_items(case)) for case in cases])
-        return list(self.context.draw_prompts(diffusion, states_BKD, cases, look=self.context.build_look(look, tokens_BMD)))
-
-    @torch.no_grad()
-    def write_tokens(self, items: Sequence[str]) -> torch.Tensor:
-        """Return the look tokens (M, d) of the items' plain mean."""
-        look_NF = read_looks(
-            self.look.model,
-            torch.from_numpy(self.stack_visual(items)),
-            [self.context.read_text(item_id) for item_id in items],
-            self.context.diffusion.model,
-        )
-        return self.look.model.write_tokens(look_NF[None], torch.full((1, len(items)), 1 / len(items)))[0]
-
-    def stack_visual(self, items: Sequence[str]) -> np.ndarray:
-        """Return the visual vectors (N, V) of items that have one."""
-        return np.stack([vector_V for item_id in items if (vector_V := self.context.find_visual(item_id)) is not None])
 
 
 def build_method(context: GenerationContext) -> Method:
     """Build the method from the catalogue's vectors."""
     context.get_file("embeddings")
-    return ImagePromptMethod(context, prepare_look_map(context.params))
+
+    def choose_newest(case: Case) -> list[str] | Rejection:
+        """Return the newest items of the history whose picture has a vector, the oldest of them first."""
+        found = [item_id for item_id in list_unique(case.history) if context.find_visual(item_id) is not None]
+        return found[-NUM_PICTURES:] or Rejection("None of the history's pictures has a vector.")
+
+    return LookMethod(context, prepare_look_map(context.params), choose_newest, ledger="ip_adapter")

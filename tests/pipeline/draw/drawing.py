@@ -12,7 +12,23 @@ from pipeline.generation.drawing import draw_cases
 from tests.pipeline.draw.test_wishes import make_new_items
 from tests.pipeline.draw.toy_run import ToyRun
 
-METHODS = ("global", "ip_adapter", "keywords", "lavit", "original", "pmg", "pmg_retrieved", "ragar", "retrieved", "sd", "ti", "ti_retrieved", "truth")
+METHODS = (
+    "global",
+    "ip_adapter",
+    "keywords",
+    "lavit",
+    "oracle",
+    "original",
+    "pmg",
+    "pmg_retrieved",
+    "ragar",
+    "reconstruction",
+    "retrieved",
+    "sd",
+    "ti",
+    "ti_retrieved",
+    "truth",
+)
 
 
 def draw(toy: ToyRun, *lines: str, header: str = "user_id,reference_id,method", out: str = "out", picture_format: str = "png") -> Outcome:

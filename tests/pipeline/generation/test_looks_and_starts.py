@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
-from pipeline.artifacts import build_table
+from pipeline.artifacts import build_table, write_table
 from pipeline.generation.build import build_method
 from pipeline.generation.context import GenerationContext, Method
-from pipeline.generation.methods.ip_adapter import ImagePromptMethod
+from pipeline.generation.look_method import LookMethod
 from pipeline.generation.run import share_noise
 from pipeline.looks.read import read_looks
 from pipeline.models.diffusion import LookPrompt
@@ -20,7 +22,8 @@ from pipeline.models.fake import FakeDiffusion
 from pipeline.models.lazy import LazyModel
 from pipeline.models.look import LookMap, LookShape
 from pipeline.randomness import make_generator
-from pipeline.schemas import CASES, EMBEDDINGS
+from pipeline.rows import Rejection
+from pipeline.schemas import CASES, EMBEDDINGS, LABELS
 from tests.pipeline.generation.toy_cases import draw, make_case, make_case_row, make_context, make_items, make_png, read_pixels
 
 
@@ -86,15 +89,30 @@ def test_both_cases_of_a_matched_pair_share_the_first_ones_noise_whichever_split
 LOOK_SHAPE = LookShape(visual_dim=4, text_dim=8, width=5, num_tokens=2, token_dim=8)
 
 
-def make_image_prompts(*, look_scale: float = 2.0, history: tuple[str, ...] = ("item0", "item2"), **options: object) -> ImagePromptMethod:
-    context = make_context([replace(make_case(i), history=history) for i in range(2)], **options)
+def make_image_prompts(
+    name: str = "ip_adapter", *, look_scale: float = 2.0, history: tuple[str, ...] = ("item0", "item2"), truth: str | None = None, **options: object
+) -> LookMethod:
+    context = make_context([replace(make_case(i), history=history, truth_id=truth) for i in range(2)], **options)
     context.config = replace(context.config, look_scale=look_scale)
     vectors = np.eye(4, dtype=np.float32)[:3]  # item3 has none
     rows = [{"item_id": f"item{i}", "semantic": vector, "visual": vector, "clip_image": vector} for i, vector in enumerate(vectors)]
     context.embeddings = build_table(rows, EMBEDDINGS)
     torch.manual_seed(0)
     look = LookMap(LOOK_SHAPE).eval()
-    return ImagePromptMethod(context, LazyModel("look-1", lambda: look))
+    context.files |= {"embeddings": context.params, "labels": write_labels(context.params.with_name("labels.parquet"))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"pipeline.generation.methods.{name}.prepare_look_map", lambda params: LazyModel("look-1", lambda: look))
+        method = build_method(name, context)
+    assert isinstance(method, LookMethod)
+    return method
+
+
+def write_labels(path: Path) -> Path:
+    """Write that items 0, 1 and 3 are in one style, of which 3 has no vector, and item 2 alone in another; 0 and 3 show the same thing."""
+    styles, concepts = ("neon", "neon", "sepia", "neon"), ("dog", "cat", "car", "dog")
+    rows = [{"item_id": f"item{i}", "style": style, "concept": concept} for i, (style, concept) in enumerate(zip(styles, concepts, strict=True))]
+    write_table(path, rows, LABELS, provenance={})
+    return path
 
 
 @torch.no_grad()
@@ -137,3 +155,37 @@ def test_ip_adapter_rejects_a_case_without_a_picture_or_a_text() -> None:
     assert draw(blind, blind.context).rejected["case00"] == "None of the history's pictures has a vector."
     mute = make_image_prompts(texts=["", "cat", "car", "sun"])
     assert draw(mute, mute.context).rejected == {"case00": "The reference has neither a text nor a caption."}
+
+
+def test_the_oracle_sees_other_things_in_the_truths_style() -> None:
+    method = make_image_prompts("oracle", truth="item3")  # a dog, and so is item 0; item 1 is the other one in its style
+    assert method.choose_items(method.context.cases[0]) == ["item1"]
+    assert method.describe(method.context.cases[0])["called"] == ["cat"]
+    assert "prompt" in method.describe(method.context.cases[1])
+
+
+def test_the_oracle_needs_a_truth_with_a_style_and_pictures_in_it() -> None:
+    unknown, lonely = make_image_prompts("oracle"), make_image_prompts("oracle", truth="item2")
+    assert unknown.choose_items(unknown.context.cases[0]) == Rejection("The data set knows no truth with a style for this case.")
+    assert draw(lonely, lonely.context).rejected["case00"] == "No other thing has a picture in the truth's style."
+
+
+def test_the_oracle_draws_differently_for_another_style_from_the_same_words() -> None:
+    neon, sepia = make_image_prompts("oracle", truth="item0"), make_image_prompts("oracle", truth="item1")
+    assert [method.choose_items(method.context.cases[0]) for method in (neon, sepia)] == [["item1"], ["item0"]]
+    assert not np.array_equal(neon.draw(neon.context.cases[:1])[0], sepia.draw(sepia.context.cases[:1])[0])
+
+
+def test_a_reconstruction_is_the_truth_through_the_autoencoder() -> None:
+    context = make_context([replace(make_case(i), truth_id=truth) for i, truth in enumerate(("item1", None, "item9"))])
+    result = draw("reconstruction", context)
+    fake, truth = FakeDiffusion(), Image.fromarray(read_pixels(make_png(60))).resize((8, 8), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(read_pixels(result.values["case00"]["image"]), fake.decode_latents(fake.encode_images(np.asarray(truth)[None]))[0])
+    assert result.rejected == {"case01": "The data set knows no truth for this case.", "case02": "The item item9 is not among the items."}
+
+
+def test_a_truth_that_cannot_be_decoded_is_rejected_and_the_others_are_kept() -> None:
+    cases = [replace(make_case(i), truth_id=f"item{i}") for i in range(3)]
+    result = draw("reconstruction", make_context(cases, images=[make_png(1), b"", make_png(2), make_png(3)]))
+    assert set(result.values) == {"case00", "case02"}
+    assert "cannot be used" in result.rejected["case01"]
