@@ -43,7 +43,7 @@ def is_asked_for(params: Path, out: Path) -> bool:
     """Say whether a method draws with look tokens, and the map behind them is the one that this stage makes."""
     reference = read_section(params, "models.look")
     is_own = isinstance(reference, str) and Path(reference).resolve() == out.resolve()
-    asking = any(read_flag(params, f"comparison.{method}") for method in LOOK_METHODS)
+    asking = read_section(params, "models.ip_adapter") is None and any(read_flag(params, f"comparison.{method}") for method in LOOK_METHODS)
     return is_own and (asking or bool(load_params(params, "preference", PreferenceConfig).visual_tokens))
 
 

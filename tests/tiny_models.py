@@ -10,12 +10,15 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -110,6 +113,29 @@ def save_tiny_stable_diffusion(folder: Path) -> Path:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def save_tiny_ip_adapter(folder: Path, diffusion: Path, *, width: int = 10, num_tokens: int = 4) -> Path:
+    """Save an IP-Adapter for a saved diffusion folder in the official layout: one safetensors file, and a CLIP image encoder beside it."""
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel.from_pretrained(diffusion / "unet")
+    tensors = {
+        "image_proj.proj.weight": torch.randn(num_tokens * TOKEN_DIM, width),
+        "image_proj.proj.bias": torch.zeros(num_tokens * TOKEN_DIM),
+        "image_proj.norm.weight": torch.ones(TOKEN_DIM),
+        "image_proj.norm.bias": torch.zeros(TOKEN_DIM),
+    }
+    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
+    for place, layer in enumerate(layers):
+        for name, linear in (("to_k_ip", layer.to_k), ("to_v_ip", layer.to_v)):
+            tensors[f"ip_adapter.{2 * place + 1}.{name}.weight"] = torch.randn(linear.weight.shape)
+    (folder / "models").mkdir(parents=True)
+    save_file(tensors, folder / "models" / "ip-adapter_sd15.safetensors")
+    vision = CLIPVisionConfig(
+        hidden_size=12, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8, projection_dim=width
+    )
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "models" / "image_encoder")
     return folder
 
 

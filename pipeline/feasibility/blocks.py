@@ -66,7 +66,8 @@ def check_given(document: dict[str, Any], *, where: str) -> None:
     for name, config in {**CONFIGS, "runtime": RuntimeConfig, "dataset": find_dataset_config(document.get("dataset"))}.items():
         if config is not None and name in document and (fault := find_fault(document[name], config, where=f"{where}: {name}")):
             raise ValueError(fault)
-    if get(document, "preference", "visual_tokens") or any(get(document, "comparison", method) for method in LOOK_METHODS):
+    asking = get(document, "models", "ip_adapter") is None and any(get(document, "comparison", method) for method in LOOK_METHODS)
+    if asking or get(document, "preference", "visual_tokens"):
         check_pair(get(document, "models", "look"), get(document, "models", "diffusion"))
     for reference in (str(get(document, "models", method)) for method in OWN_MODELS if get(document, "comparison", method)):
         if reference.startswith(PREFIX):

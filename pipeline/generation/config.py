@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from annotated_types import Gt, Le, Len
+from annotated_types import Ge, Gt, Le, Len
 from pydantic import NonNegativeFloat
 
 from pipeline.config import Count, RowMapConfig, Split, config_dataclass
 
-LOOK_METHODS = ("ip_adapter", "oracle")  # methods that draw with look tokens whatever preference.visual_tokens is
+LOOK_METHODS = (
+    "ip_adapter",
+    "oracle",
+)  # methods of image prompts, which are look tokens where models.ip_adapter is null
 OWN_MODELS = ("glide", "lavit")  # methods whose generator is another one, which `models` names by the method's name
 
 
@@ -21,6 +24,7 @@ class GenerationConfig(RowMapConfig):
     steps: Count
     guidance_scale: NonNegativeFloat
     look_scale: NonNegativeFloat
+    ip_adapter_scale: Annotated[float, Ge(0)] | dict[str, Any]
     start: Literal["noise", "reference"]
     strength: Annotated[float, Gt(0), Le(1)]
     negative_prompt: str

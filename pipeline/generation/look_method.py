@@ -19,8 +19,6 @@ from pipeline.models.lazy import LazyModel
 from pipeline.models.look import LookMap
 from pipeline.rows import Rejection
 
-NUM_PICTURES = 5  # that an image is drawn after
-
 
 @dataclass
 class LookMethod:

@@ -51,6 +51,7 @@ def save_models(folder: Path) -> dict[str, str]:
         "clip": clip,
         "visual": clip,
         "selection_clip": clip,
+        "ip_adapter": None,
         "diffusion": str(save_tiny_stable_diffusion(folder / "sd")),
         "language_model": str(save_tiny_qwen2(folder / "qwen2")),
     }

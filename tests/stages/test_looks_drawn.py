@@ -10,9 +10,9 @@ import torch
 from pipeline.artifacts import read_provenance, read_table, write_table
 from pipeline.conditioning.conditioner import load_conditioner
 from pipeline.cost import find_cost
-from pipeline.schemas import GENERATED, LOOKS
-from tests.stages.drawing_project import CASE_IDS, Project, repaint, write_looks
-from tests.tiny_models import TOKEN_DIM
+from pipeline.schemas import GENERATED, LABELS, LOOKS
+from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, Project, repaint, write_looks
+from tests.tiny_models import TOKEN_DIM, save_tiny_ip_adapter
 
 
 @pytest.fixture
@@ -60,6 +60,25 @@ def test_ip_adapter_draws_from_the_stages_own_files(project: Project) -> None:
     assert "0 computed" in project.generate("ip_adapter", embeddings="embeddings.parquet")
     project.generate("sd")
     assert table["image"].to_pylist() != read_table(project.root / "sd" / "generated.parquet", GENERATED)["image"].to_pylist()
+
+
+def test_an_official_ip_adapter_takes_the_place_of_look_tokens_where_one_is_named(project: Project, tmp_path: Path) -> None:
+    write_looks(project)
+    labels = [{"item_id": item_id, "style": "neon" if place % 2 else "sepia", "concept": item_id} for place, item_id in enumerate(ITEM_IDS)]
+    project.write_table(LABELS, labels)
+    drawn: dict[tuple[str, object], list[bytes]] = {}
+    for adapter in (None, str(save_tiny_ip_adapter(tmp_path / "adapter", Path(project.params["models"]["diffusion"])))):
+        project.params["models"]["ip_adapter"] = adapter
+        for method in ("ip_adapter", "oracle"):
+            for scale in (0.3, 0.9):
+                project.params["generation"]["ip_adapter_scale"] = scale
+                project.generate(method, embeddings="embeddings.parquet", labels="labels.parquet")
+                rows = read_table(project.root / method / "generated.parquet", GENERATED).to_pylist()
+                drawn[method, (adapter, scale)] = [row["image"]["bytes"] for row in rows]
+            assert "0 computed" in project.generate(method, embeddings="embeddings.parquet", labels="labels.parquet")
+        assert (drawn["ip_adapter", (adapter, 0.3)] == drawn["ip_adapter", (adapter, 0.9)]) == (adapter is None)  # the weight is the adapter's
+    assert len({image for images in drawn.values() for image in images}) == 3 * (4 + 3)  # look tokens, and two weights; the oracle knows three truths
+    assert read_provenance(project.root / "ip_adapter" / "generated.parquet")["identity"]["ip_adapter_scale"] == 0.9
 
 
 @pytest.mark.parametrize("method", ["sd", "ip_adapter", "ragar"])

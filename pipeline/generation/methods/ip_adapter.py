@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pipeline.data.cases import Case
 from pipeline.generation.context import GenerationContext, Method
-from pipeline.generation.look_method import NUM_PICTURES, LookMethod
-from pipeline.models.look import prepare_look_map
+from pipeline.generation.image_prompts import NUM_PICTURES, build_image_prompts
 from pipeline.retrieval.history import list_unique
 from pipeline.rows import Rejection
 
@@ -19,4 +18,4 @@ def build_method(context: GenerationContext) -> Method:
         found = [item_id for item_id in list_unique(case.history) if context.find_visual(item_id) is not None]
         return found[-NUM_PICTURES:] or Rejection("None of the history's pictures has a vector.")
 
-    return LookMethod(context, prepare_look_map(context.params), choose_newest, ledger="ip_adapter")
+    return build_image_prompts(context, choose_newest, ledger="ip_adapter")

@@ -11,8 +11,7 @@ import torch
 from pipeline.artifacts import read_table
 from pipeline.data.cases import Case
 from pipeline.generation.context import GenerationContext, Method
-from pipeline.generation.look_method import NUM_PICTURES, LookMethod
-from pipeline.models.look import prepare_look_map
+from pipeline.generation.image_prompts import NUM_PICTURES, build_image_prompts
 from pipeline.randomness import make_generator
 from pipeline.rows import Rejection
 from pipeline.schemas import LABELS
@@ -36,4 +35,4 @@ def build_method(context: GenerationContext) -> Method:
         order = torch.randperm(len(found), generator=make_generator(context.seed, "oracle", case.case_id)).tolist()
         return [found[place] for place in order[:NUM_PICTURES]] or Rejection("No other thing has a picture in the truth's style.")
 
-    return LookMethod(context, prepare_look_map(context.params), choose_alike, ledger="oracle")
+    return build_image_prompts(context, choose_alike, ledger="oracle")

@@ -101,7 +101,7 @@ def make_image_prompts(
     look = LookMap(LOOK_SHAPE).eval()
     context.files |= {"embeddings": context.params, "labels": write_labels(context.params.with_name("labels.parquet"))}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"pipeline.generation.methods.{name}.prepare_look_map", lambda params: LazyModel("look-1", lambda: look))
+        patch.setattr("pipeline.generation.image_prompts.prepare_look_map", lambda params: LazyModel("look-1", lambda: look))
         method = build_method(name, context)
     assert isinstance(method, LookMethod)
     return method

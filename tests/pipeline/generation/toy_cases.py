@@ -62,7 +62,7 @@ def make_context(
 ) -> GenerationContext:
     folder = Path(os.environ["DVC_ROOT"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text("seed: 7\n")
+    (folder / "params.yaml").write_text("seed: 7\nmodels: {ip_adapter: null}\n")
     write_tensors(folder / "lora.safetensors", {})
     captions = pa.Table.from_pylist([{"item_id": "item1", "caption": "a cat"}], schema=CAPTIONS.build_schema())
     items = make_items(images or [make_png(60 * i) for i in range(4)], texts or ["dog", "cat", "car", "sun"])

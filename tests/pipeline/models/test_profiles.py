@@ -56,12 +56,16 @@ def test_only_the_drawing_model_of_the_artists_is_another_one() -> None:
 
 def test_every_embedded_reference_has_a_recipe() -> None:
     for role, reference in [*read_profile("embedded").items(), *read_profile("artists").items()]:
-        if role not in ("profile", "dtype", "language_model_dtype"):
+        if role not in ("profile", "dtype", "language_model_dtype", "ip_adapter"):
             named = [name for name in reference.values() if name] if isinstance(reference, dict) else [reference]
             assert named
             for name in named:
                 assert name.startswith(PREFIX)
                 find_recipe(name.removeprefix(PREFIX))
+
+
+def test_no_profile_that_we_ship_weights_for_has_an_official_ip_adapter() -> None:
+    assert [read_profile(name)["ip_adapter"] for name in ("embedded", "artists")] == [None, None]
 
 
 def test_the_papers_clips_are_known_to_open_clip_and_its_openai_weights_get_their_activation() -> None:
