@@ -134,8 +134,8 @@ def build_page(summary: Sequence[tuple[str, str, Interval, Interval | None]], *,
         "# Figure 2, the data: what a recommender learns from each part of the history",
         "",
         f"MICRO trained on {k} items of every user's history: the most similar to the reference (Ret), the next {k} (Exp-Ret), {k} random ones "
-        "(Random), or on all of it. Ranked is what the test users really wanted, among all items but their whole histories or, `1+99`, among 99 of them. "
-        "No image is drawn.",
+        "(Random), or on all of it. Ranked is what the test users really wanted, among all items but their whole histories or, `1+99`, among 99 "
+        "of them. No image is drawn.",
         "",
         f"Made by `make fig2-data` from the tables of `make repro`: {num_users} test users, training seeds {', '.join(map(str, SEEDS))}. In "
         "brackets: 95% intervals, bootstrap over seeds and users, 2000 resamples.",
