@@ -35,7 +35,7 @@ $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TA
 
 .DEFAULT_GOAL := help
 .PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench bench-gpu bench-scale bench-ranker bench-movielens clean-work check-data fetch-images $(STAGES)
-.PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig2-data fig5 table4 ablation choices strength seeds reflection-effect claims
+.PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig2-data look-weights fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -106,6 +106,9 @@ fig2: setup  ## experiment: histories Ret, Exp-Ret and Random, into docs/results
 
 fig2-data: setup  ## Figure 2 as the paper has it: the ranker trained on each part of the histories, five seeds, from a finished run
 	@$(STOPPABLE) $(PY) -m experiments.histories --args $(WORDS) $(OR) $(END)
+
+look-weights: setup  ## whose pictures count, by temperature and consensus, from a finished run with look tokens
+	@$(STOPPABLE) $(PY) -m experiments.look_weights --args $(WORDS) $(OR) $(END)
 
 fig5: setup  ## experiment: k retrieved items, r perturbations, without retrieval, without rank reward
 	@$(STOPPABLE) $(PY) -m experiments $@ --args $(WORDS) $(OR) $(END)

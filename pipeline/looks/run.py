@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,13 +54,13 @@ class LookBuilder:
 
     def build(self, case: Mapping[str, Any], retrieved: Mapping[str, float]) -> dict[str, Any] | None:
         """Build the look of a case, or None if no item counts; `retrieved` are the similarities of its retrieved items by item_id."""
-        found = retrieved if self.config.look_items == "retrieved" and retrieved else self._compare(case)
+        found = retrieved if self.config.look_items == "retrieved" and retrieved else self.compare(case)
         if not found:
             return None
         look_NF = self._look_NF[[self._place_of[item_id] for item_id in found]]
         weight_N = compute_look_weights(
             torch.tensor(list(found.values())),
-            look_NF - self._mean_F,
+            self.center_looks(list(found)),
             temperature=self.config.look_temperature,
             consensus=self.config.look_consensus,
         )
@@ -74,7 +74,11 @@ class LookBuilder:
             "tokens": tokens_MD.flatten().numpy(),
         }
 
-    def _compare(self, case: Mapping[str, Any]) -> dict[str, float]:
+    def center_looks(self, item_ids: Sequence[str]) -> torch.Tensor:
+        """Return the looks of items beside the catalogue's mean (N, F)."""
+        return self._look_NF[[self._place_of[item_id] for item_id in item_ids]] - self._mean_F
+
+    def compare(self, case: Mapping[str, Any]) -> dict[str, float]:
         """Return the similarity of every history item to the reference, as the retrieval measures it."""
         item_ids = [item_id for item_id in list_unique(case["history"]) if item_id in self._place_of]
         if case["reference_id"] not in self._place_of or not item_ids:
