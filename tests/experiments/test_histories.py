@@ -14,6 +14,7 @@ from experiments import histories
 from experiments.catalogue import RECALL, SAMPLED_NDCG
 from experiments.histories import CSV_COLUMNS, METRICS, PARTS, build_page, choose_interactions, list_rows, list_targets, measure_parts, summarise
 from pipeline.artifacts import build_table, write_table
+from pipeline.engine import Current
 from pipeline.params import build_config
 from pipeline.retrieval.config import RetrievalConfig
 from pipeline.schemas import CASES, EMBEDDINGS, INTERACTIONS
@@ -83,6 +84,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DVC_ROOT", str(root))
         patch.setattr(histories, "SEEDS", (0, 1))
+        patch.setattr(Current, "workers", 1)  # as it was afterwards: the stage's own choice would hold for the tests to come
         return measure_parts(root, root / "params.yaml")
 
 
