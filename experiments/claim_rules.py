@@ -16,6 +16,7 @@ from pipeline.metrics.intervals import Interval, compute_nested_interval, comput
 from pipeline.report.figures import format_value
 
 Drawn = tuple[RunResult, str]  # a method in a run
+MIN_SEEDS = 5  # of a claim about training
 
 
 @dataclass(frozen=True)
@@ -143,14 +144,14 @@ def check_no_loss_in_any_seed(pairs: Sequence[tuple[Drawn, Drawn]], metric: str)
 def check_gain_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
     """Check that the gain's interval over seeds and users excludes zero."""
     figure, seeds, note = describe_over_seeds(pairs, metric)
-    return Verdict(figure, len(set(seeds)) >= 5 and is_above(figure), "interval over at least five seeds above 0", seeds, note)
+    return Verdict(figure, len(set(seeds)) >= MIN_SEEDS and is_above(figure), f"interval over at least {MIN_SEEDS} seeds above 0", seeds, note)
 
 
 def check_no_loss_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
     """Check that the gain's interval over seeds and users is not wholly below zero."""
     figure, seeds, note = describe_over_seeds(pairs, metric)
-    holds = len(set(seeds)) >= 5 and figure.high is not None and not is_below(figure)
-    return Verdict(figure, holds, "interval over at least five seeds not wholly below 0", seeds, note)
+    holds = len(set(seeds)) >= MIN_SEEDS and figure.high is not None and not is_below(figure)
+    return Verdict(figure, holds, f"interval over at least {MIN_SEEDS} seeds not wholly below 0", seeds, note)
 
 
 def describe_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> tuple[Interval, tuple[int, ...], str]:

@@ -27,10 +27,8 @@ from experiments.claim_rules import (
     check_apart,
     check_at_least,
     check_gain,
-    check_gain_over_seeds,
     check_kept,
     check_no_loss_in_any_seed,
-    check_no_loss_over_seeds,
     check_rise_and_fall,
     check_same_story,
     check_seconds,
@@ -106,32 +104,6 @@ def test_a_concept_may_lose_the_margin_and_not_more() -> None:
     assert check_kept(make([1.0] * 95 + [0.0] * 5), keyword, STYLE, margin=0.05).holds
     assert not check_kept(make([1.0] * 94 + [0.0] * 6), keyword, STYLE, margin=0.05).holds
     assert check_kept(keyword, make([0.0] * 100), STYLE, margin=0.05).holds  # a gain is no loss
-
-
-def pair_seeds(gains: list[list[float]]) -> list[tuple]:
-    return [(make([0.5 + gain for gain in own], seed=seed), make([0.5] * len(own), seed=seed, name="y")) for seed, own in enumerate(gains)]
-
-
-def test_what_training_adds_is_a_gain_over_at_least_five_seeds_or_none() -> None:
-    sure = pair_seeds([[0.1, 0.2] * 10] * 5)
-    assert check_gain_over_seeds(sure, STYLE).holds
-    assert (verdict := check_gain_over_seeds(sure[:4], STYLE)).seeds == (0, 1, 2, 3)
-    assert not verdict.holds
-    assert not check_no_loss_over_seeds(sure[:4], STYLE).holds
-
-
-def test_a_gain_in_three_seeds_of_five_is_within_the_noise_of_seeds_however_many_users_there_are() -> None:
-    mixed = pair_seeds([[gain] * 200 for gain in (0.3, 0.3, 0.3, -0.3, -0.3)])
-    verdict = check_gain_over_seeds(mixed, STYLE)
-    assert (verdict.figure.value, verdict.figure.n) == (pytest.approx(0.06), 1000)
-    assert verdict.figure.low < -0.1 < 0.2 < verdict.figure.high  # 1,000 users alone would say 0.04 to 0.08
-    assert not verdict.holds
-    assert "seed 4: " in verdict.note
-
-
-def test_a_loss_within_its_interval_is_none_and_a_clear_one_is() -> None:
-    assert check_no_loss_over_seeds(pair_seeds([[-0.1, 0.1, 0.1, -0.12] * 5] * 5), STYLE).holds
-    assert not check_no_loss_over_seeds(pair_seeds([[-0.1, -0.2] * 10] * 5), STYLE).holds
 
 
 def test_intervals_that_overlap_are_not_apart_even_if_every_user_gains() -> None:
