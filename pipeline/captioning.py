@@ -45,7 +45,7 @@ def caption_items(items: pa.Table, images: ImageReader, config: CaptioningConfig
         return caption_batch(captioner.model, [encoded[key] for key in keys], config)
 
     with open_ledger("captioning", COLUMNS, code=[caption_batch, images], inputs=decides) as ledger:
-        yield map_rows(ledger, build_rows(items), compute, batch_size=config.batch_size, label="captioning")
+        yield map_rows(ledger, build_rows(items), compute, batch_size=config.batch_size, label="captioning", prepare=lambda: captioner.model)
 
 
 def build_rows(items: pa.Table) -> list[Row]:

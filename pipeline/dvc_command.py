@@ -8,6 +8,7 @@ that keeps large packages loaded (`pipeline/stage_processes.py`).
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.endings import LAUNCHED, Stopped, run_command
 from pipeline.memory import take_killed
@@ -27,6 +28,7 @@ KEPT = "finished rows and checkpoints are kept, run the same command again and i
 GRACE = 1.2  # seconds that a stage has to end after Ctrl-C
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLAIN = re.compile(r"\s*[\w./-]+(?:\s+[\w./:,@%+=-]+)*\s*")  # a command without anything that means something to a shell
+written: dict[str, str] = {}  # a stage's lines of dvc.lock, by its name and entry
 ENDED_BY = {128 + number: number for number in SIGNALS} | {-number: number for number in SIGNALS}  # by exit code
 
 
@@ -53,8 +55,30 @@ def modify_lock(path: str, fs: Any = None) -> Iterator[Any]:
         with modify_yaml(path, fs=fs) as data:
             yield data
         return
-    with _common._modify_data(path, _yaml.parse_yaml, _yaml._dump, fs=fs) as data:
+    with _common._modify_data(path, _yaml.parse_yaml, write_lock, fs=fs) as data:
         yield data
+
+
+def write_lock(data: dict[str, Any], stream: TextIO) -> None:
+    """Write dvc.lock as DVC does, which after every stage would take 0.3 s for the lines of all the others."""
+    if list(data) == ["schema", "stages"] and data["stages"]:
+        stream.write(write_yaml({"schema": data["schema"]}) + "stages:\n")
+        for name, entry in data["stages"].items():
+            key = repr((name, entry))
+            if key not in written:  # the stage has just ended, or these are the first lines that are written
+                written[key] = write_yaml({"stages": {name: entry}}).removeprefix("stages:\n")
+            stream.write(written[key])
+    else:
+        stream.write(write_yaml(data))
+
+
+def write_yaml(data: Any) -> str:
+    """Write YAML as DVC does."""
+    from dvc.utils.serialize import _yaml
+
+    stream = io.StringIO()
+    _yaml._dump(data, stream)
+    return stream.getvalue()
 
 
 def run_stage(executable: str | None, command: str, **options: Any) -> None:

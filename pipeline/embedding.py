@@ -60,7 +60,7 @@ def embed_items(
         return embed_batch(encoders.model, [(encoded[row.key], *row.payload) for row in batch])
 
     with open_ledger("embedding", COLUMNS, code=[embed_batch, images], inputs=(config.batch_size, encoders.revision)) as ledger:
-        yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding")
+        yield map_rows(ledger, rows, compute, batch_size=config.batch_size, label="embedding", prepare=lambda: encoders.model)
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: EmbeddingConfig) -> list[Row]:

@@ -34,24 +34,34 @@ def choose_engine(engine: str, address: str | None, *, needs_gpu: bool, workers:
 
 
 def compute_batches(
-    batches: Sequence[Sequence[Row]], compute: Callable[[list[Row]], Any], *, label: str, in_copies: bool = True
+    batches: Sequence[Sequence[Row]],
+    compute: Callable[[list[Row]], Any],
+    *,
+    label: str,
+    in_copies: bool = True,
+    prepare: Callable[[], object] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield every batch's place in `batches` and what `compute` makes of it, as the batches are finished; `in_copies`: of this process as well."""
+    """Yield every batch's place in `batches` and what `compute` makes of it, as the batches are finished.
+
+    `in_copies`: of this process as well; `prepare` loads what they share.
+    """
     if Current.engine == "local" or not batches:
-        yield from _compute_here(batches, compute, workers=Current.workers if in_copies else 1)
+        yield from _compute_here(batches, compute, workers=Current.workers if in_copies else 1, prepare=prepare)
         return
     from pipeline.cluster.pool import open_pool  # late: it needs an extra
 
     yield from open_pool(Current.address, needs_gpu=Current.needs_gpu).run(batches, compute, label=label)
 
 
-def _compute_here(batches: Sequence[Sequence[Row]], compute: Callable[[list[Row]], Any], *, workers: int) -> Iterator[tuple[int, Any]]:
+def _compute_here(
+    batches: Sequence[Sequence[Row]], compute: Callable[[list[Row]], Any], *, workers: int, prepare: Callable[[], object] | None
+) -> Iterator[tuple[int, Any]]:
     """Compute batches in this process, and in copies of it where there are some and enough to do; a server's threads make no copies."""
-    workers = min(workers, len(batches) - 1) if threading.current_thread() is threading.main_thread() else 1
+    workers = min(workers, len(batches) - (prepare is None)) if threading.current_thread() is threading.main_thread() else 1
     if workers > 1:
         from pipeline.forks import compute_in_copies
 
-        yield from compute_in_copies(len(batches), lambda index: compute(list(batches[index])), workers=workers)
+        yield from compute_in_copies(len(batches), lambda index: compute(list(batches[index])), workers=workers, prepare=prepare)
     else:
         for index, batch in enumerate(batches):
             yield index, compute(list(batch))

@@ -1,8 +1,8 @@
 """Copies of this process that compute batches side by side, on Linux machines whose CPUs compute the models.
 
-A forked copy shares the loaded models' memory, so the first batch is computed here, which loads them. One copy per core with one thread each
-takes less of the processor's time than many threads inside one operation do; above all, a row's bytes then do not depend on how many cores a
-machine has.
+A forked copy shares the loaded models' memory, so they are loaded here before: by `prepare`, or without one by computing the first batch. One
+copy per core with one thread each takes less of the processor's time than many threads inside one operation do; above all, a row's bytes then
+do not depend on how many cores a machine has.
 """
 
 from __future__ import annotations
@@ -28,13 +28,18 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container
 LEAST_MEMORY = 2**30  # bytes that should be free for a copy
 
 
-def compute_in_copies(num_batches: int, compute: Callable[[int], Any], *, workers: int) -> Iterator[tuple[int, Any]]:
+def compute_in_copies(
+    num_batches: int, compute: Callable[[int], Any], *, workers: int, prepare: Callable[[], object] | None = None
+) -> Iterator[tuple[int, Any]]:
     """Yield each batch's number and what `compute` makes of it, as the batches are finished; at most `workers` of them are on their way.
 
     An exception in a copy is raised here; RuntimeError if a copy was killed.
     """
-    yield 0, compute(0)
-    waiting = iter(range(1, num_batches))
+    if prepare is None:
+        yield 0, compute(0)
+    else:
+        prepare()
+    waiting = iter(range(prepare is None, num_batches))
     context = multiprocessing.get_context("fork")
     copies: dict[Connection, Any] = {}
     try:

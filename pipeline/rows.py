@@ -111,6 +111,7 @@ def map_rows(
     batch_size: int,
     label: str,
     in_copies: bool = True,
+    prepare: Callable[[], object] | None = None,
 ) -> MapResult:
     """Compute every row that the ledger lacks, batch by batch, and return the outcome of all.
 
@@ -119,6 +120,7 @@ def map_rows(
     finished: all but the last are full, so the rest is cut after a kill exactly as it would have been. Rows that turn out to be damaged
     when everything is computed are computed again. `compute` may run in other processes (`pipeline/engine.py`); without `in_copies` only in
     those of a cluster: where what it has computed for one batch serves the next ones, copies of this process would compute it several times.
+    `prepare` loads what `compute` needs; without it the first batch does, while the other cores wait.
     """
     started = time.monotonic()
     ordered = sorted(rows, key=lambda row: row.key)
@@ -127,7 +129,7 @@ def map_rows(
     hashes = pa.array([bytes.fromhex(compute_fingerprint(row.inputs)) for row in ordered], HASH)
     num_computed = 0
     while True:
-        num_computed += _compute_lacking(ledger, ordered, hashes, compute, batch_size=batch_size, label=label, in_copies=in_copies)
+        num_computed += _compute_lacking(ledger, ordered, hashes, compute, batch_size=batch_size, label=label, in_copies=in_copies, prepare=prepare)
         if not ledger.set_damaged_aside():
             break
     places = ledger.find(hashes)
@@ -139,7 +141,15 @@ def map_rows(
 
 
 def _compute_lacking(
-    ledger: Ledger, ordered: list[Row], hashes: pa.Array, compute: Callable[[list[Row]], Outcomes], *, batch_size: int, label: str, in_copies: bool
+    ledger: Ledger,
+    ordered: list[Row],
+    hashes: pa.Array,
+    compute: Callable[[list[Row]], Outcomes],
+    *,
+    batch_size: int,
+    label: str,
+    in_copies: bool,
+    prepare: Callable[[], object] | None,
 ) -> int:
     """Compute what the ledger lacks; return the number of rows."""
     pending: dict[bytes, Row] = {}
@@ -148,7 +158,7 @@ def _compute_lacking(
     work = sorted(pending.items(), key=lambda item: (item[1].order, item[1].key))
     batches = [work[start : start + batch_size] for start in range(0, len(work), batch_size)]
     padded = [[row for _, row in batch] + [batch[-1][1]] * (batch_size - len(batch)) for batch in batches]
-    computed = compute_batches(padded, compute, label=label, in_copies=in_copies)
+    computed = compute_batches(padded, compute, label=label, in_copies=in_copies, prepare=prepare)
     for index, outcomes in progress(computed, label=label, total=len(work), step=batch_size):
         hashes_done = [row_hash for row_hash, _ in batches[index]]
         ledger.append(build_records(hashes_done, outcomes, ledger.schema, size=batch_size, label=label))

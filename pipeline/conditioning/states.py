@@ -84,7 +84,7 @@ def compute_prompt_states(
     decides = (llm.revision, str(llm.dtype), prompt_format, img_vectors_LD.numpy().tobytes(), batch_size)
     rows = [Row(prompt, prompt, prompt) for prompt in sorted(set(prompts))]
     with open_ledger(LEDGER, COLUMNS, code=[run_prompts], inputs=decides) as ledger:
-        values = map_rows(ledger, rows, compute, batch_size=batch_size, label=LEDGER).values
+        values = map_rows(ledger, rows, compute, batch_size=batch_size, label=LEDGER, prepare=lambda: llm.model).values
     shape = (prompt_format.max_text_tokens, img_vectors_LD.shape[1])
     return stack_states([values[prompt] for prompt in prompts], llm.dtype, shape=shape)
 

@@ -11,8 +11,10 @@ Shapes: B tasks, D embedding width, M history items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,7 +23,7 @@ from torch import Tensor
 from pipeline.data.images import decode_batch, decode_drawing
 from pipeline.evaluation.features import ItemStore, PixelFeatures, compute_looks, compute_pixel_features, resize_image
 from pipeline.evaluation.inputs import Task
-from pipeline.evaluation.whereabouts import DISTANCES, STYLES, locate_image
+from pipeline.evaluation.whereabouts import DISTANCES, STYLES, Look, locate_image
 from pipeline.metrics.definitions import define_metrics
 from pipeline.metrics.image import PERCENT, compute_cosine_score, compute_history_mean, compute_ssim_from_moments
 from pipeline.metrics.protocol import CUTOFF, NUM_NEGATIVES
@@ -32,6 +34,7 @@ from pipeline.models.protocols import ClipModel, ImageEncoder
 from pipeline.ranker.scoring import RankerScorer
 from pipeline.ranker_check.scoring import CheckScorer
 from pipeline.rows import Rejection
+from pipeline.side_by_side import compute_side_by_side
 
 Scores = dict[str, float | str | None]  # the names are of styles
 
@@ -58,12 +61,11 @@ class EvaluationModels:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The drawn images of a batch and what the models make of them, row by row."""
+    """The drawn images of a batch and their CLIP vectors, row by row."""
 
     tasks: list[Task]
     images: list[Image.Image]
     clip_BD: Tensor
-    pixels: PixelFeatures
 
 
 def score_tasks(
@@ -71,19 +73,26 @@ def score_tasks(
 ) -> list[Scores | Rejection]:
     """Return one row of scores for every task and its encoded image, or why the image cannot be read."""
     images, reasons = decode_batch(encoded, decode_drawing)  # a blank drawing is scored
-    store.get_texts(item_id for task in tasks for item_id in (*task.history, task.reference_id))
-    store.prefetch(item_id for task in tasks for item_id in task.list_items())
     arrays = [resize_image(image, store.image_size) for image in images]
-    drawn = Drawn(list(tasks), images, models.clip.encode_images(images), compute_pixel_features(arrays, models.perceptual))
+    drawn = Drawn(list(tasks), images, models.clip.encode_images(images))
+    parts: list[Callable[[], Any]] = [  # the longest first; only one of them reads the items' images
+        partial(fetch_items, drawn.tasks, store),
+        lambda: store.get_texts(item_id for task in tasks for item_id in (*task.history, task.reference_id)),
+        partial(score_ranks, drawn, models, seed=seed),
+        partial(score_check_ranks, drawn, models.check),
+        partial(compute_own_looks, drawn, store),
+        partial(score_verdicts, drawn, models.judge),
+        partial(compute_pixel_features, arrays, models.perceptual),
+    ]
+    _, _, ranked, checked, looks, judged, pixels = compute_side_by_side(lambda part: part(), parts)
+    located = score_whereabouts(drawn, looks, store)
     blank: Scores = dict.fromkeys([*(metric.name for metric in define_metrics(models.perceptual.name)), *DISTANCES, *STYLES])
-    ranked, checked = score_ranks(drawn, models, seed=seed), score_check_ranks(drawn, models.check)
-    judged, located = score_verdicts(drawn, models.judge), score_whereabouts(drawn, store)
     outcomes: list[Scores | Rejection] = []
     for row in range(len(tasks)):
         if row in reasons:
             outcomes.append(Rejection(reasons[row]))
             continue
-        compared = score_vectors(drawn, row, store) | score_pixels(drawn, row, store, models.perceptual)
+        compared = score_vectors(drawn, row, store) | score_pixels(drawn.tasks[row], pixels.select([row]), store, models.perceptual)
         outcomes.append(blank | compared | ranked[row] | checked[row] | judged[row] | located[row])
     return outcomes
 
@@ -107,9 +116,8 @@ def score_vectors(drawn: Drawn, row: int, store: ItemStore) -> Scores:
     }
 
 
-def score_pixels(drawn: Drawn, row: int, store: ItemStore, perceptual: Perceptual) -> Scores:
+def score_pixels(task: Task, own: PixelFeatures, store: ItemStore, perceptual: Perceptual) -> Scores:
     """Compute perceptual distance and SSIM (x100) of one image against history, reference and truth."""
-    task, own = drawn.tasks[row], drawn.pixels.select([row])
     item_ids, others = store.get_pixels(task.list_items())
     if others is None:
         return {}
@@ -211,15 +219,26 @@ def score_verdicts(drawn: Drawn, judge: Judge | None) -> list[Scores]:
     return scores
 
 
-def score_whereabouts(drawn: Drawn, store: ItemStore) -> list[Scores]:
-    """Locate every image among the drawings of its thing; empty where the data set has no labels and no matched pairs."""
-    scores: list[Scores] = [Scores() for _ in drawn.tasks]
-    placed = [row for row, task in enumerate(drawn.tasks) if task.list_drawings()]
-    if not placed:
-        return scores
-    own = compute_looks(drawn.images, store.judge)  # the whole batch, as every batch is of one size
-    for row in placed:
-        task = drawn.tasks[row]
-        around = store.get_looks([*task.list_drawings(), *([task.truth_id] if task.truth_id else [])])
-        scores[row] = locate_image(task, own[row], around)
-    return scores
+def fetch_items(tasks: Sequence[Task], store: ItemStore) -> None:
+    """Compute what the images of a batch are compared with, but for texts."""
+    store.prefetch(item_id for task in tasks for item_id in task.list_items())
+    store.get_looks(item_id for task in tasks for item_id in list_neighbours(task))
+
+
+def list_neighbours(task: Task) -> list[str]:
+    """List the items among which an image is located: none where the data set has no labels and no matched pairs."""
+    drawings = task.list_drawings()
+    return [*drawings, *([task.truth_id] if task.truth_id else [])] if drawings else []
+
+
+def compute_own_looks(drawn: Drawn, store: ItemStore) -> list[Look] | None:
+    """Compute the looks of the whole batch, as every batch is of one size; None where no image is located."""
+    return compute_looks(drawn.images, store.judge) if any(list_neighbours(task) for task in drawn.tasks) else None
+
+
+def score_whereabouts(drawn: Drawn, looks: list[Look] | None, store: ItemStore) -> list[Scores]:
+    """Locate every image among the drawings of its thing."""
+    if looks is None:
+        return [Scores() for _ in drawn.tasks]
+    around = [list_neighbours(task) for task in drawn.tasks]
+    return [locate_image(task, own, store.get_looks(items)) if items else {} for task, own, items in zip(drawn.tasks, looks, around, strict=True)]

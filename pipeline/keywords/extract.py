@@ -57,7 +57,9 @@ def extract_keywords(items: pa.Table, captions: pa.Table, config: KeywordsConfig
         return name_batch(llm.model, [row.payload for row in batch], config)
 
     with open_ledger("keywords", COLUMNS, code=[name_batch], inputs=decides) as ledger:
-        yield map_rows(ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords")
+        yield map_rows(
+            ledger, build_rows(items, captions, config), compute, batch_size=config.batch_size, label="keywords", prepare=lambda: llm.model
+        )
 
 
 def build_rows(items: pa.Table, captions: pa.Table, config: KeywordsConfig) -> list[Row]:

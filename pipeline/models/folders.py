@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -256,15 +256,32 @@ def assemble_language_model(folder: Path, _: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     path = find_wheel_file(SMOLLM2)
-    packed = AutoModelForCausalLM.from_pretrained(
-        str(path.parent), gguf_file=path.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    with parse_gguf_once():
+        packed = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), gguf_file=path.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
     settings = {key: value for key, value in packed.config.to_dict().items() if key != "quantization_config"}
-    dense = AutoModelForCausalLM.from_config(type(packed.config)(**settings), dtype=torch.float32)
-    dense.load_state_dict(packed.state_dict())
+    with torch.device("meta"):  # no weights are drawn, only to be replaced
+        dense = AutoModelForCausalLM.from_config(type(packed.config)(**settings), dtype=torch.float32)
+    dense.load_state_dict(packed.state_dict(), assign=True)
+    dense.tie_weights()
     dense.generation_config = packed.generation_config  # its end-of-turn token ends a reply
     dense.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def parse_gguf_once() -> Iterator[None]:
+    """Keep what gguf reads of a file: transformers opens it anew for config, weights and tokenizer, and to parse its vocabulary takes seconds."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = lru_cache(maxsize=1)(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def assemble_backbone(wheel: WheelFile, architecture: str, folder: Path, _: Path) -> None:

@@ -39,7 +39,7 @@ def encode_items(items: pa.Table, images: ImageReader, *, encoder: LazyModel[Vis
         return Columns(vectors, find_faults(vectors) | reasons)
 
     with open_ledger(LEDGER, COLUMNS, code=[encode_items, images], inputs=(batch_size, encoder.revision)) as ledger:
-        yield map_rows(ledger, rows, compute, batch_size=batch_size, label=LABEL)
+        yield map_rows(ledger, rows, compute, batch_size=batch_size, label=LABEL, prepare=lambda: encoder.model)
 
 
 def read_features(result: MapResult) -> tuple[list[str], np.ndarray]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,9 @@ def test_a_lock_file_is_modified_to_the_same_bytes_as_by_dvc_itself(tmp_path: Pa
         with modify(str(path)) as data:
             data["stages"]["raw"] = {"cmd": "python -m stages.raw", "outs": [{"path": "data/raw", "md5": "0" * 32 + ".dir", "size": 7}]}
             data["stages"]["new"] = {"cmd": "true: '#'", "params": {"params.yaml": {"a.b": [1, 2.5e-05, None, True, "on", "a: b"]}}}
+        with modify(str(path)) as data:  # the same process goes on to the next stage
+            data["stages"]["new"]["params"]["params.yaml"]["a.b"] = [True, date(2026, 1, 2), {"c": []}]
+            del data["stages"]["raw"]
     assert ours.read_bytes() == theirs.read_bytes() != (REPO / "dvc.lock").read_bytes()
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def compute(rows: list[Row]) -> tuple[int, list[str]]:
     return os.getpid(), [row.key for row in rows]
 
 
-def run_batches(workers: int, **options: bool) -> dict[int, tuple[int, list[str]]]:
+def run_batches(workers: int, **options: Any) -> dict[int, tuple[int, list[str]]]:
     choose_engine("local", None, needs_gpu=False, workers=workers)
     answers = list(compute_batches(BATCHES, compute, label="x", **options))
     assert len(answers) == len(BATCHES)
@@ -47,6 +48,15 @@ def test_every_batch_is_computed_once_the_first_here_and_the_others_in_copies(wo
     others = {answers[index][0] for index in range(1, 9)}
     assert os.getpid() not in others
     assert len(others) <= min(workers, 8)
+
+
+def test_what_loads_for_all_is_called_here_once_and_then_every_batch_is_computed_in_a_copy() -> None:
+    loaded: list[int] = []
+    answers = run_batches(2, prepare=lambda: loaded.append(os.getpid()))
+    assert loaded == [os.getpid()]
+    assert [answers[index][1] for index in range(9)] == [[row.key for row in batch] for batch in BATCHES]
+    assert os.getpid() not in {pid for pid, _ in answers.values()}
+    assert {pid for pid, _ in run_batches(1, prepare=lambda: None).values()} == {os.getpid()}
 
 
 def test_work_that_is_shared_between_batches_and_a_servers_threads_make_no_copies() -> None:

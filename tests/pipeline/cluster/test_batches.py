@@ -20,7 +20,7 @@ class KilledError(Exception):
 
 
 def compute_in_any_order(chance: random.Random, seen: list[list[str]], *, until: int) -> object:
-    def compute(batches: list[list[Row]], function: object, *, label: str, in_copies: bool) -> Iterator[tuple[int, object]]:
+    def compute(batches: list[list[Row]], function: object, **options: object) -> Iterator[tuple[int, object]]:
         order = chance.sample(range(len(batches)), len(batches))
         for count, index in enumerate(order):
             if count == until:
