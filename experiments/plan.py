@@ -109,6 +109,8 @@ def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
     code = {name: value for name, value in inputs.code.items() if name in inputs.needed}
     if isinstance(code.get("dataset"), dict):
         code["dataset"] = code["dataset"].get(params["dataset"]["name"])  # another data set's adapter does not count
+    if isinstance(code.get("generation"), dict):
+        code["generation"] = {method: value for method, value in code["generation"].items() if params["comparison"][method]}
     return compute_fingerprint(relevant, inputs.needed, code, inputs.digests)[:HASH_LENGTH]
 
 

@@ -45,6 +45,7 @@ EDITS = (
         "self.done = len(self.tokens) > 2 or self._rules.stop",
         "keywords.parquet",
     ),
+    Edit("look", "pipeline/looks/fit.py", "torch.where(dropped_B[", "torch.where(~dropped_B[", "model.safetensors"),
     Edit("ranker", "pipeline/ranker/losses.py", "-functional.logsigmoid(", "-2 * functional.logsigmoid(", "ranker.safetensors"),
     Edit("ranker_check", "pipeline/ranker_check/tower.py", "normalize(image_BF -", "normalize(image_BF.abs() -", "ranker.safetensors"),
     Edit("mapper", "pipeline/conditioning/mapper.py", ".norm(dim=-1).mean()\n", ".norm(dim=-1).square().mean()\n", "mapper.safetensors"),
@@ -53,6 +54,13 @@ EDITS = (
     Edit("reflection", "pipeline/reflection/losses.py", "return -(log_BR", "return (log_BR", "calibrator.safetensors"),
     Edit("reflection", "pipeline/reflection/inputs.py", "score_B1[:, 0].tolist()", "(score_B1[:, 0] + 1.0).tolist()", "calibrator.safetensors"),
     Edit("sd", "pipeline/models/lora.py", "generator=generator) / rank)", "generator=generator) / (2 * rank))", "lora.safetensors"),
+    Edit(
+        "glide",
+        "pipeline/baselines/glide/fit.py",
+        "- noise_B3hw.to(glide.device)).square()",
+        "- noise_B3hw.to(glide.device)).abs()",
+        "base.safetensors",
+    ),
     Edit("ti@ti", "pipeline/models/denoising.py", ".square().mean(dim=(1, 2, 3))", ".abs().mean(dim=(1, 2, 3))", "vectors.parquet"),
     Edit("pmg@pmg", "pipeline/keywords/parse.py", "list(keywords)[:max_keywords]", "list(keywords)[:1]", "preferences.parquet"),
     Edit("pmg@pmg", "pipeline/baselines/pmg/prompts.py", "[*target, *[*preference]", "[*target, *[*target]", "soft.safetensors"),
@@ -71,10 +79,11 @@ EDITS = (
 )
 RUN = (  # an edit of each stage; in a group no stage reads what another one writes or runs code that is edited for it
     ("captioning",),
+    ("look",),
     ("embedding", "keywords", "generation@original", "generation@pmg", "generation@ragar"),
     ("ranker", "mapper", "ti@ti"),
     ("ranker_check", "generation@sd"),
-    ("reflection", "sd", "pmg@pmg", "evaluation"),
+    ("reflection", "sd", "glide", "pmg@pmg", "evaluation"),
 )
 
 
@@ -98,8 +107,8 @@ def test_nothing_that_decides_a_row_runs_outside_of_its_key(small_run: SmallProj
     assert min(line["ran"] for line in traced) >= 1
     names = {line["name"] for line in traced}
     assert {"captioning", "embedding", "ranker_check_features", "keywords", "conditioning", "latents", "evaluation", "reflection-global"} <= names
-    assert {"ranker", "ranker_check", "mapper", "reflection", "sd", "ti", "pmg", "pmg_keywords", "pmg_soft"} <= names
-    assert {"generation@text", "generation@copy", "generation@ragar", "generation@pmg", "generation@ti"} <= names
+    assert {"ranker", "ranker_check", "mapper", "reflection", "sd", "glide", "look", "ti", "pmg", "pmg_keywords", "pmg_soft"} <= names
+    assert {"generation@text", "generation@copy", "generation@ragar", "generation@pmg", "generation@ti", "generation@ip_adapter"} <= names
 
 
 def choose_edit(stage: str) -> Edit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from pipeline.data.cases import Case
 from pipeline.generation.context import GenerationContext, Method
@@ -20,6 +21,7 @@ ChooseItems = Callable[[Case], list[str] | Rejection]  # items whose pictures ha
 
 def build_image_prompts(context: GenerationContext, choose_items: ChooseItems, *, ledger: str) -> Method:
     """Build the method that draws the reference's text after the pictures of the chosen items."""
+    choose_items = cache(choose_items)  # chosen once, for the row's key: what is drawn is what the key names
     if read_section(context.params, "models.ip_adapter") is None:
         return LookMethod(context, prepare_look_map(context.params), choose_items, ledger)
     from pipeline.generation.adapter_method import AdapterMethod  # late: it loads diffusers

@@ -10,7 +10,15 @@ import pytest
 from experiments.catalogue import DEFAULT, Run
 from experiments.plan import Plan, has_changes, list_copies, list_unique, plan_runs, read_inputs, select_stages
 
-CONFIG = "seed: 0\ndataset: {name: toy}\nretrieval: {k: 5}\nevaluation: {split: test}\nreport: {title: t}\nruntime: {device: auto}\n"
+CONFIG = """\
+seed: 0
+dataset: {name: toy}
+comparison: {ragar: true, ti: false}
+retrieval: {k: 5}
+evaluation: {split: test}
+report: {title: t}
+runtime: {device: auto}
+"""
 DVC_YAML = """
 stages:
   dataset:
@@ -61,7 +69,7 @@ def git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
 
 
-CODE = {"dataset": {"toy": "d1", "other": "d2"}, "retrieval": "r", "generation": {"ragar": "g"}, "evaluation": "e", "report": "p"}
+CODE = {"dataset": {"toy": "d1", "other": "d2"}, "retrieval": "r", "generation": {"ragar": "g", "ti": "t"}, "evaluation": "e", "report": "p"}
 
 
 def fingerprint(root: Path, run: Run = DEFAULT, **code: object) -> str:
@@ -103,7 +111,8 @@ def test_what_comes_after_the_scores_and_the_runtime_do_not_count(root: Path) ->
 def test_the_code_of_the_needed_stages_counts(root: Path) -> None:
     before = fingerprint(root)
     assert fingerprint(root, retrieval="new") != before
-    assert fingerprint(root, generation={"ragar": "new"}) != before
+    assert fingerprint(root, generation={"ragar": "new", "ti": "t"}) != before
+    assert fingerprint(root, generation={"ragar": "g", "ti": "new"}) == before  # a method that is not drawn
     assert fingerprint(root, dataset={"toy": "new", "other": "d2"}) != before
     assert fingerprint(root, dataset={"toy": "d1", "other": "new"}) == before  # another data set's adapter
     assert fingerprint(root, report="new") == before  # comes after the scores
