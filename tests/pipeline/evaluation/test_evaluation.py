@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.artifacts import build_table, write_table
 from pipeline.data.images import decode_image
+from pipeline.engine import Current
 from pipeline.evaluation import features as features_module
 from pipeline.evaluation.features import ItemStore
 from pipeline.evaluation.inputs import describe_item
@@ -186,6 +188,22 @@ def test_a_table_of_several_methods_is_refused_and_an_empty_one_left_out(world, 
     (found,) = list_generated([tmp_path / "none.parquet", tmp_path / "one.parquet"])
     assert (found.method, found.case_ids) == ("ragar", ("k0", "k1", "k2"))
     assert found.images.read(["k1"])["k1"] == world.generated["ragar"][1]["image"]["bytes"]
+
+
+def test_models_that_are_asked_side_by_side_say_the_same(world, monkeypatch):
+    expected, *_ = run(world, inputs="one after the other")
+    threads = set()
+
+    class SeenClip(CountingClip):
+        def encode_texts(self, texts):
+            threads.add(threading.current_thread())
+            return super().encode_texts(texts)
+
+    monkeypatch.setattr(Current, "workers", 2)
+    found, result, *_ = run(world, models=make_models(clip=SeenClip()), inputs="side by side")
+    assert result.summary.computed == result.summary.rows_in
+    assert found.equals(expected)
+    assert threading.main_thread() not in threads
 
 
 def test_the_store_of_feature_maps_stays_within_its_size_and_gives_the_same(world, monkeypatch):
