@@ -31,6 +31,7 @@ from tests.small_project import SMALL, SmallProject, list_ran
 pytestmark = pytest.mark.slow
 
 FEWER_STEPS = (  # the data are tested, not the drawing
+    "models.look=embedded/look",
     "mapper.attention_steps=10",
     "mapper.mapper_steps=10",
     "mapper.max_captions=40",
