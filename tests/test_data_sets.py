@@ -31,6 +31,7 @@ from tests.small_project import SMALL, SmallProject, list_ran
 pytestmark = pytest.mark.slow
 
 FEWER_STEPS = (  # the data are tested, not the drawing
+    "comparison.ip_adapter=false",
     "models.look=embedded/look",
     "mapper.attention_steps=10",
     "mapper.mapper_steps=10",
