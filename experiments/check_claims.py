@@ -19,8 +19,8 @@ from typing import Any
 import typer
 
 from experiments.catalogue import DEFAULT, SEED_POINTS, Experiment, get_experiment, list_runs
-from experiments.claim_list import CLAIMS, MAX_SECONDS, Claim, Evidence
-from experiments.claim_rules import Verdict
+from experiments.claim_list import CLAIMS, MAX_SECONDS
+from experiments.claim_rules import Claim, Evidence, Verdict
 from experiments.collect import read_results
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, plan_runs, read_inputs

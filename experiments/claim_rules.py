@@ -1,4 +1,4 @@
-"""What it takes for a claim to hold: pure functions from scores to a verdict, one for every kind of sentence.
+"""What a claim is and what it takes for it to hold: pure functions from scores to a verdict, one for every kind of sentence.
 
 Gains are signed so that more is better, also for distances. "Excludes zero" is the whole interval above zero; "loses nothing" is an
 interval that is not wholly below zero; "intervals apart" is two intervals of means that do not overlap.
@@ -7,9 +7,10 @@ interval that is not wholly below zero; "intervals apart" is two intervals of me
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.catalogue import MAIN, Run
 from experiments.results import ByUser, RunResult
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import Interval, compute_nested_interval, compute_paired_interval
@@ -28,6 +29,29 @@ class Verdict:
     threshold: str
     seeds: tuple[int, ...]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are checked against: results by run name, and facts of the default run."""
+
+    results: Mapping[str, RunResult]
+    held_out_share: float | None  # of the test users' truths
+    seconds: Mapping[str, Mapping[int, float]]  # stage -> seed -> how long it took, where that is known
+
+    def get(self, run: Run, method: str = MAIN) -> Drawn:
+        """Return a method in a run."""
+        return self.results[run.name], method
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence and how to check it; `experiment` names the make target and the file in docs/results/."""
+
+    name: str
+    sentence: str
+    experiment: str
+    check: Callable[[Evidence], Verdict]
 
 
 def get_values(drawn: Drawn, metric: str) -> ByUser:
@@ -141,10 +165,36 @@ def check_no_loss_in_any_seed(pairs: Sequence[tuple[Drawn, Drawn]], metric: str)
     return Verdict(pool_gains(pairs, metric), holds, "interval in no seed wholly below 0", seeds, write_seeds(gains, pairs, metric))
 
 
-def check_gain_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
-    """Check that the gain's interval over seeds and users excludes zero."""
+def check_mean_over_seeds(drawn: Sequence[Drawn], metric: str, floor: float) -> Verdict:
+    """Check that a method's mean over seeds and users is at least `floor`."""
+    seeds = tuple(result.seed for result, _ in drawn)
+    pooled = {(one[0].seed, user): value for one in drawn for user, value in get_values(one, metric).items()}
+    figure = compute_nested_interval(pooled, **drawn[0][0].list_knobs())
+    holds = len(set(seeds)) >= MIN_SEEDS and figure.value is not None and figure.value >= floor
+    return Verdict(figure, holds, f"mean over at least {MIN_SEEDS} seeds >= {floor:g}", seeds)
+
+
+def check_gain_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str, *, at_least: float | None = None) -> Verdict:
+    """Check that the gain over seeds and users is at least `at_least` or, without that, that its interval excludes zero."""
     figure, seeds, note = describe_over_seeds(pairs, metric)
-    return Verdict(figure, len(set(seeds)) >= MIN_SEEDS and is_above(figure), f"interval over at least {MIN_SEEDS} seeds above 0", seeds, note)
+    enough = len(set(seeds)) >= MIN_SEEDS
+    if at_least is None:
+        return Verdict(figure, enough and is_above(figure), f"interval over at least {MIN_SEEDS} seeds above 0", seeds, note)
+    holds = enough and figure.value is not None and figure.value >= at_least
+    return Verdict(figure, holds, f"gain over at least {MIN_SEEDS} seeds >= {at_least:g}", seeds, note)
+
+
+def check_share_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str, share: float) -> Verdict:
+    """Check that over seeds and users the first mean is at least `share` of the second, for a metric of which more is better.
+
+    The figure is first - share x second.
+    """
+    seeds, definition = tuple(first[0].seed for first, _ in pairs), pairs[0][0][0].get_metric(metric)
+    figure = pool_gains(pairs, metric, share=share)
+    means = [check_mean_over_seeds(side, metric, 0.0).figure for side in zip(*pairs, strict=True)]
+    note = f"{format_estimate(means[0], definition)} against {format_estimate(means[1], definition)}"
+    holds = len(set(seeds)) >= MIN_SEEDS and figure.value is not None and figure.value >= 0.0
+    return Verdict(figure, holds, f"mean over at least {MIN_SEEDS} seeds >= {share:g} x the other", seeds, note)
 
 
 def check_no_loss_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Verdict:
@@ -166,13 +216,13 @@ def write_seeds(gains: Sequence[Interval], pairs: Sequence[tuple[Drawn, Drawn]],
     return "; ".join(f"seed {first[0].seed}: {format_estimate(gain, definition, signed=True)}" for (first, _), gain in zip(pairs, gains, strict=True))
 
 
-def pool_gains(pairs: Sequence[tuple[Drawn, Drawn]], metric: str) -> Interval:
-    """Return the mean gain over the users of all seeds, who are different people; its interval is over seeds and users."""
+def pool_gains(pairs: Sequence[tuple[Drawn, Drawn]], metric: str, *, share: float = 1.0) -> Interval:
+    """Return the mean gain on `share` of the second over the users of all seeds, who are different people; its interval is over seeds and users."""
     pooled: ByUser = {}
     for first, second in pairs:
         better, worse = get_values(first, metric), get_values(second, metric)
         sign = -1.0 if first[0].get_metric(metric).higher_is_better is False else 1.0
-        pooled |= {(first[0].seed, user): sign * (better[user] - worse[user]) for user in better.keys() & worse.keys()}
+        pooled |= {(first[0].seed, user): sign * (better[user] - share * worse[user]) for user in better.keys() & worse.keys()}
     return compute_nested_interval(pooled, **pairs[0][0][0].list_knobs())
 
 

@@ -8,13 +8,16 @@ from experiments.catalogue import (
     DEFAULT,
     EXPERIMENTS,
     GLOBAL,
+    IMAGE_PROMPT,
     INVERSION,
     INVERSION_RETRIEVED,
     KEYWORD_ONLY,
     MAIN,
+    ORACLE,
     ORIGINAL,
     PMG,
     PMG_RETRIEVED,
+    RECONSTRUCTION,
     RETRIEVED,
     STYLE,
     TEXT_ONLY,
@@ -25,11 +28,12 @@ from experiments.catalogue import (
     Run,
     list_runs,
 )
-from experiments.claim_list import Evidence
+from experiments.claim_rules import Evidence
 from experiments.results import RunResult
 from pipeline.metrics.definitions import Metric, define_metrics
 
 METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, GLOBAL, MAIN, TRUTH)
+OF_ARTISTS = (IMAGE_PROMPT, ORACLE, RECONSTRUCTION)  # drawn in the artists' runs alone
 METRICS = {metric.name: metric for metric in define_metrics("effnet")}
 Quality = Callable[[str, str, str], float]  # run, method, metric -> 0 (bad) to 1 (good)
 SAME_AS_OTHERS = {"strength-target": "strength-40"}  # the names of one run
@@ -48,7 +52,7 @@ def make_result(run: Run, quality: Quality, *, num_users: int = 200, seed: int |
             name: {f"u{user:04d}": place(quality(run.name, method, name), metric) + 0.001 * (user % 5) for user in range(num_users)}
             for name, metric in METRICS.items()
         }
-        for method in METHODS
+        for method in (*METHODS, *(OF_ARTISTS if run.name.startswith("artists") else ()))
     }
     return RunResult(f"ragar-{run.name}-0000000000", "embedded", perceptual, seed, 50, 0.95, METRICS, by_user)
 
@@ -62,16 +66,25 @@ def good(run: str, method: str, metric: str) -> float:
     if metric.startswith("concept"):
         return 0.9
     if method != MAIN:
-        given = {RETRIEVED: 0.4, INVERSION_RETRIEVED: 0.31, PMG_RETRIEVED: 0.34}
+        given = {RETRIEVED: 0.4, INVERSION_RETRIEVED: 0.31, PMG_RETRIEVED: 0.34, IMAGE_PROMPT: 0.45, ORACLE: 0.93, RECONSTRUCTION: 0.95}
         return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, INVERSION: 0.3, PMG: 0.35, GLOBAL: 0.5, TRUTH: 1.0, **given}[method]
     if run.startswith("unreflected"):
         return 0.7
-    return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "alpha-0": 0.8}.get(run, 0.9)
+    if run.startswith("artists-words"):
+        return 0.6
+    return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "alpha-0": 0.8}.get(run, 0.95 if run == DEFAULT.name and metric == STYLE else 0.9)
 
 
 def bad(run: str, method: str, metric: str) -> float:
-    """Give the quality in a world where no claim holds: everything is alike, but reflection made it worse and a plain prompt is better."""
-    if metric.startswith("concept") and method == KEYWORD_ONLY:
+    """Give the quality in a world where no claim holds: everything is alike, but reflection made it worse and a plain prompt is better.
+
+    Of the artists' runs the judge is blurred, the oracle is below it, RAGAR is far below the oracle, and the thing is lost.
+    """
+    if run.startswith("artists"):
+        if metric.startswith("concept"):
+            return 0.9 if method == RECONSTRUCTION else 0.5
+        return {MAIN: 0.2, INVERSION_RETRIEVED: 0.3, ORACLE: 0.4, RECONSTRUCTION: 0.55, TRUTH: 0.6}.get(method, 0.25)
+    if metric.startswith("concept") and method in (KEYWORD_ONLY, RETRIEVED):
         return 0.9
     return 0.7 if run.startswith("unreflected") or method == RETRIEVED else 0.5
 
