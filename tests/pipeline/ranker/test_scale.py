@@ -43,9 +43,9 @@ def test_no_tensor_of_a_training_grows_with_the_square_of_the_catalogue(monkeypa
 
 
 @pytest.mark.slow
-def test_a_catalogue_of_40000_items_trains_in_three_gibibytes() -> None:
-    command = [sys.executable, "-m", "tests.pipeline.ranker.large_world", "--items", "40000", "--interactions", "400000"]
+def test_a_catalogue_of_28000_items_trains_in_two_and_a_half_gibibytes() -> None:
+    command = [sys.executable, "-m", "tests.pipeline.ranker.large_world", "--items", "28000", "--interactions", "280000"]
     finished = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     facts = json.loads(finished.stdout.splitlines()[-1])
-    assert facts["peak_bytes"] < 3 * GIB  # results kept between large blocks once made it five, and 22 at 100,000 items
+    assert facts["peak_bytes"] < 2.5 * GIB  # 1.5 as it is; results kept between large blocks make it 3.3, and made it 22 at 100,000 items
