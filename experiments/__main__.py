@@ -14,7 +14,7 @@ import typer
 from pathvalidate import sanitize_filename
 
 from experiments import comparison_page
-from experiments.catalogue import DEFAULT, EXPERIMENTS, Experiment, get_experiment, list_runs
+from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment, list_runs
 from experiments.collect import read_results
 from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
@@ -22,6 +22,7 @@ from experiments.plan import Plan, has_changes, list_unique, plan_runs, read_inp
 from experiments.plots import draw_experiment
 from experiments.pooling import pool_results
 from experiments.results import RunResult
+from experiments.runs import DEFAULT
 from experiments.series import Outcome, execute_plan, run_series
 from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows

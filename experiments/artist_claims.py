@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from experiments.catalogue import (
-    ARTIST_POINTS,
-    ARTIST_WORD_POINTS,
+from experiments.claim_rules import (
+    Claim,
+    Drawn,
+    Evidence,
+    Verdict,
+    check_gain_over_seeds,
+    check_mean_over_seeds,
+    check_no_loss_over_seeds,
+    check_share_over_seeds,
+)
+from experiments.names import (
     CONCEPT_TOP5,
     IMAGE_PROMPT,
     INVERSION,
@@ -21,18 +29,8 @@ from experiments.catalogue import (
     STYLE,
     TEXT_ONLY,
     TRUTH,
-    Point,
 )
-from experiments.claim_rules import (
-    Claim,
-    Drawn,
-    Evidence,
-    Verdict,
-    check_gain_over_seeds,
-    check_mean_over_seeds,
-    check_no_loss_over_seeds,
-    check_share_over_seeds,
-)
+from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS, Point
 
 MIN_CHOICE, MIN_CHOICE_GAIN = 0.75, 0.15  # of matched pairs; over the same method without look tokens
 MIN_ORACLE = 0.50  # artist accuracy

@@ -18,12 +18,13 @@ from typing import Any
 
 import typer
 
-from experiments.catalogue import DEFAULT, SEED_POINTS, Experiment, get_experiment, list_runs
+from experiments.catalogue import Experiment, get_experiment, list_runs
 from experiments.claim_list import CLAIMS, MAX_SECONDS
 from experiments.claim_rules import Claim, Evidence, Verdict
 from experiments.collect import read_results
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, plan_runs, read_inputs
+from experiments.runs import DEFAULT, SEED_POINTS
 from experiments.series import get_log
 from experiments.store import Fetch, Stored, list_stored, open_experiment
 from pipeline.artifacts import read_table

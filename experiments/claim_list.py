@@ -6,31 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from experiments.artist_claims import list_artist_claims
-from experiments.catalogue import (
-    BEFORE_POINTS,
-    CONCEPT,
-    CONCEPT_TOP5,
-    DEFAULT,
-    DELTA_R,
-    DELTA_R_CHECK,
-    DISTANCE,
-    GLOBAL,
-    JUDGED,
-    K_POINTS,
-    KEPT_POINTS,
-    KEYWORD_ONLY,
-    MAIN,
-    NDCG,
-    RECALL,
-    RETRIEVED,
-    SAMPLED_NDCG,
-    SAMPLED_RECALL,
-    SEED_POINTS,
-    STRATEGY_POINTS,
-    STYLE,
-    WITHOUT_RETRIEVAL,
-    get_experiment,
-)
+from experiments.catalogue import get_experiment
 from experiments.claim_rules import (
     Claim,
     Drawn,
@@ -48,6 +24,24 @@ from experiments.claim_rules import (
     check_seconds,
     check_users,
 )
+from experiments.names import (
+    CONCEPT,
+    CONCEPT_TOP5,
+    DELTA_R,
+    DELTA_R_CHECK,
+    DISTANCE,
+    GLOBAL,
+    JUDGED,
+    KEYWORD_ONLY,
+    MAIN,
+    NDCG,
+    RECALL,
+    RETRIEVED,
+    SAMPLED_NDCG,
+    SAMPLED_RECALL,
+    STYLE,
+)
+from experiments.runs import BEFORE_POINTS, DEFAULT, K_POINTS, KEPT_POINTS, SEED_POINTS, STRATEGY_POINTS, WITHOUT_RETRIEVAL
 from pipeline.metrics.intervals import Interval
 
 MIN_USERS = 200

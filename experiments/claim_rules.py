@@ -10,8 +10,9 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.catalogue import MAIN, Run
+from experiments.names import MAIN
 from experiments.results import ByUser, RunResult
+from experiments.runs import Run
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import Interval, compute_nested_interval, compute_paired_interval
 from pipeline.report.figures import format_value

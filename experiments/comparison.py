@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from experiments.catalogue import MAIN, Experiment
+from experiments.catalogue import Experiment
+from experiments.names import MAIN
 from experiments.results import ByUser, RunResult
 from pipeline.metrics.definitions import Metric
 from pipeline.metrics.intervals import Interval

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from experiments.catalogue import MAIN, Experiment
+from experiments.catalogue import Experiment
 from experiments.comparison import ALPHA, Cell, list_methods
+from experiments.names import MAIN
 from experiments.results import Cost, RunResult
 from experiments.tables import ARROWS, build_legend_lines
 from pipeline.metrics.definitions import Metric

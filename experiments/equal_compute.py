@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from experiments.catalogue import DEFAULT, MAIN, Group, Point
+from experiments.catalogue import Group
+from experiments.names import MAIN
 from experiments.results import RunResult
+from experiments.runs import DEFAULT, Point
 from pipeline.report.figures import get_title
 
 if TYPE_CHECKING:

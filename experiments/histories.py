@@ -18,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import typer
 
-from experiments.catalogue import NDCG, RECALL, SAMPLED_NDCG, SAMPLED_RECALL, SEEDS
 from experiments.entry import OUT, find_root, run_app
+from experiments.names import NDCG, RECALL, SAMPLED_NDCG, SAMPLED_RECALL
+from experiments.runs import SEEDS
 from pipeline.artifacts import read_table
 from pipeline.files import write_bytes
 from pipeline.metrics.definitions import Metric, define_metrics

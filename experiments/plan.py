@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.catalogue import Run
+from experiments.runs import Run
 from pipeline.code import hash_stages
 from pipeline.compose import compose_params
 from pipeline.fingerprint import compute_fingerprint, dump_canonical

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.catalogue import MAIN, Experiment, Group
+from experiments.catalogue import Experiment, Group
+from experiments.names import MAIN
 from experiments.tables import ARROWS, ResultRow, name_row
 from pipeline.metrics.definitions import Metric
 from pipeline.report.charts import Mark

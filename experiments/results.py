@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.catalogue import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
+from experiments.names import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
 from experiments.store import Fetch
 from pipeline.artifacts import read_table
 from pipeline.cost import find_cost

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.catalogue import DEFAULT, MAIN, Experiment, Group, Point
+from experiments.catalogue import Experiment, Group
 from experiments.equal_compute import build_compute
+from experiments.names import MAIN
 from experiments.results import RunResult, compare
+from experiments.runs import DEFAULT, Point
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval
 from pipeline.report.figures import format_interval, format_value, get_title, judge_difference, sort_methods

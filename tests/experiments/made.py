@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.catalogue import (
-    DEFAULT,
-    EXPERIMENTS,
+from experiments.catalogue import EXPERIMENTS, Experiment, Group, list_runs
+from experiments.claim_rules import Evidence
+from experiments.names import (
     GLOBAL,
     IMAGE_PROMPT,
     INVERSION,
@@ -22,14 +22,9 @@ from experiments.catalogue import (
     STYLE,
     TEXT_ONLY,
     TRUTH,
-    Experiment,
-    Group,
-    Point,
-    Run,
-    list_runs,
 )
-from experiments.claim_rules import Evidence
 from experiments.results import RunResult
+from experiments.runs import DEFAULT, Point, Run
 from pipeline.metrics.definitions import Metric, define_metrics
 
 METHODS = (ORIGINAL, TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED, GLOBAL, MAIN, TRUTH)

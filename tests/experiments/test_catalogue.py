@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.catalogue import (
+from experiments.catalogue import EXPERIMENTS, get_experiment, list_runs
+from experiments.plan import compose_run
+from experiments.results import DISTANCES
+from experiments.runs import (
     BASELINE_POINTS,
     DEFAULT,
-    EXPERIMENTS,
     GLOBAL_POINTS,
     GRAPH_POINTS,
     K_POINTS,
@@ -25,11 +27,7 @@ from experiments.catalogue import (
     TEXT_POINTS,
     TUNED,
     Run,
-    get_experiment,
-    list_runs,
 )
-from experiments.plan import compose_run
-from experiments.results import DISTANCES
 from pipeline.feasibility.blocks import CONFIGS
 from pipeline.metrics.definitions import define_metrics
 from pipeline.params import build_config

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from experiments import check_claims
-from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Run, get_experiment, list_runs
+from experiments.catalogue import EXPERIMENTS, get_experiment, list_runs
 from experiments.check_claims import (
     Checked,
     build_entry,
@@ -36,8 +36,10 @@ from experiments.claim_rules import (
     check_users,
     compute_gain,
 )
+from experiments.names import STYLE
 from experiments.plan import Plan
 from experiments.results import RunResult
+from experiments.runs import DEFAULT, Run
 from experiments.series import get_log
 from experiments.store import Stored
 from pipeline.artifacts import write_table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.catalogue import STYLE
 from experiments.claim_rules import check_gain_over_seeds, check_mean_over_seeds, check_no_loss_over_seeds, check_share_over_seeds
+from experiments.names import STYLE
 from tests.experiments.test_check_claims import make
 
 

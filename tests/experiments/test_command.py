@@ -13,10 +13,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from experiments import __main__ as command
-from experiments.catalogue import DEFAULT, EXPERIMENTS, Run, get_experiment
+from experiments.catalogue import EXPERIMENTS, get_experiment
 from experiments.entry import run_app
 from experiments.plan import Inputs, Plan
 from experiments.plots import draw_experiment, list_panels
+from experiments.runs import DEFAULT, Run
 from experiments.store import Stored
 from pipeline.endings import Stopped
 from tests.experiments.made import SAME_AS_DEFAULT, SAME_AS_OTHERS, good, make_evidence

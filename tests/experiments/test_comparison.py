@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.catalogue import DEFAULT, MAIN, STYLE, Experiment, get_experiment
+from experiments.catalogue import Experiment, get_experiment
 from experiments.comparison import compare_methods, rank_methods
 from experiments.comparison_page import CSV_COLUMNS, Cells, build_latex, build_page, format_heading, list_csv_rows
+from experiments.names import MAIN, STYLE
 from experiments.results import Cost, RunResult
+from experiments.runs import DEFAULT
 from pipeline.metrics.intervals import Interval
 from pipeline.metrics.significance import adjust_holm
 from tests.experiments.made import METRICS, bad, good, make_result

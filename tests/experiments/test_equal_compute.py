@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.catalogue import DEFAULT, INVERSION, INVERSION_RETRIEVED, MAIN, PMG, PMG_RETRIEVED, STYLE, get_experiment
+from experiments.catalogue import get_experiment
 from experiments.equal_compute import build_compute
+from experiments.names import INVERSION, INVERSION_RETRIEVED, MAIN, PMG, PMG_RETRIEVED, STYLE
 from experiments.results import Cost, RunResult
+from experiments.runs import DEFAULT
 from experiments.tables import build_page, build_rows
 from tests.experiments.made import good, make_result
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from experiments import histories
-from experiments.catalogue import RECALL, SAMPLED_NDCG
 from experiments.histories import CSV_COLUMNS, METRICS, PARTS, build_page, choose_interactions, list_rows, list_targets, measure_parts, summarise
+from experiments.names import RECALL, SAMPLED_NDCG
 from pipeline.artifacts import build_table, write_table
 from pipeline.engine import Current
 from pipeline.params import build_config

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.catalogue import Run
 from experiments.launch import complete, copy_linked
 from experiments.plan import Plan
+from experiments.runs import Run
 from experiments.series import build_command, build_environment
 from experiments.store import list_stored, open_experiment
 from tests.toy_project import REPO, ToyProject

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.catalogue import DEFAULT, Run
 from experiments.plan import compose_run
+from experiments.runs import DEFAULT, Run
 from pipeline.conditioning.config import CalibratorConfig
 from pipeline.embedding import EmbeddingConfig
 from pipeline.evaluation.config import EvaluationConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.catalogue import DEFAULT, Run
 from experiments.plan import Plan, has_changes, list_copies, list_unique, plan_runs, read_inputs, select_stages
+from experiments.runs import DEFAULT, Run
 
 CONFIG = """\
 seed: 0

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.catalogue import ARTIST_POINTS, ARTIST_WORD_POINTS, MAIN, STYLE, get_experiment
+from experiments.catalogue import get_experiment
 from experiments.comparison import compare_methods
 from experiments.comparison_page import build_page
+from experiments.names import MAIN, STYLE
 from experiments.pooling import pool_results
 from experiments.results import RunResult
+from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS
 from pipeline.metrics.intervals import compute_mean_interval, compute_nested_interval
 from tests.experiments.made import make_result
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments import series
-from experiments.catalogue import DEFAULT, Run
 from experiments.plan import Plan
+from experiments.runs import DEFAULT, Run
 from experiments.series import build_command, build_environment, execute_plan, format_seconds, get_log, run_series
 
 PLANS = [Plan(DEFAULT, "0000000000"), Plan(Run("k-3", ("retrieval.k=3",)), "3333333333"), Plan(Run("k-7", ("retrieval.k=7",)), "7777777777")]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.catalogue import DEFAULT, EXPERIMENTS, STYLE, Experiment, get_experiment
+from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment
+from experiments.names import STYLE
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, compare, read_result
+from experiments.runs import DEFAULT
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_table
 from pipeline.cost import keep_cost
