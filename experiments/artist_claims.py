@@ -28,6 +28,7 @@ from experiments.names import (
     RETRIEVED,
     STYLE,
     TEXT_ONLY,
+    TITLES,
     TRUTH,
 )
 from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS, Point
@@ -38,22 +39,17 @@ ORACLE_OF_JUDGED, MAIN_OF_ORACLE = 0.85, 0.75
 MIN_JUDGE = {TRUTH: 0.70, RECONSTRUCTION: 0.60}  # a ruler that blurs is no ruler
 MAX_ORACLE_CONCEPT_LOSS, MAX_CONCEPT_LOSS = 0.05, 0.10
 CHOICE = "pair_choice_judge"
-RIVALS = {
-    TEXT_ONLY: "the image of the text alone",
-    KEYWORD_ONLY: "the keyword-only image",
-    RETRIEVED: "a plain prompt of the retrieved items' keywords",
-    IMAGE_PROMPT: "look tokens of the last five pictures",
-    INVERSION: "TI",
-    PMG: "PMG",
-    PMG_RETRIEVED: "PMG given the retrieved items",
-}
+RIVALS = (TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, IMAGE_PROMPT, INVERSION, PMG, PMG_RETRIEVED)
 
 
 def list_artist_claims() -> Iterator[Claim]:
     """The judge, matched pairs, the oracle, artist accuracy beside every other method, and the concept."""
 
+    def draw(evidence: Evidence, method: str, points: tuple[Point, ...] = ARTIST_POINTS) -> list[Drawn]:
+        return [evidence.get(point.run, method) for point in points]
+
     def pair(evidence: Evidence, first: str, second: str, other: tuple[Point, ...] = ARTIST_POINTS) -> list[tuple[Drawn, Drawn]]:
-        return [(evidence.get(p.run, first), evidence.get(o.run, second)) for p, o in zip(ARTIST_POINTS, other, strict=True)]
+        return list(zip(draw(evidence, first), draw(evidence, second, other), strict=True))
 
     def claim(name: str, sentence: str, check: Callable[[Evidence], Verdict]) -> Claim:
         return Claim(f"artists-{name}", f"ArtMoji: {sentence}", "artists", check)
@@ -62,12 +58,12 @@ def list_artist_claims() -> Iterator[Claim]:
         yield claim(
             f"judge-{shown}",
             f"the judge names the artist of at least {floor:.0%} of the rows `{shown}`",
-            lambda e, shown=shown, floor=floor: check_mean_over_seeds([e.get(p.run, shown) for p in ARTIST_POINTS], STYLE, floor),
+            lambda e, shown=shown, floor=floor: check_mean_over_seeds(draw(e, shown), STYLE, floor),
         )
     yield claim(
         "choice",
         f"of matched pairs RAGAR's images go to the right truths in at least {MIN_CHOICE:.0%}",
-        lambda e: check_mean_over_seeds([e.get(p.run) for p in ARTIST_POINTS], CHOICE, MIN_CHOICE),
+        lambda e: check_mean_over_seeds(draw(e, MAIN), CHOICE, MIN_CHOICE),
     )
     yield claim(
         "choice-words",
@@ -76,7 +72,7 @@ def list_artist_claims() -> Iterator[Claim]:
     )
     yield claim(
         f"choice-{IMAGE_PROMPT}",
-        f"this is more than {RIVALS[IMAGE_PROMPT]} reach",
+        f"this is more than {TITLES[IMAGE_PROMPT]} reach",
         lambda e: check_gain_over_seeds(pair(e, MAIN, IMAGE_PROMPT), CHOICE),
     )
     yield claim(
@@ -87,7 +83,7 @@ def list_artist_claims() -> Iterator[Claim]:
     yield claim(
         "oracle",
         f"look tokens of the truth's own artist give the right artist in at least {MIN_ORACLE:.0%}",
-        lambda e: check_mean_over_seeds([e.get(p.run, ORACLE) for p in ARTIST_POINTS], STYLE, MIN_ORACLE),
+        lambda e: check_mean_over_seeds(draw(e, ORACLE), STYLE, MIN_ORACLE),
     )
     yield claim(
         "oracle-judged",
@@ -109,10 +105,10 @@ def list_artist_claims() -> Iterator[Claim]:
         "RAGAR's artist accuracy is above that without look tokens",
         lambda e: check_gain_over_seeds(pair(e, MAIN, MAIN, ARTIST_WORD_POINTS), STYLE),
     )
-    for method, title in RIVALS.items():
+    for method in RIVALS:
         yield claim(
             f"style-{method}",
-            f"RAGAR's artist accuracy is above that of {title}",
+            f"RAGAR's artist accuracy is above that of {TITLES[method]}",
             lambda e, method=method: check_gain_over_seeds(pair(e, MAIN, method), STYLE),
         )
     yield claim(

@@ -40,6 +40,7 @@ from experiments.names import (
     SAMPLED_NDCG,
     SAMPLED_RECALL,
     STYLE,
+    TITLES,
 )
 from experiments.runs import BEFORE_POINTS, DEFAULT, K_POINTS, KEPT_POINTS, SEED_POINTS, STRATEGY_POINTS, WITHOUT_RETRIEVAL
 from pipeline.metrics.intervals import Interval
@@ -50,8 +51,7 @@ STYLE_BEFORE_LOOKS = 0.945  # of the default run before models were trained on t
 MIN_STYLE_GAIN = 0.20  # over the same system without retrieval
 MAX_CONCEPT_LOSS = 0.05
 MAX_SECONDS = {"ranker": 90.0, "reflection": 300.0}
-PLAIN = "a plain prompt of the retrieved items' keywords"
-BEATEN = {KEYWORD_ONLY: "the keyword-only image", GLOBAL: "the global-preference image"}
+BEATEN = (KEYWORD_ONLY, GLOBAL)
 WORDS = {
     STYLE: "style accuracy",
     DISTANCE: "distance to the truth",
@@ -89,18 +89,18 @@ def list_quality_claims() -> Iterator[Claim]:
         "fig5",
         lambda e: check_gain(e.get(DEFAULT), e.get(WITHOUT_RETRIEVAL), STYLE, at_least=MIN_STYLE_GAIN),
     )
-    for method, title in BEATEN.items():
+    for method in BEATEN:
         for metric in JUDGED:
             yield Claim(
                 f"beats-{method}-{metric.replace('_', '-')}",
-                f"RAGAR is better than {title} on {WORDS[metric]}",
+                f"RAGAR is better than {TITLES[method]} on {WORDS[metric]}",
                 "seeds",
                 lambda e, method=method, metric=metric: check_gain(e.get(DEFAULT), e.get(DEFAULT, method), metric),
             )
     for metric in JUDGED:
         yield Claim(
             f"not-worse-than-{RETRIEVED}-{metric.replace('_', '-')}",
-            f"RAGAR loses nothing against {PLAIN} on {WORDS[metric]}",
+            f"RAGAR loses nothing against {TITLES[RETRIEVED]} on {WORDS[metric]}",
             "seeds",
             lambda e, metric=metric: check_no_loss_in_any_seed([(e.get(p.run), e.get(p.run, RETRIEVED)) for p in SEED_POINTS], metric),
         )
@@ -118,7 +118,7 @@ def list_quality_claims() -> Iterator[Claim]:
     )
     yield Claim(
         f"concept-kept-{RETRIEVED}",
-        f"RAGAR's top-5 concept accuracy is within {MAX_CONCEPT_LOSS} of that of {PLAIN}",
+        f"RAGAR's top-5 concept accuracy is within {MAX_CONCEPT_LOSS} of that of {TITLES[RETRIEVED]}",
         "seeds",
         lambda e: check_kept(e.get(SEED_POINTS[0].run), e.get(SEED_POINTS[0].run, RETRIEVED), CONCEPT_TOP5, margin=MAX_CONCEPT_LOSS),
     )
@@ -174,11 +174,11 @@ def list_seed_claims() -> Iterator[Claim]:
             "seeds",
             lambda e, point=point: check_at_least(e.get(point.run), STYLE, MIN_STYLE),
         )
-    for method, title in BEATEN.items():
+    for method in BEATEN:
         for metric in JUDGED:
             yield Claim(
                 f"seeds-{method}-{metric.replace('_', '-')}",
-                f"Five seeds tell the same story of RAGAR and {title} on {WORDS[metric]}",
+                f"Five seeds tell the same story of RAGAR and {TITLES[method]} on {WORDS[metric]}",
                 "seeds",
                 lambda e, method=method, metric=metric: check_same_story([(e.get(p.run), e.get(p.run, method)) for p in SEED_POINTS], metric),
             )

@@ -168,9 +168,7 @@ def check_no_loss_in_any_seed(pairs: Sequence[tuple[Drawn, Drawn]], metric: str)
 
 def check_mean_over_seeds(drawn: Sequence[Drawn], metric: str, floor: float) -> Verdict:
     """Check that a method's mean over seeds and users is at least `floor`."""
-    seeds = tuple(result.seed for result, _ in drawn)
-    pooled = {(one[0].seed, user): value for one in drawn for user, value in get_values(one, metric).items()}
-    figure = compute_nested_interval(pooled, **drawn[0][0].list_knobs())
+    figure, seeds = pool_mean(drawn, metric), tuple(result.seed for result, _ in drawn)
     holds = len(set(seeds)) >= MIN_SEEDS and figure.value is not None and figure.value >= floor
     return Verdict(figure, holds, f"mean over at least {MIN_SEEDS} seeds >= {floor:g}", seeds)
 
@@ -192,8 +190,7 @@ def check_share_over_seeds(pairs: Sequence[tuple[Drawn, Drawn]], metric: str, sh
     """
     seeds, definition = tuple(first[0].seed for first, _ in pairs), pairs[0][0][0].get_metric(metric)
     figure = pool_gains(pairs, metric, share=share)
-    means = [check_mean_over_seeds(side, metric, 0.0).figure for side in zip(*pairs, strict=True)]
-    note = f"{format_estimate(means[0], definition)} against {format_estimate(means[1], definition)}"
+    note = " against ".join(format_estimate(pool_mean(side, metric), definition) for side in zip(*pairs, strict=True))
     holds = len(set(seeds)) >= MIN_SEEDS and figure.value is not None and figure.value >= 0.0
     return Verdict(figure, holds, f"mean over at least {MIN_SEEDS} seeds >= {share:g} x the other", seeds, note)
 
@@ -215,6 +212,12 @@ def write_seeds(gains: Sequence[Interval], pairs: Sequence[tuple[Drawn, Drawn]],
     """Write every seed's gain for people."""
     definition = pairs[0][0][0].get_metric(metric)
     return "; ".join(f"seed {first[0].seed}: {format_estimate(gain, definition, signed=True)}" for (first, _), gain in zip(pairs, gains, strict=True))
+
+
+def pool_mean(drawn: Sequence[Drawn], metric: str) -> Interval:
+    """Return a method's mean over the users of all seeds; its interval is over seeds and users."""
+    pooled: ByUser = {(one[0].seed, user): value for one in drawn for user, value in get_values(one, metric).items()}
+    return compute_nested_interval(pooled, **drawn[0][0].list_knobs())
 
 
 def pool_gains(pairs: Sequence[tuple[Drawn, Drawn]], metric: str, *, share: float = 1.0) -> Interval:

@@ -27,3 +27,14 @@ DELTA_R_CHECK = "delta_r_check"  # of the second ranker, which no reward has see
 RECALL, NDCG = "hit_at_10", "ndcg_at_10"
 SAMPLED_RECALL, SAMPLED_NDCG = f"{RECALL}_sampled", f"{NDCG}_sampled"  # among 99 items
 JUDGED = (STYLE, DISTANCE, "cpis", DELTA_R, DELTA_R_CHECK)  # on which RAGAR is compared with the images that it must beat
+
+TITLES = {  # of methods, in the sentences of claims
+    TEXT_ONLY: "the image of the text alone",
+    KEYWORD_ONLY: "the keyword-only image",
+    RETRIEVED: "a plain prompt of the retrieved items' keywords",
+    GLOBAL: "the global-preference image",
+    IMAGE_PROMPT: "look tokens of the last five pictures",
+    INVERSION: "TI",
+    PMG: "PMG",
+    PMG_RETRIEVED: "PMG given the retrieved items",
+}
