@@ -44,6 +44,7 @@ def make_votes(*rankings: list[list[float]]) -> Votes:
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "NUM_RESAMPLES", 500)
+    monkeypatch.setattr(statistics, "NUM_REFITS", 60)
 
 
 def test_mean_ranks_pairs_and_shares_by_hand():
