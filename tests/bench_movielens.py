@@ -1,31 +1,40 @@
 """MICRO beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, under one protocol. Run: make bench-movielens
 
-LightGCN is that of the package `torch_geometric`; it and `recbole`, which carries the ratings, are development extras (make setup
-EXTRAS=benchmark), and nothing of them is shipped here. The protocol is in `tests/movielens.py`. Trained models stop and choose their weights by
-R@20 of the validation films, and their settings below were chosen by it as well (`python -m tests.bench_movielens --search` prints that).
-MovieLens has no pictures: MICRO's `image` feature is the genres and the decade of a film, its `text` feature the title by our text encoder.
+It writes docs/results/movielens.md. LightGCN is that of the package `torch_geometric`; it and `recbole`, which carries the ratings, are
+development extras (make setup EXTRAS=benchmark), and nothing of them is shipped here. The protocol is in `tests/movielens.py`. Trained models
+stop and choose their weights by R@20 of the validation films, and their settings below were chosen by it as well (`python -m
+tests.bench_movielens --search` prints that). MovieLens has no pictures: MICRO's `image` feature is the genres and the decade of a film, its
+`text` feature the title by our text encoder.
 
-Shapes: U users, N items, P pairs, B batch rows, M = U + N nodes, .
+Shapes: U users, N items, P pairs, B batch rows, M = U + N nodes.
 """
 
 from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from pipeline.endings import run_command
+from pipeline.files import write_bytes
 from pipeline.metrics.intervals import compute_nested_interval
 from pipeline.models.encoders import load_clip
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import RankerTraining
 from pipeline.ranker.graph import normalise_rows
 from pipeline.ranker.interactions import RankerData
+from pipeline.terminal import say
 from tests.configs import PARAMS, read_default
 from tests.movielens import Films, K, measure, read_films
 
+PAGE = Path("docs/results/movielens.md")
+METRICS = (f"R@{K}", f"N@{K}")
 SEEDS = range(5)
 MAX_EPOCHS, VALIDATE_EVERY, PATIENCE = 300, 5, 5
 BATCH_SIZE = 2048  # of both trained models
@@ -174,13 +183,14 @@ def average(by_user: dict[int, float]) -> float:
     return sum(by_user.values()) / len(by_user)
 
 
-def describe(name: str, runs: list[Scores]) -> str:
-    """Write a line of the table: means over users and seeds with their 95 % intervals."""
+def write_row(name: str, runs: list[Scores]) -> str:
+    """Write a line of the table: means over users and seeds with their 95% intervals, those of differences with their sign."""
+    sign = "+" if " - " in name else ""
     cells = []
-    for metric in (f"R@{K}", f"N@{K}"):
+    for metric in METRICS:
         interval = compute_nested_interval({(seed, user): value for seed, run in enumerate(runs) for user, value in run[metric].items()}, seed=0)
-        cells.append(f"{interval.value:>9.4f} [{interval.low:.4f}, {interval.high:.4f}]")
-    return f"{name:<22}{len(runs):>2} seeds{''.join(cells)}"
+        cells.append(f"{interval.value:{sign}.4f} [{interval.low:{sign}.4f}, {interval.high:{sign}.4f}]")
+    return f"| {name} | {len(runs)} | {' | '.join(cells)} |"
 
 
 def subtract(first: Scores, second: Scores) -> Scores:
@@ -196,20 +206,57 @@ def search(films: Films, features: dict[str, Tensor]) -> None:
         print("MICRO", settings, "validation {:.4f}, epoch {}".format(*fit(OurMicro(films, features, seed=0, **settings), films)), flush=True)
 
 
-def compare(films: Films, features: dict[str, Tensor]) -> None:
-    """Print the test figures of all models and MICRO's lead over LightGCN."""
-    neighbours = [score_item_knn(films, num_neighbours=count) for count in NEIGHBOURS]
-    knn_UN = max(neighbours, key=lambda score_UN: average(measure(score_UN, films, test=False)[f"R@{K}"]))
-    print(f"{len(films.test_P2):,} test films; {'':<14}R@{K} [95 %]               N@{K} [95 %]")
-    print(describe("popularity", [measure(score_popularity(films), films, test=True)]))
-    print(describe("ItemKNN", [measure(knn_UN, films, test=True)]), flush=True)
+def compare(films: Films, features: dict[str, Tensor]) -> Iterator[str]:
+    """Yield a line of the table for each model, as it is finished, and one for MICRO's lead over LightGCN."""
+    yield write_row("popularity", [measure(score_popularity(films), films, test=True)])
+    neighbours = {count: score_item_knn(films, num_neighbours=count) for count in NEIGHBOURS}
+    chosen = max(neighbours, key=lambda count: average(measure(neighbours[count], films, test=False)[f"R@{K}"]))
+    yield write_row(f"ItemKNN, {chosen} neighbours", [measure(neighbours[chosen], films, test=True)])
     light = [measure(fit(LibraryLightGCN(films, seed=seed, **LIGHTGCN), films)[2], films, test=True) for seed in SEEDS]
-    print(describe("LightGCN", light), flush=True)
+    yield write_row(f"LightGCN, {LIGHTGCN['num_layers']} layers", light)
     micro = [measure(fit(OurMicro(films, features, seed=seed, **MICRO), films)[2], films, test=True) for seed in SEEDS]
-    print(describe("MICRO (ours)", micro))
-    print(describe("MICRO - LightGCN", [subtract(first, second) for first, second in zip(micro, light, strict=True)]))
+    yield write_row("MICRO (ours)", micro)
+    yield write_row("MICRO - LightGCN, paired", [subtract(first, second) for first, second in zip(micro, light, strict=True)])
+
+
+def build_page(rows: Iterable[str], films: Films) -> str:
+    """Put the table and what it was measured with on a page."""
+    train, validation, test = (f"{len(pairs_P2):,}" for pairs_P2 in (films.train_P2, films.validation_P2, films.test_P2))
+    lines = [
+        "# The ranker on real interactions",
+        "",
+        f"Made by `make bench-movielens`, torch {torch.__version__}, torch_geometric {version('torch_geometric')}; never edited by hand.",
+        "",
+        f"MovieLens 100K out of the package `recbole` {version('recbole')}: {films.num_users} users, {len(films.titles):,} films; ratings of 3 and",
+        f"more; 80 / 10 / 10% of every user's for train ({train}), validation ({validation}) and test ({test}).",
+        "The full catalogue is ranked but for the user's train and validation films, and each mean is over users. Intervals are over training",
+        "seeds and users, of models without a seed over users. LightGCN is the library's; it, MICRO and ItemKNN chose settings and epochs by",
+        f"R@{K} of the validation films (`python -m tests.bench_movielens --search`). MovieLens has no pictures: MICRO's `image` feature is",
+        "genres and decade, its `text` feature the title by the embedded text encoder. LightGCN trains on one interaction each, MICRO draws",
+        "users uniformly, each by its own recipe.",
+        "",
+        f"| model | seeds | {' | '.join(f'{metric} [95%]' for metric in METRICS)} |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Search the settings, or compare the models and write the page."""
+    films = read_films()
+    features = build_features(films)
+    if sys.argv[1:] == ["--search"]:
+        search(films, features)
+        return
+    rows = []
+    for row in compare(films, features):
+        say(row)
+        rows.append(row)
+    write_bytes(PAGE, build_page(rows, films).encode())
+    say(f"{PAGE} is written.")
 
 
 if __name__ == "__main__":
-    split = read_films()
-    (search if sys.argv[1:] == ["--search"] else compare)(split, build_features(split))
+    run_command(main)

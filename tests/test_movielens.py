@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import movielens
-from tests.bench_movielens import build_symmetric_graph, score_item_knn, score_popularity
+from tests.bench_movielens import build_symmetric_graph, score_item_knn, score_popularity, subtract, write_row
 from tests.movielens import Films, measure, read_films
 
 
@@ -79,3 +79,12 @@ def test_without_the_package_one_sentence_says_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr(movielens.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="recbole, which carries MovieLens 100K, is not installed; make setup EXTRAS=benchmark"):
         read_films()
+
+
+def test_a_row_has_means_over_users_and_seeds_and_a_difference_its_sign() -> None:
+    better, worse = ({metric: dict.fromkeys(range(20), value) for metric in ("R@20", "N@20")} for value in (0.5, 0.25))
+    assert write_row("LightGCN", [better, worse]).startswith("| LightGCN | 2 | 0.3750 [0.2500, 0.5000] | 0.3750 [")
+    assert (
+        write_row("MICRO - LightGCN", [subtract(better, worse)])
+        == "| MICRO - LightGCN | 1 | +0.2500 [+0.2500, +0.2500] | +0.2500 [+0.2500, +0.2500] |"
+    )
