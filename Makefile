@@ -34,7 +34,7 @@ TAKES_ARGS := repro params exp exps use check-data fetch-images draw demo export
 $(if $(filter ARGS,$(GIVEN)),$(if $(value ARGS),$(foreach goal,$(filter-out $(TAKES_ARGS),$(or $(MAKECMDGOALS),help)),$(error make $(goal) reads no ARGS; these do: $(TAKES_ARGS)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench bench-gpu bench-scale bench-ranker bench-movielens clean-work check-data fetch-images $(STAGES)
+.PHONY: help setup use repro test test-unit test-full-size lint params exp exps doctor lock embedded embedded-check picture torture bench bench-gpu bench-scale bench-ranker bench-anchors bench-movielens clean-work check-data fetch-images $(STAGES)
 .PHONY: draw demo export study study-results verify whole-lock can-experiment experiments table1 artists fig2 fig2-data look-weights fig5 table4 ablation choices strength seeds reflection-effect claims
 
 help:  ## list every target with one line
@@ -194,10 +194,13 @@ bench-gpu: setup  ## models of the published size with random weights on one GPU
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
 	@$(PY) -m tests.bench_scale
 
-bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, steps and memory at 100,000 and 1,000,000 items (about 30 minutes, 12 GB of memory)
+bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, steps and memory at 100,000 and 1,000,000 items, into docs/results/bench-ranker.md (about 30 minutes, 12 GB of memory)
 	@$(PY) -m tests.bench_ranker
 
-bench-movielens: setup  ## the ranker beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, needs make setup EXTRAS=benchmark
+bench-anchors: setup  ## what a sample of InfoNCE's anchors costs the ranker, from a finished run, into docs/results/bench-anchors.md (about 10 minutes)
+	@$(PY) -m tests.bench_anchors
+
+bench-movielens: setup  ## the ranker beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, into docs/results/bench-movielens.md, needs make setup EXTRAS=benchmark
 	@$(PY) -m tests.bench_movielens
 
 doctor:  ## say what would stop a run, and what to do about it; also before `make setup`

@@ -1,6 +1,6 @@
 """MICRO beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, under one protocol. Run: make bench-movielens
 
-It writes docs/results/movielens.md. LightGCN is that of the package `torch_geometric`; it and `recbole`, which carries the ratings, are
+It writes docs/results/bench-movielens.md. LightGCN is that of the package `torch_geometric`; it and `recbole`, which carries the ratings, are
 development extras (make setup EXTRAS=benchmark), and nothing of them is shipped here. The protocol is in `tests/movielens.py`. Trained models
 stop and choose their weights by R@20 of the validation films, and their settings below were chosen by it as well (`python -m
 tests.bench_movielens --search` prints that). MovieLens has no pictures: MICRO's `image` feature is the genres and the decade of a film, its
@@ -33,7 +33,7 @@ from pipeline.terminal import say
 from tests.configs import PARAMS, read_default
 from tests.movielens import Films, K, measure, read_films
 
-PAGE = Path("docs/results/movielens.md")
+PAGE = Path("docs/results/bench-movielens.md")
 METRICS = (f"R@{K}", f"N@{K}")
 SEEDS = range(5)
 MAX_EPOCHS, VALIDATE_EVERY, PATIENCE = 300, 5, 5

@@ -1,29 +1,41 @@
 """The ranker at scale: the exact InfoNCE beside MICRO's formula, and graphs, steps and memory at several sizes. Run: make bench-ranker
 
-It lies here because it draws the tests' large catalogue. Each size is a process of its own. Seconds are those of the clock and, as other work on the
-machine moves them, those of the processor. An epoch is measured on its first steps: the graphs once, and all its steps by the mean of those.
+It writes docs/results/bench-ranker.md, and lies here because it draws the tests' large catalogue. Each part is a process of its own, whose last
+line is what it measured, as JSON. Seconds are those of the clock and, as other work on the machine moves them, those of the processor. An epoch is
+measured on its first steps: the graphs once, and all its steps by the mean of those.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pipeline.cost import read_peak_resident
+from pipeline.endings import run_command
+from pipeline.files import write_bytes
 from pipeline.ranker.config import RankerConfig
 from pipeline.ranker.fit import RankerTraining
 from pipeline.ranker.losses import compute_contrastive_loss
+from pipeline.terminal import say
+from tests.bench.page import describe_cpu
 from tests.configs import read_default
 from tests.pipeline.ranker.large_world import build_large_data
 
+PAGE = Path("docs/results/bench-ranker.md")
+LOSS, OURS, OFFICIAL = "loss", "one pass", "official"
 LOSS_ITEMS, LOSS_RUNS = 8_000, 5
 SIZES = (100_000, 1_000_000)
 INTERACTIONS_PER_ITEM = 10
@@ -46,26 +58,22 @@ def compute_official_loss(view_ND: Tensor, fused_ND: Tensor, *, temperature: flo
     return torch.cat(losses).mean()
 
 
-def measure_loss() -> None:
-    """Compute the loss and its gradients by both, in turns, and print the times, their ratio and how far each is from float64."""
+def measure_loss() -> dict[str, dict[str, float]]:
+    """Compute the loss and its gradients by both, in turns -> by computation the median seconds, and how far value and gradients are from float64."""
     generator = torch.Generator().manual_seed(0)
     view_ND = torch.randn(LOSS_ITEMS, 64, generator=generator)
     views = (view_ND, view_ND + torch.randn(LOSS_ITEMS, 64, generator=generator))
-    ours, official = "one pass", "official"
-    computations: dict[str, Callable[..., Tensor]] = {official: compute_official_loss, ours: compute_contrastive_loss}
+    computations: dict[str, Callable[..., Tensor]] = {OFFICIAL: compute_official_loss, OURS: compute_contrastive_loss}
     exact_loss, exact_gradients, *_ = differentiate(compute_official_loss, *(view.double() for view in views))
-    print(f"InfoNCE over all of {LOSS_ITEMS:,} items, forward and backward, {torch.get_num_threads()} threads, medians of {LOSS_RUNS} runs in turns")
     runs = [{name: differentiate(compute, *views) for name, compute in computations.items()} for _ in range(LOSS_RUNS)]
-    seconds = {name: [statistics.median(run[name][place] for run in runs) for place in (2, 3)] for name in computations}
+    found = {}
     for name in computations:
         loss, gradients, *_ = runs[0][name]
-        errors = (abs(float(loss / exact_loss) - 1), float((gradients - exact_gradients).abs().max() / exact_gradients.abs().max()))
-        clock, processor = seconds[name]
-        print(
-            f"  {name:<10}{clock:>8.2f} s, processor {processor:.2f} s; from float64: value {errors[0]:.0e}, gradients {errors[1]:.0e} of the largest"
-        )
-    ratios = [first / second for first, second in zip(seconds[official], seconds[ours], strict=True)]
-    print(f"  the one pass is {ratios[0]:.1f} times faster by the clock, {ratios[1]:.1f} times by the processor", flush=True)
+        clock, processor = (statistics.median(run[name][place] for run in runs) for place in (2, 3))
+        value_error = abs(float(loss / exact_loss) - 1)
+        gradient_error = float((gradients - exact_gradients).abs().max() / exact_gradients.abs().max())
+        found[name] = {"clock": clock, "processor": processor, "value": value_error, "gradients": gradient_error}
+    return found
 
 
 def differentiate(compute: Callable[..., Tensor], *views: Tensor) -> tuple[Tensor, Tensor, float, float]:
@@ -78,8 +86,8 @@ def differentiate(compute: Callable[..., Tensor], *views: Tensor) -> tuple[Tenso
     return loss.detach(), torch.stack([leaf.grad for leaf in leaves]), *seconds
 
 
-def measure_size(num_items: int) -> None:
-    """Build the graphs of a catalogue, train the first steps of an epoch and print two lines; FAISS's recall is printed by the ranker itself."""
+def measure_size(num_items: int) -> dict[str, float]:
+    """Build the graphs of a catalogue and train the first steps of an epoch -> sizes, seconds of the processor and of the clock, peak memory."""
     data = build_large_data(num_items, INTERACTIONS_PER_ITEM * num_items, dim=WIDTH, num_clusters=num_items // CLUSTER_ITEMS)
     config = read_default("ranker", RankerConfig, num_neighbors=NUM_NEIGHBOURS, image_text_weight=0.0)
     marks = [read_clocks()]
@@ -88,15 +96,13 @@ def measure_size(num_items: int) -> None:
     steps, training.num_batches = training.num_batches, STEPS
     training.optimizer.register_step_post_hook(lambda *_: marks.append(read_clocks()))
     training.take_step(0)
-    print(f"{num_items:,} items, {len(data.train_P2):,} interactions, peak memory {read_peak_resident() / 1e9:.1f} GB", flush=True)
+    found = {"items": num_items, "train": len(data.train_P2), "steps": steps, "users": training.batch_size, "memory": read_peak_resident()}
     for place, clock in enumerate(("clock", "processor")):
         original, first, *others = (after[place] - before[place] for before, after in itertools.pairwise(marks))
         step = statistics.mean(others)
-        print(
-            f"  {clock:<10} original graphs {original:,.0f} s, learned graphs {first - step:,.0f} s, a step {step:.2f} s; "
-            f"an epoch: {steps} steps of {training.batch_size:,} users, {(first + (steps - 1) * step) / 60:,.1f} min (from {STEPS} steps)",
-            flush=True,
-        )
+        times = {"original graphs": original, "learned graphs": first - step, "step": step, "epoch": first + (steps - 1) * step}
+        found |= {f"{name}, {clock}": seconds for name, seconds in times.items()}
+    return found
 
 
 def read_clocks() -> tuple[float, float]:
@@ -104,11 +110,76 @@ def read_clocks() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
+def run_part(part: str) -> tuple[dict[str, Any], list[float]]:
+    """Run a part in a process of its own -> what it measured, and the recall of every search by FAISS."""
+    command = [sys.executable, "-m", "tests.bench_ranker", part]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    say(*printed.splitlines())
+    return json.loads(printed.splitlines()[-1]), [float(recall) for recall in re.findall(r"recall ([0-9.]+) of", printed)]
+
+
+def build_page(loss: dict[str, dict[str, float]], sizes: Sequence[tuple[dict[str, float], list[float]]]) -> str:
+    """Put what was measured on a page."""
+    found, recalls = zip(*sizes, strict=True)
+    processor, clock = (loss[OFFICIAL][name] / loss[OURS][name] for name in ("processor", "clock"))
+    first, last = (size["items"] for size in (found[0], found[-1]))
+    rows = [
+        ("", [f"{size['items']:,} items" for size in found], f"growth (n log n: {last * math.log(last) / (first * math.log(first)):.0f})"),
+        ("---", ["---"] * len(found), "---"),
+        ("training interactions", [f"{size['train']:,}" for size in found], ""),
+        ("recall", [f"{min(values):.3f}" if values else "exact" for values in recalls], ""),
+        *(describe_times(name, found) for name in ("original graphs", "learned graphs", "step", "epoch")),
+        ("steps of an epoch", [f"{size['steps']:,} of {size['users']:,} users" for size in found], ""),
+        ("peak memory, GB", [f"{size['memory'] / 1e9:.1f}" for size in found], f"{found[-1]['memory'] / found[0]['memory']:.1f}"),
+    ]
+    lines = [
+        "# The ranker at scale",
+        "",
+        f"Made by `make bench-ranker`, on {describe_cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}; never edited by hand.",
+        "CPU s are seconds of the processor, which other work on the machine moves less than those of the clock.",
+        "",
+        "## The exact InfoNCE",
+        "",
+        f"Over all of {LOSS_ITEMS:,} items of 64 numbers, forward and backward; medians of {LOSS_RUNS} runs in turns. *{OFFICIAL}* is the formula of",
+        "MICRO's official code; errors are against the same formula in float64, those of the gradients as a share of the largest.",
+        "",
+        "| | CPU s | s | error of the value | error of the gradients |",
+        "|---|---|---|---|---|",
+        *(f"| {name} | {row['processor']:.2f} | {row['clock']:.2f} | {row['value']:.0e} | {row['gradients']:.0e} |" for name, row in loss.items()),
+        "",
+        f"The {OURS} is {processor:.1f} times faster by the processor and {clock:.1f} times by the clock.",
+        "",
+        "## A large catalogue",
+        "",
+        f"Synthetic: clusters of {CLUSTER_ITEMS} look-alikes, features of {WIDTH} numbers, k = {NUM_NEIGHBOURS}, {INTERACTIONS_PER_ITEM}",
+        f"interactions per item. A step is the mean of the first {STEPS} of an epoch without the learned graphs, which only the first one",
+        "builds; an epoch is reckoned from them. Recall is that of FAISS's candidates, the least of all graphs.",
+        "",
+        *(f"| {' | '.join([name, *cells, growth])} |" for name, cells, growth in rows),
+        "",
+        "Every step propagates over the whole graph, so that `ranker.max_steps` lets the batch grow in a large catalogue. FAISS compares an item",
+        "with the centres of about the root of N cells, so that a search over all items takes a little more than N log N.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def describe_times(name: str, found: Sequence[dict[str, float]]) -> tuple[str, list[str], str]:
+    """Return a line of CPU seconds, in brackets those of the clock, and the growth of the first."""
+    cells = [f"{size[f'{name}, processor']:,.1f} ({size[f'{name}, clock']:,.1f})" for size in found]
+    growth = found[-1][f"{name}, processor"] / found[0][f"{name}, processor"]
+    return f"{name}, CPU s (s)", cells, f"{growth:.1f}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure one part and print it as JSON, or all parts and write the page."""
+    if arguments:
+        print(json.dumps(measure_loss() if arguments == [LOSS] else measure_size(int(arguments[0]))))
+        return
+    loss, _ = run_part(LOSS)
+    write_bytes(PAGE, build_page(loss, [run_part(str(size)) for size in SIZES]).encode())
+    say(f"{PAGE} is written.")
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["loss"]:
-        measure_loss()
-    elif sys.argv[1:]:
-        measure_size(int(sys.argv[1]))
-    else:
-        for part in ("loss", *map(str, SIZES)):
-            subprocess.run([sys.executable, "-m", "tests.bench_ranker", part], check=True)
+    run_command(lambda: main(sys.argv[1:]))
