@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 
+from pipeline.allocator import keep_freed_memory
+
 CHANGES_NO_RESULT = True
 # In this order, dependencies first; none that starts threads which a fork would lose (polars).
 PACKAGES = (
@@ -43,6 +45,7 @@ def serve(connection: Connection) -> tuple[int, tuple[str, list[str], str, dict[
 
     Returns in the forked processes alone: where to report what they have loaded, and the request (module, arguments, folder, environment).
     """
+    keep_freed_memory()  # a package may make a tensor as it is loaded
     known: list[str] = []
     while True:
         try:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.cost import read_peak_resident
 from pipeline.endings import run_command
 from pipeline.files import write_bytes
@@ -174,6 +175,7 @@ def describe_times(name: str, found: Sequence[dict[str, float]]) -> tuple[str, l
 def main(arguments: Sequence[str]) -> None:
     """Measure one part and print it as JSON, or all parts and write the page."""
     if arguments:
+        keep_freed_memory()  # as every stage does
         print(json.dumps(measure_loss() if arguments == [LOSS] else measure_size(int(arguments[0]))))
         return
     loss, _ = run_part(LOSS)

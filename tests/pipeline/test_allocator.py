@@ -1,8 +1,9 @@
-"""Freed memory stays with the process. Run: python -m pytest tests/pipeline/test_allocator.py"""
+"""Freed memory stays with the process, and new memory comes in large pages. Run: python -m pytest tests/pipeline/test_allocator.py"""
 
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,25 @@ def test_freed_blocks_below_one_that_stays_are_returned_where_a_process_asks_for
         for kind in ("kept", "returned")
     }
     assert resident["kept"] - resident["returned"] > 300 * 2**20  # of 400 MiB
+
+
+NEW_PAGES = """
+import resource, sys
+from pipeline.allocator import keep_freed_memory
+if sys.argv[1] == "large":
+    keep_freed_memory()
+import torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(64 * 2**20)  # 256 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+ON_REQUEST = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not ON_REQUEST.exists() or "[madvise]" not in ON_REQUEST.read_text(), reason="only Linux has large pages, as it was set up")
+def test_a_large_block_comes_in_large_pages() -> None:
+    faults = {
+        kind: int(subprocess.run([sys.executable, "-c", NEW_PAGES, kind], capture_output=True, text=True, check=True).stdout)
+        for kind in ("large", "small")
+    }
+    assert faults["large"] < 10_000 < faults["small"]  # of 65,536 pages
