@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -212,11 +212,21 @@ def compare(films: Films, features: dict[str, Tensor]) -> Iterator[str]:
     neighbours = {count: score_item_knn(films, num_neighbours=count) for count in NEIGHBOURS}
     chosen = max(neighbours, key=lambda count: average(measure(neighbours[count], films, test=False)[f"R@{K}"]))
     yield write_row(f"ItemKNN, {chosen} neighbours", [measure(neighbours[chosen], films, test=True)])
-    light = [measure(fit(LibraryLightGCN(films, seed=seed, **LIGHTGCN), films)[2], films, test=True) for seed in SEEDS]
+    light = train_seeds("LightGCN", lambda seed: LibraryLightGCN(films, seed=seed, **LIGHTGCN), films)
     yield write_row(f"LightGCN, {LIGHTGCN['num_layers']} layers", light)
-    micro = [measure(fit(OurMicro(films, features, seed=seed, **MICRO), films)[2], films, test=True) for seed in SEEDS]
+    micro = train_seeds("MICRO", lambda seed: OurMicro(films, features, seed=seed, **MICRO), films)
     yield write_row("MICRO (ours)", micro)
     yield write_row("MICRO - LightGCN, paired", [subtract(first, second) for first, second in zip(micro, light, strict=True)])
+
+
+def train_seeds(name: str, build: Callable[[int], Model], films: Films) -> list[Scores]:
+    """Train a model under every seed, say how each went, and return the test figures."""
+    runs = []
+    for seed in SEEDS:
+        recall, epoch, score_UN = fit(build(seed), films)
+        say(f"{name}, seed {seed}: R@{K} of validation {recall:.4f}, epoch {epoch}")
+        runs.append(measure(score_UN, films, test=True))
+    return runs
 
 
 def build_page(rows: Iterable[str], films: Films) -> str:

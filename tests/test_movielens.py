@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import movielens
-from tests.bench_movielens import build_symmetric_graph, score_item_knn, score_popularity, subtract, write_row
+from tests.bench_movielens import build_symmetric_graph, score_item_knn, score_popularity, subtract, train_seeds, write_row
 from tests.movielens import Films, measure, read_films
 
 
@@ -88,3 +88,16 @@ def test_a_row_has_means_over_users_and_seeds_and_a_difference_its_sign() -> Non
         write_row("MICRO - LightGCN", [subtract(better, worse)])
         == "| MICRO - LightGCN | 1 | +0.2500 [+0.2500, +0.2500] | +0.2500 [+0.2500, +0.2500] |"
     )
+
+
+def test_every_seed_is_trained_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    class Film0First:
+        def train_epoch(self, epoch: int) -> None:
+            assert epoch < 30  # no better after the first look: 25 epochs later it stops
+
+        def score(self) -> torch.Tensor:
+            return -torch.arange(30.0).repeat(2, 1)
+
+    runs = train_seeds("first", lambda seed: Film0First(), make_films())
+    assert [run["R@20"] for run in runs] == [{0: 1.0, 1: 1.0}] * 5
+    assert capsys.readouterr().out.splitlines()[4] == "first, seed 4: R@20 of validation 1.0000, epoch 5"
