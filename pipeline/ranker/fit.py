@@ -78,7 +78,7 @@ class RankerTraining:
         self.model = build_model(data, config, seed=seed, device=device)
         self.optimizer = torch.optim.Adam([weight for weight in self.model.parameters() if weight.requires_grad], lr=config.learning_rate, fused=True)
         self.sampler = build_sampler(data.train_P2, num_users=len(data.user_ids), num_items=len(data.item_ids), negatives=config.negatives)
-        self.batch_size = max(config.batch_size, -(-len(data.train_P2) // config.max_steps))
+        self.batch_size = max(config.batch_size, len(data.train_P2) // config.max_steps + 1)
         self.num_batches = len(data.train_P2) // self.batch_size + 1
 
     def name_tensors(self) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ them), symmetric normalisation by row sums. Departures:
 4. Only `sym` normalisation, MICRO's default; its `rw` and `none` are left out.
 5. From `exact_items` items on, neighbours are the best of candidates that a FAISS index names (`approximate.py`), compared in the same way;
    an item for which it names too few is compared with all items.
-6. Propagation has its own backward pass, a sum over the reversed edges that are sorted once a graph instead of at every step.
+6. Propagation has its own backward pass, a sum over the reversed edges, which are sorted, with their weights, once per graph instead of at
+   every step.
 
 Shapes: N items, U users, M = U + N nodes, B query rows, K neighbours, E edges, F features, D embedding width, P interactions.
 """
@@ -39,9 +40,8 @@ class Edges:
     target_E: Tensor  # the receiving node, ascending
     source_E: Tensor  # the giving node
     offset_M: Tensor  # where each receiving node's edges begin
-    reverse_E: Tensor  # edge numbers, sorted by giving node
-    reverse_target_E: Tensor  # the receiving nodes in that order
-    reverse_offset_M: Tensor  # where each giving node's edges begin in `reverse_E`
+    reverse_target_E: Tensor  # the receiving nodes, by giving node
+    reverse_offset_M: Tensor  # where each giving node's edges begin in that order
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class ItemGraph:
     weight_NK: Tensor
     degree_N: Tensor  # row sums of the cosines, before normalisation
     edges: Edges
+    reverse_weight_E: Tensor  # the weights by giving node, without gradient
 
     def detach(self) -> ItemGraph:
         """Return the same graph without gradient."""
@@ -64,6 +65,7 @@ class InteractionGraph:
 
     edges: Edges
     weight_E: Tensor
+    reverse_weight_E: Tensor  # the weights by giving node
 
 
 def normalise_rows(feature_NF: Tensor) -> Tensor:
@@ -161,27 +163,31 @@ def build_item_graph(feature_NF: Tensor, *, num_neighbors: int, exact_items: int
     root_N = invert_root(degree_N)
     weight_NK = root_N[:, None] * cosine_NK * functional.embedding(index_NK, root_N[:, None]).squeeze(2)
     target_E = own_N.repeat_interleave(index_NK.shape[1])
-    edges = build_edges(target_E, index_NK.flatten(), num_nodes=len(unit_NF))
-    return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N, edges=edges)
+    edges, reverse_E = build_edges(target_E, index_NK.flatten(), num_nodes=len(unit_NF))
+    reverse_weight_E = weight_NK.detach().flatten()[reverse_E]
+    return ItemGraph(index_NK=index_NK, weight_NK=weight_NK, degree_N=degree_N, edges=edges, reverse_weight_E=reverse_weight_E)
 
 
 def _compute_cosines(unit_NF: Tensor, rows: slice, index_NK: Tensor) -> Tensor:
     return torch.einsum("nf,nkf->nk", unit_NF[rows], functional.embedding(index_NK[rows], unit_NF))
 
 
-def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> Edges:
-    """Index edges from both ends; `target_E` ascends. The numbers are of 32 bits, half the memory and traffic, if there are few enough."""
+def build_edges(target_E: Tensor, source_E: Tensor, *, num_nodes: int) -> tuple[Edges, Tensor]:
+    """Index edges from both ends; `target_E` ascends -> the edges, and their places (E,) by giving node.
+
+    Nodes are numbers of 32 bits, half the memory and traffic, if there are few enough.
+    """
     small = torch.int32 if max(len(target_E), num_nodes) < 2**31 else torch.int64
     count_M, reverse_count_M = (torch.bincount(node_E, minlength=num_nodes) for node_E in (target_E, source_E))
     reverse_E = torch.argsort(source_E, stable=True)
-    return Edges(
+    edges = Edges(
         target_E=target_E.to(small),
         source_E=source_E.to(small),
         offset_M=(count_M.cumsum(0) - count_M).to(small),
-        reverse_E=reverse_E.to(small),
         reverse_target_E=target_E[reverse_E].to(small),
         reverse_offset_M=(reverse_count_M.cumsum(0) - reverse_count_M).to(small),
     )
+    return edges, reverse_E
 
 
 def build_interaction_graph(pair_P2: Tensor, *, num_users: int, num_items: int) -> InteractionGraph:
@@ -190,33 +196,33 @@ def build_interaction_graph(pair_P2: Tensor, *, num_users: int, num_items: int) 
     own_M = torch.arange(num_users + num_items, device=pair_P2.device)
     target_E, source_E = torch.cat([user_P, node_P, own_M]), torch.cat([node_P, user_P, own_M])
     order_E = torch.argsort(target_E * len(own_M) + source_E)
-    edges = build_edges(target_E[order_E], source_E[order_E], num_nodes=len(own_M))
+    edges, _ = build_edges(target_E[order_E], source_E[order_E], num_nodes=len(own_M))
     weight_M = torch.bincount(target_E).double().reciprocal()
-    return InteractionGraph(edges=edges, weight_E=weight_M[edges.target_E])
+    return InteractionGraph(edges=edges, weight_E=weight_M[edges.target_E], reverse_weight_E=weight_M[edges.reverse_target_E])
 
 
 def propagate_items(graph: ItemGraph, value_ND: Tensor) -> Tensor:
     """Sum every item's neighbours by weight -> (N, D)."""
-    return _Propagation.apply(graph.weight_NK.flatten().to(value_ND.dtype), value_ND, graph.edges)
+    return _Propagation.apply(graph.weight_NK.flatten().to(value_ND.dtype), value_ND, graph)
 
 
 def propagate_interactions(graph: InteractionGraph, value_MD: Tensor) -> Tensor:
     """Average every node with its neighbours -> (M, D)."""
-    return _Propagation.apply(graph.weight_E.to(value_MD.dtype), value_MD, graph.edges)
+    return _Propagation.apply(graph.weight_E.to(value_MD.dtype), value_MD, graph)
 
 
 class _Propagation(torch.autograd.Function):
     """Sum the giving nodes' values by weight at every receiving node."""
 
     @staticmethod
-    def forward(ctx: Any, weight_E: Tensor, value_MD: Tensor, edges: Edges) -> Tensor:
+    def forward(ctx: Any, weight_E: Tensor, value_MD: Tensor, graph: ItemGraph | InteractionGraph) -> Tensor:
         ctx.save_for_backward(weight_E, value_MD if ctx.needs_input_grad[0] else None)  # only the weights' gradient needs the values
-        ctx.edges = edges
-        return functional.embedding_bag(edges.source_E, value_MD, edges.offset_M, per_sample_weights=weight_E, mode="sum")
+        ctx.graph = graph
+        return functional.embedding_bag(graph.edges.source_E, value_MD, graph.edges.offset_M, per_sample_weights=weight_E, mode="sum")
 
     @staticmethod
     def backward(ctx: Any, gradient_MD: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        (weight_E, value_MD), edges = ctx.saved_tensors, ctx.edges
+        (weight_E, value_MD), edges = ctx.saved_tensors, ctx.graph.edges
         weight_gradient, value_gradient = None, None
         if ctx.needs_input_grad[0]:
             parts = [
@@ -229,7 +235,7 @@ class _Propagation(torch.autograd.Function):
                 edges.reverse_target_E,
                 gradient_MD.contiguous(),
                 edges.reverse_offset_M,
-                per_sample_weights=weight_E[edges.reverse_E],
+                per_sample_weights=ctx.graph.reverse_weight_E.to(gradient_MD.dtype),
                 mode="sum",
             )
         return weight_gradient, value_gradient, None

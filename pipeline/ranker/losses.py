@@ -6,8 +6,8 @@ Departures:
 2. Over all items, MICRO's form, InfoNCE and its gradient come from one pass over blocks of anchors (`_InfoNCE`): the similarities to
    both kinds of negatives are one product in one buffer that fits the processor's cache. Nothing is computed twice, and the
    similarities of the views among themselves, which are symmetric, are multiplied once and not twice for the gradient.
-3. A sample of anchors that needs several blocks is computed in the same way but for the symmetry, and with log-sum-exp, so that no temperature
-   overflows; it is computed again in the backward pass, until which its gradient would take memory. In all forms that grows with N, not N^2.
+3. The negatives of a sample of anchors are summed over blocks of items, which are computed again in the backward pass (`_LogSum`): what is held
+   of them grows neither with N^2 nor with A N, and every item's row is read once in each pass.
 
 Shapes: B batch rows, N items, A anchors, D embedding width.
 """
@@ -20,12 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from pipeline.ranker.graph import normalise_rows, split_rows
 
 MIN_TEMPERATURE = 0.025  # of the one pass: exp(1 / temperature), the largest of its terms, is far from float32's largest
-MIN_ANCHORS = 8  # of a block, however many items there are; 32 would take a quarter less time and 0.6 GB more at a million items
 
 
 def compute_bpr_loss(positive_B: Tensor, negative_B: Tensor) -> Tensor:
@@ -49,11 +47,9 @@ def compute_contrastive_loss(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor
         anchor_A = torch.arange(len(view_ND), device=view_ND.device)
     if len(split_rows(len(anchor_A), len(view_ND))) == 1:
         return _sum_info_nce(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature) / len(anchor_A)
-    return checkpoint(_sum_in_blocks, view_ND, fused_ND, anchor_A, temperature, use_reentrant=False, preserve_rng_state=False) / len(anchor_A)
-
-
-def _sum_in_blocks(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
-    return _SampledInfoNCE.apply(normalise_rows(view_ND), normalise_rows(fused_ND), anchor_A, temperature)
+    anchor_AD = normalise_rows(functional.embedding(anchor_A, view_ND)) / temperature
+    positive_A = (anchor_AD * normalise_rows(functional.embedding(anchor_A, fused_ND))).sum(dim=1)
+    return (_LogSum.apply(anchor_AD, view_ND, fused_ND, anchor_A) - positive_A).mean()
 
 
 def _sum_info_nce(view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
@@ -106,30 +102,41 @@ class _InfoNCE(torch.autograd.Function):
         return *(gradient_MD * gradient).chunk(2), None
 
 
-class _SampledInfoNCE(torch.autograd.Function):
-    """Summed InfoNCE of unit rows over some anchors, with its gradient computed beside the value, into one buffer for all blocks."""
+class _LogSum(torch.autograd.Function):
+    """Log-sum-exp of each anchor's products with the unit rows of both kinds of vectors, its own view left out -> (A,)."""
 
     @staticmethod
-    def forward(ctx: Any, view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor, temperature: float) -> Tensor:
-        num_items = len(view_ND)
-        unit_MD = torch.cat([view_ND, fused_ND])
-        gradient_MD, loss_A = torch.zeros_like(unit_MD), unit_MD.new_empty(len(anchor_A))
-        step = max(MIN_ANCHORS, split_rows(len(anchor_A), len(unit_MD))[0].stop)
-        for own_B, loss_B in zip(anchor_A.split(step), loss_A.split(step), strict=True):
-            scaled_BD = view_ND[own_B] / temperature
-            logit_BM = scaled_BD @ unit_MD.T
-            logit_BM.scatter_(1, own_B[:, None], -torch.inf)  # an item is no negative of itself
-            sum_B = logit_BM.logsumexp(dim=1)
-            loss_B.copy_(sum_B - logit_BM.gather(1, own_B[:, None] + num_items).squeeze(1))
-            share_BM = logit_BM.sub_(sum_B[:, None]).exp_()
-            share_BM.scatter_add_(1, own_B[:, None] + num_items, -torch.ones_like(share_BM[:, :1]))
-            gradient_MD.addmm_(share_BM.T, scaled_BD)
-            gradient_MD.index_add_(0, own_B, share_BM @ unit_MD / temperature)
-        ctx.save_for_backward(gradient_MD)
-        return loss_A.sum()
+    def forward(ctx: Any, anchor_AD: Tensor, view_ND: Tensor, fused_ND: Tensor, anchor_A: Tensor) -> Tensor:
+        sum_A = anchor_AD.new_full((len(anchor_A),), -torch.inf)
+        for vectors_ND, own_A in ((view_ND, anchor_A), (fused_ND, None)):
+            for rows in split_rows(len(vectors_ND), len(anchor_A)):
+                logit_AB = _multiply(anchor_AD, normalise_rows(vectors_ND[rows]), own_A, start=rows.start)
+                sum_A = torch.logaddexp(sum_A, logit_AB.logsumexp(dim=1))
+        ctx.save_for_backward(anchor_AD, view_ND, fused_ND, anchor_A, sum_A)
+        return sum_A
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (gradient_MD,) = ctx.saved_tensors
-        return *(gradient_MD * gradient).chunk(2), None, None
+    def backward(ctx: Any, gradient_A: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        anchor_AD, view_ND, fused_ND, anchor_A, sum_A = ctx.saved_tensors
+        weighted_AD, anchor_gradient_AD = gradient_A[:, None] * anchor_AD, torch.zeros_like(anchor_AD)
+        gradients = torch.empty_like(view_ND), torch.empty_like(fused_ND)
+        for vectors_ND, own_A, gradient_ND in zip((view_ND, fused_ND), (anchor_A, None), gradients, strict=True):
+            for rows in split_rows(len(vectors_ND), len(anchor_A)):
+                with torch.enable_grad():
+                    vectors_BD = vectors_ND[rows].detach().requires_grad_()
+                    unit_BD = normalise_rows(vectors_BD)
+                share_AB = _multiply(anchor_AD, unit_BD.detach(), own_A, start=rows.start).sub_(sum_A[:, None]).exp_()
+                anchor_gradient_AD.addmm_(share_AB, unit_BD.detach())
+                (gradient_ND[rows],) = torch.autograd.grad(unit_BD, vectors_BD, share_AB.T @ weighted_AD)
+        return gradient_A[:, None] * anchor_gradient_AD, *gradients, None
+
+
+def _multiply(anchor_AD: Tensor, unit_BD: Tensor, own_A: Tensor | None, *, start: int) -> Tensor:
+    """Multiply anchors with the rows of a block that begins at item `start`; an item is no negative of itself, where its anchors are given."""
+    logit_AB = anchor_AD @ unit_BD.T
+    if own_A is not None:
+        place_A = own_A - start
+        (held_H,) = torch.nonzero((place_A >= 0) & (place_A < len(unit_BD)), as_tuple=True)
+        logit_AB[held_H, place_A[held_H]] = -torch.inf
+    return logit_AB

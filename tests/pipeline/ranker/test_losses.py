@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.ranker import graph, losses
+from pipeline.ranker import graph
 from pipeline.ranker.losses import MIN_TEMPERATURE, compute_bpr_loss, compute_contrastive_loss, compute_regularisation
 from tests.pipeline.ranker.test_graph import LargestTensor
 
@@ -69,10 +69,9 @@ def test_all_items_in_blocks_have_the_value_and_the_gradient_of_micros_formula(
     torch.testing.assert_close(gradients, expected_gradients, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("min_anchors", [1, 4, 16])
-def test_sampled_anchors_in_blocks_have_the_value_and_the_gradient_of_micros_formula(monkeypatch: pytest.MonkeyPatch, min_anchors: int) -> None:
-    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 30)
-    monkeypatch.setattr(losses, "MIN_ANCHORS", min_anchors)
+@pytest.mark.parametrize("num_items_held", [1, 4, 11])
+def test_sampled_anchors_in_blocks_have_the_value_and_the_gradient_of_micros_formula(monkeypatch: pytest.MonkeyPatch, num_items_held: int) -> None:
+    monkeypatch.setattr(graph, "BLOCK_ELEMENTS", 5 * num_items_held)
     views, anchor_A = make_views(), torch.tensor([0, 2, 5, 6, 11])
     loss, gradients = differentiate(lambda *pair: compute_contrastive_loss(*pair, anchor_A, temperature=0.5), *views)
     expected, expected_gradients = differentiate(lambda *pair: compute_oracle(*pair, 0.5)[anchor_A].mean(), *views)
