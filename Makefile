@@ -194,7 +194,7 @@ bench-gpu: setup  ## models of the published size with random weights on one GPU
 bench-scale: setup  ## seconds and peak memory at 10,000 to 300,000 items, and of a ledger of 1,000,000 rows (about 15 minutes, 20 GB of disk)
 	@$(PY) -m tests.bench_scale
 
-bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, steps and memory at 100,000 and 1,000,000 items, into docs/results/bench-ranker.md (about 30 minutes, 12 GB of memory)
+bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, steps and memory at 100,000 and 1,000,000 items, into docs/results/bench-ranker.md (about 5 minutes of a quiet machine, 12 GB of memory)
 	@$(PY) -m tests.bench_ranker
 
 bench-anchors: setup  ## what a sample of InfoNCE's anchors costs the ranker, from a finished run, into docs/results/bench-anchors.md (about 10 minutes)

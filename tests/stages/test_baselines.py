@@ -1,4 +1,4 @@
-"""The baselines' own stages and their drawing from the command line, with tiny models. Run: `python -m pytest tests/stages/test_baselines.py`."""
+"""PMG, the tuned SD and what all baselines share, from the command line with tiny models. Run: python -m pytest tests/stages/test_baselines.py"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from pipeline.artifacts import read_provenance, read_table, read_tensors, write_table
+from pipeline.artifacts import read_table, read_tensors
 from pipeline.baselines.pmg import keywords
 from pipeline.cost import find_cost
 from pipeline.generation.build import list_methods
@@ -20,139 +20,23 @@ from pipeline.generation.config import OWN_MODELS
 from pipeline.json_files import read_json
 from pipeline.models.diffusion import Diffusion
 from pipeline.report.figures import BOUNDS
-from pipeline.schemas import CASE_PSEUDO_WORDS, CASES, GENERATED, KEYWORDS, PMG_PREFERENCES, PSEUDO_WORDS, REJECTED, RETRIEVED
+from pipeline.schemas import GENERATED, PMG_PREFERENCES, REJECTED
 from stages import pmg, sd, ti
-from tests.configs import PMG_RETRIEVED, TI, TI_RETRIEVED
+from tests.configs import PMG_RETRIEVED
 from tests.small_project import REPO
-from tests.stages.drawing_project import CASE_IDS, ITEM_IDS, Project, write_looks
-
-TEST_CASES = CASE_IDS[6:]
+from tests.stages.baseline_project import NO_ITEMS, TEST_CASES, invert, make_baseline_project, narrow, prepare_pmg, write_narrowed
+from tests.stages.drawing_project import Project, write_looks
 
 
 @pytest.fixture
 def project(tmp_path: Path, models: dict[str, str]) -> Project:
-    made = Project(tmp_path, models)
-    made.params |= {"ti": asdict(TI), "ti_retrieved": asdict(TI_RETRIEVED), "pmg_retrieved": asdict(PMG_RETRIEVED)}
-    made.write_table(KEYWORDS, [{"item_id": item_id, "keywords": ["red", item_id]} for item_id in ITEM_IDS])
-    return made
-
-
-def invert(project: Project, **options: Any) -> str:
-    return project.run(ti, **{"cases": "cases.parquet", "items": "items.parquet", "captions": "captions.parquet", "out": "ti", **options})
+    return make_baseline_project(tmp_path, models)
 
 
 @pytest.fixture
 def _talkative(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the tiny language model, whose words are random bytes, name keywords."""
     monkeypatch.setattr(keywords, "generate", lambda _, questions, config: ["red, loud" for _ in questions])
-
-
-def prepare_pmg(project: Project, **options: Any) -> str:
-    names = ("cases", "items", "captions", "keywords")
-    return project.run(pmg, **{**{name: f"{name}.parquet" for name in names}, "out": "pmg", **options})
-
-
-def test_ti_learns_a_vector_for_every_drawn_user_and_says_what_it_cost(project: Project) -> None:
-    assert "4 rows in, 4 computed" in invert(project)
-    table = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
-    assert table["user_id"].to_pylist() == [f"u{case_id}" for case_id in TEST_CASES]
-    metrics, cost = read_json(project.root / "ti" / "metrics.json"), find_cost(project.root / "ti" / "vectors.parquet")
-    assert cost is not None
-    assert metrics["num_users"] == 4
-    assert metrics["held_out_loss"] != metrics["held_out_loss_before"] > 0
-    assert cost["num_rows"] == 4
-    assert cost["seconds"] > 0
-    assert cost["peak_memory_mb"] > 10
-    assert len((project.root / "ti" / "curves.csv").read_text().splitlines()) == 4  # header, start, middle, end
-
-
-def test_ti_gives_the_same_bytes_again_with_and_without_its_ledger(project: Project) -> None:
-    invert(project)
-    first, cost = project.hash_outs("ti"), find_cost(project.root / "ti" / "vectors.parquet")
-    assert "0 computed, 4 reused" in invert(project)
-    assert project.hash_outs("ti") == first
-    assert find_cost(project.root / "ti" / "vectors.parquet") == cost is not None
-    shutil.rmtree(project.root / ".work")
-    invert(project)
-    assert project.hash_outs("ti") == first
-
-
-def test_ti_draws_every_case_with_its_users_vectors(project: Project) -> None:
-    invert(project)
-    project.generate("ti", vectors="ti/vectors.parquet")
-    drawn = read_table(project.root / "ti" / "generated.parquet", GENERATED)
-    assert drawn["case_id"].to_pylist() == TEST_CASES
-    assert read_provenance(project.root / "ti" / "generated.parquet")["identity"]["template"] == TI.template
-    assert find_cost(project.root / "ti" / "generated.parquet")["seconds_per_row"] > 0
-    first = [image["bytes"] for image in drawn["image"].to_pylist()]
-    rows = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS).to_pylist()
-    facts = read_provenance(project.root / "ti" / "vectors.parquet")
-    rows[0]["vectors"] = [-value for value in rows[0]["vectors"]]
-    write_table(project.root / "other.parquet", rows[:3], PSEUDO_WORDS, provenance=facts)
-    assert "4 rows in, 2 computed" in project.generate("ti", vectors="other.parquet")
-    again = read_table(project.root / "ti" / "generated.parquet", GENERATED)
-    assert [image["bytes"] for image in again["image"].to_pylist()][1:] == first[1:3]
-    assert again["image"].to_pylist()[0]["bytes"] != first[0]
-    assert read_table(project.root / "ti" / "rejected.parquet", REJECTED)["row_key"].to_pylist() == ["c09"]
-
-
-NO_ITEMS = "c07"  # the case for which nothing is retrieved
-
-
-def narrow(project: Project) -> None:
-    """Let the retrieved items of the cases differ, and leave one case without any."""
-    rows = [
-        {"case_id": case_id, "rank": rank, "item_id": ITEM_IDS[(index + rank) % 3], "similarity": 0.5, "weight": 0.5}
-        for index, case_id in enumerate(CASE_IDS)
-        for rank in range(2)
-        if case_id != NO_ITEMS
-    ]
-    project.write_table(RETRIEVED, rows)
-
-
-def write_narrowed(project: Project, **fields: str) -> None:
-    """Write `narrowed.parquet`: cases whose whole history is what `narrow` lets be retrieved, in the history's order."""
-    cases = read_table(project.root / "cases.parquet", CASES).to_pylist()
-    for index, case in enumerate(cases):
-        chosen = {ITEM_IDS[(index + rank) % 3] for rank in range(2)}
-        case["history"] = [item_id for item_id in ITEM_IDS[:3] if item_id in chosen]
-        case |= {name: case[other] for name, other in fields.items()}
-    write_table(project.root / "narrowed.parquet", [case for case in cases if case["case_id"] != NO_ITEMS], CASES, provenance={})
-
-
-def test_ti_retrieved_learns_for_every_case_what_ti_learns_from_a_history_of_its_retrieved_items(project: Project) -> None:
-    narrow(project)
-    assert "ti_retrieved: 4 rows in, 4 computed, 0 reused, 1 rejected" in invert(project, retrieved="retrieved.parquet", out="chosen")
-    learned = read_table(project.root / "chosen" / "vectors.parquet", CASE_PSEUDO_WORDS)
-    rejected = read_table(project.root / "chosen" / "rejected.parquet", REJECTED).to_pylist()
-    assert rejected == [{"stage": "ti_retrieved", "row_key": NO_ITEMS, "reason": "None of the case's retrieved images can be read."}]
-    assert learned["held_out_loss"].null_count == 3  # all images of so few are trained on
-    assert len(set(map(str, learned["vectors"].to_pylist()))) == 3
-    write_narrowed(project, user_id="case_id")
-    project.params["ti"] |= asdict(TI_RETRIEVED)
-    invert(project, cases="narrowed.parquet")
-    whole = read_table(project.root / "ti" / "vectors.parquet", PSEUDO_WORDS)
-    assert whole["user_id"].to_pylist() == learned["case_id"].to_pylist()
-    for vector, other in zip(whole["vectors"].to_pylist(), learned["vectors"].to_pylist(), strict=True):  # beside other users in their batch
-        torch.testing.assert_close(torch.tensor(vector), torch.tensor(other), rtol=1e-4, atol=1e-5)
-
-
-def test_ti_retrieved_draws_every_case_with_its_own_vectors(project: Project) -> None:
-    narrow(project)
-    invert(project, retrieved="retrieved.parquet", out="chosen")
-    project.generate("ti_retrieved", vectors="chosen/vectors.parquet")
-    drawn = read_table(project.root / "ti_retrieved" / "generated.parquet", GENERATED)
-    assert drawn["case_id"].to_pylist() == [case_id for case_id in TEST_CASES if case_id != NO_ITEMS]
-    rejected = read_table(project.root / "ti_retrieved" / "rejected.parquet", REJECTED).to_pylist()
-    assert rejected == [{"stage": "generation@ti_retrieved", "row_key": NO_ITEMS, "reason": "No pseudo-word was learned for this case."}]
-    rows = read_table(project.root / "chosen" / "vectors.parquet", CASE_PSEUDO_WORDS).to_pylist()
-    facts = read_provenance(project.root / "chosen" / "vectors.parquet")
-    rows[1]["vectors"] = [-value for value in rows[1]["vectors"]]
-    write_table(project.root / "other.parquet", rows, CASE_PSEUDO_WORDS, provenance=facts)
-    project.generate("ti_retrieved", vectors="other.parquet")
-    again = read_table(project.root / "ti_retrieved" / "generated.parquet", GENERATED)
-    same = [first == second for first, second in zip(drawn["image"].to_pylist(), again["image"].to_pylist(), strict=True)]
-    assert same == [True, False, True]
 
 
 @pytest.mark.parametrize("stage", [ti, pmg])
@@ -163,18 +47,6 @@ def test_a_stage_that_is_given_the_retrieved_items_has_nothing_to_do_unless_its_
     assert f"{name}_retrieved: 0 rows in" in run(project, retrieved="retrieved.parquet", out="empty")
     project.params["comparison"] |= {name: False, f"{name}_retrieved": True}
     assert f"{name}: 0 rows in" in run(project, out="empty")
-
-
-def test_retrieved_items_of_nobody_are_one_clear_error(project: Project) -> None:
-    write_table(project.root / "retrieved.parquet", RETRIEVED.build_empty(), RETRIEVED, provenance={})
-    message = invert(project, retrieved="retrieved.parquet", out="chosen", fails=True)
-    assert "no item was retrieved for any case, so there is nothing to learn from; set retrieval.k to 1 or more." in message
-
-
-def test_a_split_without_users_is_one_clear_error(project: Project) -> None:
-    project.limit_cases({"c00", "c01"})  # of the split train
-    message = project.run(ti, cases="cases.parquet", items="items.parquet", captions="captions.parquet", out="ti", fails=True)
-    assert "no case is of the splits test" in message
 
 
 def tune(project: Project) -> str:
