@@ -40,7 +40,7 @@ PAGE = Path("docs/results/bench-ranker.md")
 OURS, OFFICIAL = "one pass", "official"
 PLAIN, KEPT = "torch's own", "as our stages keep it"  # how a process treats the memory of its tensors
 LOSS_PARTS = {"plain-loss": PLAIN, "loss": KEPT}
-LOSS_ITEMS, LOSS_WIDTH, LOSS_RUNS = 8_000, 64, 5
+LOSS_ITEMS, LOSS_WIDTH, LOSS_RUNS = 8_000, 64, 15
 # Products of all items with all items, in units of 2 N^2 D operations. Official: within and between the views, and for each the gradients of
 # both sides. One pass: as that, but for the similarities of the views among themselves the gradient is one product of half a matrix for each side.
 LOSS_PRODUCTS = {OFFICIAL: 6, OURS: 5}
@@ -74,14 +74,16 @@ def measure_loss() -> dict[str, dict[str, float]]:
     views = (view_ND, view_ND + torch.randn(LOSS_ITEMS, LOSS_WIDTH, generator=generator))
     computations: dict[str, Callable[..., Tensor]] = {OFFICIAL: compute_official_loss, OURS: compute_contrastive_loss}
     exact_loss, exact_gradients, *_ = differentiate(compute_official_loss, *(view.double() for view in views))
+    peak = measure_peak(torch.float32)
     runs = [{name: differentiate(compute, *views) for name, compute in computations.items()} for _ in range(LOSS_RUNS)]
+    peak = max(peak, measure_peak(torch.float32))
     found = {}
     for name in computations:
         loss, gradients, *_ = runs[0][name]
         clock, processor = (statistics.median(run[name][place] for run in runs) for place in (2, 3))
         value_error = abs(float(loss / exact_loss) - 1)
         gradient_error = float((gradients - exact_gradients).abs().max() / exact_gradients.abs().max())
-        bound = 2 * LOSS_PRODUCTS[name] * LOSS_ITEMS**2 * LOSS_WIDTH / measure_peak(torch.float32)
+        bound = 2 * LOSS_PRODUCTS[name] * LOSS_ITEMS**2 * LOSS_WIDTH / peak
         found[name] = {"clock": clock, "processor": processor, "bound": bound, "value": value_error, "gradients": gradient_error}
     return found
 
@@ -158,9 +160,9 @@ def build_page(losses: dict[str, dict[str, dict[str, float]]], sizes: Sequence[t
         "|---|---|---|---|---|---|---|",
         *(describe_loss(name, memory, row) for memory, loss in losses.items() for name, row in loss.items()),
         "",
-        f"As each is run, the official formula with torch's own memory, the {OURS} is {compare_losses(losses, PLAIN)}. With the same memory for both",
-        f"it is {compare_losses(losses, KEPT)}; there the official formula can be no more than",
-        f"{losses[KEPT][OFFICIAL]['processor'] / losses[KEPT][OURS]['bound']:.1f} times slower than what the {OURS}'s products alone take.",
+        f"As each is run, the official formula with torch's own memory, the {OURS} is {compare_losses(losses, PLAIN)}.",
+        f"With the same memory for both it is {compare_losses(losses, KEPT)}. A computation with the products of",
+        f"the {OURS} that did nothing else would be {losses[KEPT][OFFICIAL]['processor'] / losses[KEPT][OURS]['bound']:.1f} times faster there by the processor.",
         "",
         "## A large catalogue",
         "",
