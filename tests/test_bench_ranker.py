@@ -18,9 +18,8 @@ def test_the_page_has_what_was_measured_and_how_it_grows() -> None:
     losses = {memory: {bench_ranker.OFFICIAL: row | {"processor": seconds}, bench_ranker.OURS: row} for memory, seconds in official.items()}
     page = bench_ranker.build_page(losses, [(make_size(1_000, 2.0), []), (make_size(10_000, 30.0), [0.99, 0.97])])
     assert "own memory, the one pass is 3.0 times faster by the processor and 1.0 times by the clock" in page
-    assert (
-        "it is 2.0 times faster by the processor and 1.0 times by the clock; there the official formula can be no more than\n4.0 times slower" in page
-    )
+    assert "it is 2.0 times faster by the processor and 1.0 times by the clock.\n" in page
+    assert "products would be 4.0 times faster" in page
     assert "|  | 1,000 items | 10,000 items | growth (n log n: 13) |" in page
     assert "| recall | exact | 0.970 |  |" in page
     assert "| step, CPU s (s) | 2.0 (2.0) | 30.0 (30.0) | 15.0 |" in page
