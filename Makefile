@@ -200,7 +200,7 @@ bench-ranker: setup  ## the ranker's exact loss beside MICRO's, and graphs, step
 bench-anchors: setup  ## what a sample of InfoNCE's anchors costs the ranker, from a finished run, into docs/results/bench-anchors.md (about 10 minutes)
 	@$(PY) -m tests.bench_anchors
 
-bench-movielens: setup  ## the ranker beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, into docs/results/bench-movielens.md, needs make setup EXTRAS=benchmark
+bench-movielens: setup  ## the ranker beside popularity, ItemKNN and a library's LightGCN on MovieLens 100K, into docs/results/bench-movielens.md (about 20 minutes of one core; needs make setup EXTRAS=benchmark)
 	@$(PY) -m tests.bench_movielens
 
 doctor:  ## say what would stop a run, and what to do about it; also before `make setup`
