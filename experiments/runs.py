@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experiments.names import IMAGE_PROMPT, INVERSION, INVERSION_RETRIEVED, ORACLE, PMG, PMG_RETRIEVED, RECONSTRUCTION
+from experiments.names import INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ ARTIST_POINTS = _repeat(
     "artists",
     "dataset=artmoji",
     "models=artists",
-    "comparison=table1",
-    *(f"comparison.{method}=true" for method in (IMAGE_PROMPT, ORACLE, RECONSTRUCTION)),
+    "comparison=artists",
+    *(f"comparison.{method}=true" for method in TUNED),
     "preference.visual_tokens=4",
 )
 ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "models=artists", "preference.visual_tokens=0")
