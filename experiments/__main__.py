@@ -1,7 +1,7 @@
 """Run experiments and write their tables and plots: `python -m experiments [fig2 fig5 ...]`, all of them without a name.
 
-Every option only leaves something out: `--collect` reads what is finished and runs nothing, `--dry-run` only says what is missing,
-`--plots-only` draws the plots again from the CSV files that are there.
+Most options only leave something out: `--collect` reads what is finished and runs nothing, `--dry-run` only says what is missing,
+`--plots-only` draws the plots again from the CSV files that are there. `--rerun` runs here what is on record but was made elsewhere.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from pathvalidate import sanitize_filename
 
 from experiments import comparison_page
 from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment, list_runs
-from experiments.collect import read_results
 from experiments.comparison import compare_methods
 from experiments.entry import OUT, find_root, run_app
 from experiments.plan import Plan, has_changes, list_unique, plan_runs, read_inputs
 from experiments.plots import draw_experiment
 from experiments.pooling import pool_results
+from experiments.records import FOLDER, Records
 from experiments.results import RunResult
 from experiments.runs import DEFAULT
 from experiments.series import Outcome, execute_plan, run_series
-from experiments.store import list_stored
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.choice import change_choice, describe_choice, list_chosen, read_choice
 from pipeline.files import write_bytes
@@ -44,6 +43,7 @@ def main(
     collect: bool = False,
     dry_run: bool = False,
     plots_only: bool = False,
+    rerun: bool = False,
 ) -> None:
     """Run what is missing of the named experiments, one run after the other, and write docs/results/.
 
@@ -60,11 +60,12 @@ def main(
     inputs = read_inputs(root)
     runs = [replace(run, overrides=(*run.overrides, *settings)) for run in list_runs(chosen)]
     plans = plan_runs(runs, inputs, root=root)
+    records = Records(out / FOLDER, root, rerun)
     if dry_run:
-        print_missing(plans, root=root)
+        print_missing(plans, records)
         return
-    outcomes = [] if collect else run_missing(list_unique(plans), root=root)
-    results = read_results(plans, list_stored(root), root=root)
+    outcomes = [] if collect else run_missing(list_unique(plans), records)
+    results = records.read(plans)
     for experiment in chosen:
         write_experiment(experiment, results, out)
     for stage in take_killed():
@@ -81,32 +82,28 @@ def name_folder(settings: Sequence[str], root: Path) -> str:
     return sanitize_filename("_".join(word.replace("=", "-") for word in words), replacement_text="-")
 
 
-def run_missing(plans: Sequence[Plan], *, root: Path) -> list[Outcome]:
+def run_missing(plans: Sequence[Plan], records: Records) -> list[Outcome]:
     """Run the plans that are not finished; only one series at a time."""
-    if has_changes(root):
+    if has_changes(records.root):
         say("note: there are uncommitted changes. They are part of the runs, and DVC stashes them for a moment at the start of each.")
     folder = work_dir() / "experiments"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def find(fingerprint: str) -> str | None:
-        stored = list_stored(root).get(fingerprint)
-        return stored.name if stored else None
-
     def execute(plan: Plan) -> int:
-        return execute_plan(plan, root=root)
+        return execute_plan(plan, root=records.root)
 
     with lock_folder(folder):
-        return run_series(plans, find=find, execute=execute, say=say)
+        return run_series(plans, find=records.keep, execute=execute, say=say)
 
 
-def print_missing(plans: Sequence[Plan], *, root: Path) -> None:
+def print_missing(plans: Sequence[Plan], records: Records) -> None:
     """Say of every run whether it is finished."""
-    stored = list_stored(root)
     unique = list_unique(plans)
+    found = {plan.fingerprint: records.find(plan.fingerprint) for plan in unique}
     for plan in unique:
-        found = stored.get(plan.fingerprint)
-        say(f"{'finished' if found else 'missing '}  {found.name if found else plan.experiment}  {' '.join(plan.run.overrides)}".rstrip())
-    say(f"{sum(plan.fingerprint not in stored for plan in unique)} of {len(unique)} runs are missing")
+        name = found[plan.fingerprint]
+        say(f"{'finished' if name else 'missing '}  {name or plan.experiment}  {' '.join(plan.run.overrides)}".rstrip())
+    say(f"{list(found.values()).count(None)} of {len(unique)} runs are missing")
 
 
 def write_experiment(experiment: Experiment, results: Mapping[str, RunResult], out: Path) -> None:

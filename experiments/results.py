@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.names import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
+from experiments.series import get_log
 from experiments.store import Fetch
 from pipeline.artifacts import read_table
 from pipeline.cost import find_cost
+from pipeline.data.openmoji import is_held_out
 from pipeline.evaluation.summary import group_by_user
 from pipeline.json_files import read_json
 from pipeline.metrics.definitions import Metric, define_metrics
 from pipeline.metrics.intervals import Interval, compute_mean_interval, compute_nested_interval, compute_paired_interval
 from pipeline.params import read_section
-from pipeline.schemas import SCORES
+from pipeline.schemas import CASES, LABELS, SCORES
 
 SCORES_FILE, SUMMARY_FILE, PARAMS_FILE = "data/evaluation/scores.parquet", "data/evaluation/summary.json", "params.yaml"
+CASES_FILE, LABELS_FILE = "data/dataset/cases.parquet", "data/dataset/labels.parquet"
+STYLEMOJI = "stylemoji"
 TUNED, MAPPED = "data/sd/lora.safetensors", "data/mapper/mapper.safetensors"
 TRAINED_BY = {  # what a method's own trained stages make
     "sd": (TUNED,),
@@ -70,6 +75,8 @@ class RunResult:
     assignment_p: dict[str, float] = field(default_factory=dict)  # by method: of the permutation test of whose image is whose
     seeds: tuple[int, ...] = ()  # of the runs that were pooled; then users are (seed, user)
     tests: dict[str, list[float]] = field(default_factory=dict)  # the same p-values of pooled runs, one a seed
+    held_out_share: float | None = None  # of the test users' truths, those that no model was trained on (StyleMoji)
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # how long the stages took that the run computed itself
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
@@ -104,6 +111,7 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
     summary = read_json(fetch(SUMMARY_FILE))
     metrics = define_metrics(summary["perceptual"])
     scores = read_table(fetch(SCORES_FILE), SCORES)
+    dataset = str(read_section(fetch(PARAMS_FILE), "dataset.name"))
     return RunResult(
         experiment=experiment,
         profile=summary["profile"],
@@ -113,7 +121,7 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         level=summary["interval"]["level"],
         metrics={metric.name: metric for metric in metrics},
         by_user=group_by_user(scores, tuple(metric for metric in metrics if metric.name in scores.column_names)),
-        dataset=str(read_section(fetch(PARAMS_FILE), "dataset.name")),
+        dataset=dataset,
         costs={method: read_cost(method, fetch) for method in summary["methods"]},
         assignment_p={
             method: entries["assignment_p"]["value"]
@@ -121,7 +129,35 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
             if entries.get("assignment_p", {}).get("value") is not None
         },
         trainings={method: read_own_metrics(method, fetch) for method in OWN_METRICS if method in summary["methods"]},
+        held_out_share=read_held_out_share(fetch) if dataset == STYLEMOJI else None,
+        stage_seconds=read_stage_seconds(experiment),
     )
+
+
+def read_held_out_share(fetch: Fetch) -> float | None:
+    """Work out which share of the test users' truths is held out from all model training."""
+    cases, labels = read_table(fetch(CASES_FILE), CASES), read_table(fetch(LABELS_FILE), LABELS)
+    return compute_held_out_share(cases.to_pylist(), labels.to_pylist())
+
+
+def compute_held_out_share(cases: Sequence[dict[str, Any]], labels: Sequence[dict[str, Any]]) -> float | None:
+    """Return the share of test cases with a truth that no model was trained on; None without any truth."""
+    style_of = {row["item_id"]: row["style"] for row in labels}
+    truths = [case["truth_id"] for case in cases if case["split"] == "test" and case["truth_id"] in style_of]
+    if not truths:
+        return None
+    return sum(is_held_out(truth.rsplit("-", 1)[0], style_of[truth]) for truth in truths) / len(truths)
+
+
+def read_stage_seconds(experiment: str) -> dict[str, float]:
+    """Return how long a run's stages took, from its log: DVC's outputs hold no times, and what came from the cache has none."""
+    log = get_log(experiment)
+    return find_seconds(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else {}
+
+
+def find_seconds(log: str) -> dict[str, float]:
+    """Return the seconds in every stage's last closing line, e.g. `ranker: 9500 rows in, ..., 41.2 s`."""
+    return {stage: float(seconds) for stage, seconds in re.findall(r"^([a-z@_]+): \d+ rows in, .*, ([0-9.]+) s$", log, flags=re.MULTILINE)}
 
 
 def read_cost(method: str, fetch: Fetch) -> Cost:

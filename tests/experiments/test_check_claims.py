@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -16,11 +14,8 @@ from experiments.check_claims import (
     Checked,
     build_entry,
     check_complete,
-    compute_held_out_share,
-    find_seconds,
     format_claims,
-    read_evidence,
-    read_seconds,
+    gather_evidence,
 )
 from experiments.claim_list import CLAIMS
 from experiments.claim_rules import (
@@ -37,16 +32,12 @@ from experiments.claim_rules import (
     compute_gain,
 )
 from experiments.names import STYLE
-from experiments.plan import Plan
-from experiments.results import RunResult
-from experiments.runs import DEFAULT, Run
+from experiments.results import RunResult, compute_held_out_share, find_seconds, read_stage_seconds
+from experiments.runs import DEFAULT, SEED_POINTS
 from experiments.series import get_log
-from experiments.store import Stored
-from pipeline.artifacts import write_table
 from pipeline.data.openmoji import is_held_out
-from pipeline.json_files import read_json, write_json
+from pipeline.json_files import read_json
 from pipeline.metrics.definitions import define_metrics
-from pipeline.schemas import CASES, LABELS
 from tests.experiments.made import bad, good, make_evidence
 
 GOOD = make_evidence(good)
@@ -202,37 +193,30 @@ def test_time_must_be_known_embedded_and_below_the_limit_in_every_run() -> None:
     assert not check_seconds({0: 41.0}, 90, stage="ranker", result=paper).holds
 
 
-def test_seconds_come_from_the_metrics_or_else_from_the_log(tmp_path: Path) -> None:
-    for stage, metrics in {"ranker": {"seconds": 12.5}, "reflection": {}}.items():
-        write_json(tmp_path / "data" / stage / "metrics.json", metrics)
-    assert read_seconds("ragar-default-0000000000", lambda path: tmp_path / path) == {"ranker": 12.5}
+def test_evidence_joins_results_truths_and_times() -> None:
+    results = dict(GOOD.results)
+    for seed, point in enumerate(SEED_POINTS):
+        seconds = {"ranker": 40.0 + seed, "dataset": 1.0} if seed != 2 else {}
+        results[point.run.name] = dataclasses.replace(results[point.run.name], stage_seconds=seconds)
+    results[DEFAULT.name] = dataclasses.replace(results[DEFAULT.name], held_out_share=0.5)
+    evidence = gather_evidence(results)
+    assert evidence.held_out_share == 0.5
+    assert evidence.seconds == {"ranker": {0: 40.0, 1: 41.0, 3: 43.0, 4: 44.0}, "reflection": {}}
+    assert evidence.results is results
+
+
+def test_seconds_come_from_the_runs_log() -> None:
+    assert read_stage_seconds("ragar-default-0000000000") == {}
     log = get_log("ragar-default-0000000000")
     log.parent.mkdir(parents=True)
     log.write_text("reflection: 250 rows in, 250 computed, 0 reused, 0 rejected, 180.4 s\n")
-    assert read_seconds("ragar-default-0000000000", lambda path: tmp_path / path) == {"ranker": 12.5, "reflection": 180.4}
-
-
-def test_evidence_joins_results_truths_and_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = {"user_id": "u", "split": "test", "history": ["1F600-classic"], "reference_id": "1F601-classic", "truth_id": "1F601-neon"}
-    write_table(tmp_path / "data/dataset/cases.parquet", [{"case_id": "c", **case}], CASES, provenance={})
-    label = {"item_id": "1F601-neon", "style": "neon", "concept": "face", "theme": "faces"}
-    write_table(tmp_path / "data/dataset/labels.parquet", [{name: label[name] for name in LABELS.columns}], LABELS, provenance={})
-    for stage in ("ranker", "reflection"):
-        write_json(tmp_path / "data" / stage / "metrics.json", {"seconds": 7.0})
-    monkeypatch.setattr(check_claims, "read_results", lambda plans, stored, root: GOOD.results)
-    monkeypatch.setattr(check_claims, "open_experiment", lambda stored, root: contextlib.nullcontext(lambda path: tmp_path / path))
-    plans = [plan(run) for run in list_runs(EXPERIMENTS)]
-    evidence = read_evidence(plans, {p.fingerprint: Stored(p.experiment, "0" * 40) for p in plans}, root=tmp_path)
-    assert evidence.held_out_share == float(is_held_out("1F601", "neon"))
-    assert evidence.seconds == {stage: dict.fromkeys(range(5), 7.0) for stage in ("ranker", "reflection")}
-    assert evidence.results is GOOD.results
+    assert read_stage_seconds("ragar-default-0000000000") == {"reflection": 180.4}
 
 
 def test_the_last_closing_line_of_the_stage_tells_its_seconds() -> None:
     log = "ranker: 9500 rows in, 9500 computed, 0 reused, 0 rejected, 41.2 s\nranker_check: 1 rows in, 1 computed, 7.0 s\n"
-    assert find_seconds(log, "ranker") == 41.2
-    assert find_seconds(log + "ranker: 9500 rows in, 9500 computed, 0 reused, 0 rejected, 38.0 s\n", "ranker") == 38.0
-    assert find_seconds(log, "reflection") is None
+    assert find_seconds(log) == {"ranker": 41.2, "ranker_check": 7.0}
+    assert find_seconds(log + "ranker: 9500 rows in, 9500 computed, 0 reused, 0 rejected, 38.0 s\n")["ranker"] == 38.0
 
 
 def test_only_test_users_with_a_known_truth_count_as_held_out() -> None:
@@ -246,17 +230,12 @@ def test_only_test_users_with_a_known_truth_count_as_held_out() -> None:
     assert compute_held_out_share([], labels) is None
 
 
-def plan(run: Run) -> Plan:
-    return Plan(run, hashlib.sha256(run.name.encode()).hexdigest()[:10])
-
-
 def test_missing_experiments_are_named_with_their_make_targets() -> None:
-    plans = [plan(run) for run in list_runs(EXPERIMENTS)]
-    stored = {p.fingerprint: Stored(p.experiment, "0" * 40) for p in plans if p.run.name not in ("k-7", "random", "alpha-0")}
+    results = {run.name: GOOD.results[run.name] for run in list_runs(EXPERIMENTS) if run.name not in ("k-7", "random", "alpha-0")}
     needed = [get_experiment(name) for name in ("fig2", "fig5", "seeds")]
     with pytest.raises(ValueError, match=r"`make fig2` \(not finished: random\); `make fig5` \(not finished: k-7, alpha-0\)\.$"):
-        check_complete(needed, plans, stored)
-    check_complete([get_experiment("seeds")], plans, stored)
+        check_complete(needed, results)
+    check_complete([get_experiment("seeds")], results)
 
 
 def test_an_entry_has_everything_that_a_reader_needs() -> None:
@@ -279,9 +258,9 @@ def test_the_table_counts_what_holds() -> None:
 def test_the_command_succeeds_whatever_holds_and_writes_the_same_bytes(evidence, held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_claims, "find_root", lambda: tmp_path)
     monkeypatch.setattr(check_claims, "read_inputs", lambda root: None)
-    monkeypatch.setattr(check_claims, "plan_runs", lambda runs, inputs, root: [plan(run) for run in runs])
-    monkeypatch.setattr(check_claims, "list_stored", lambda root: {plan(run).fingerprint: Stored(run.name, "0") for run in list_runs(EXPERIMENTS)})
-    monkeypatch.setattr(check_claims, "read_evidence", lambda plans, stored, root: evidence)
+    monkeypatch.setattr(check_claims, "plan_runs", lambda runs, inputs, root: [])
+    monkeypatch.setattr(check_claims.Records, "read", lambda self, plans: evidence.results)
+    monkeypatch.setattr(check_claims, "gather_evidence", lambda results: evidence)
     outcome = CliRunner().invoke(check_claims.app, [])
     assert outcome.exit_code == 0, outcome.output
     assert f"{held} of {len(CLAIMS)} claims hold" in outcome.output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import hashlib
 import re
@@ -13,10 +15,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from experiments import __main__ as command
+from experiments import records
 from experiments.catalogue import EXPERIMENTS, get_experiment
 from experiments.entry import run_app
 from experiments.plan import Inputs, Plan
 from experiments.plots import draw_experiment, list_panels
+from experiments.results import RunResult
 from experiments.runs import DEFAULT, Run
 from experiments.store import Stored
 from pipeline.endings import Stopped
@@ -41,9 +45,10 @@ class Project:
         monkeypatch.setattr(command, "read_inputs", lambda root: Inputs({}, (), {}, {}, (), frozenset()))
         monkeypatch.setattr(command, "plan_runs", lambda runs, inputs, root: [self.plan(run) for run in runs])
         monkeypatch.setattr(command, "has_changes", lambda root: False)
-        monkeypatch.setattr(command, "list_stored", lambda root: self.stored)
         monkeypatch.setattr(command, "execute_plan", self.execute)
-        monkeypatch.setattr(command, "read_results", self.read)
+        monkeypatch.setattr(records, "list_stored", lambda root: self.stored)
+        monkeypatch.setattr(records, "open_experiment", lambda stored, root: contextlib.nullcontext())
+        monkeypatch.setattr(records, "read_result", self.read)
         monkeypatch.setattr(command, "draw_experiment", lambda *args, **options: repr(list_panels(*args, **options)))  # quick
 
     @staticmethod
@@ -62,14 +67,14 @@ class Project:
         return 0
 
     @staticmethod
-    def read(plans: list[Plan], stored: dict[str, Stored], *, root: Path) -> dict:
-        return {plan.run.name: RESULTS[plan.run.name] for plan in plans if plan.fingerprint in stored}
+    def read(experiment: str, fetch: None) -> RunResult:
+        return dataclasses.replace(RESULTS[records.get_run(experiment).removeprefix("ragar-")], experiment=experiment)
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(command.app, list(arguments))
 
     def read_outputs(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted((self.root / "docs" / "results").glob("*"))}
+        return {path.name: path.read_bytes() for path in sorted((self.root / "docs" / "results").glob("*.*"))}
 
 
 @pytest.fixture
@@ -142,6 +147,25 @@ def test_a_second_time_runs_nothing_and_writes_the_same_bytes(project: Project) 
     assert project.run().exit_code == 0
     assert project.executed == []
     assert project.read_outputs() == outputs
+
+
+def test_what_is_on_record_is_not_run_again_on_another_machine(project: Project) -> None:
+    project.run("fig2", "fig5")
+    outputs, project.executed = project.read_outputs(), []
+    project.stored.clear()  # a clone of the repository has no experiment of its own
+    assert "0 of 3 runs are missing" in project.run("fig2", "--dry-run").output
+    assert project.run("fig2", "fig5").exit_code == 0
+    assert (project.executed, project.read_outputs()) == ([], outputs)
+
+
+def test_what_is_on_record_is_run_again_if_asked(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.run("fig2")
+    project.executed = []
+    project.stored.clear()
+    assert "3 of 3 runs are missing" in project.run("fig2", "--dry-run", "--rerun").output
+    outcome = project.run("fig2", "--rerun")
+    assert project.executed == ["default", "exp-ret", "random"]
+    assert outcome.output.count("the scores on record came out again, to the last bit") == 3
 
 
 def test_a_failure_is_the_last_word_but_the_others_are_written(project: Project) -> None:
