@@ -39,6 +39,7 @@ class Point:
 
 
 DEFAULT = Run("default")
+TABLE1 = Run("table1", ("comparison=table1",))
 
 
 def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[object, tuple[str, ...]] | None = None) -> tuple[Point, ...]:

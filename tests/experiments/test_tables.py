@@ -11,7 +11,7 @@ import pytest
 from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment
 from experiments.names import STYLE
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, compare, read_result
-from experiments.runs import DEFAULT
+from experiments.runs import DEFAULT, TABLE1
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_table
 from pipeline.cost import keep_cost
@@ -56,7 +56,7 @@ def test_a_missing_run_is_left_out_and_named() -> None:
 
 def test_a_method_is_compared_within_its_run_where_the_experiment_says_so() -> None:
     table4 = get_experiment("table4")
-    rows = [row for row in build_rows(table4, {"default": make_result(DEFAULT, good)}) if row.metric.name == "hit_at_10"]
+    rows = [row for row in build_rows(table4, {"table1": make_result(TABLE1, good)}) if row.metric.name == "hit_at_10"]
     trained = ["ti", "ti_retrieved", "pmg", "pmg_retrieved"]
     assert [row.method for row in rows] == ["original", "sd", "keywords", "retrieved", *trained, "global", "ragar", "truth"]
     assert rows[0].difference is None
