@@ -185,7 +185,7 @@ lint: setup  ## check style and formatting
 torture: setup  ## 100 kills and 100 flipped bytes in a small run: nothing may differ silently (about 1 hour)
 	@$(PY) -m tests.torture $(ARGS)
 
-bench: setup  ## the stages beside per-item loops over the same models, into docs/results/bench.md (about an hour on 2 cores; ARGS='--rows 128 --repetitions 10')
+bench: setup  ## the stages beside per-item loops over the same models, into docs/results/bench.md (three quarters of an hour on 2 cores, after make repro; ARGS='--rows 128 --repetitions 10')
 	@$(PY) -m tests.bench $(ARGS)
 
 bench-gpu: setup  ## models of the published size with random weights on one GPU, beside per-item loops, into docs/results/bench-gpu.md (20 GB of disk)
