@@ -68,6 +68,7 @@ def main(
     results = records.read(plans)
     for experiment in chosen:
         write_experiment(experiment, results, out)
+    records.drop_older(plans)
     for stage in take_killed():
         say(f"    {explain_killed(stage)}")
     failed = [outcome.plan.run.name for outcome in outcomes if outcome.status == "failed"]

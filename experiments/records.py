@@ -60,6 +60,14 @@ class Records:
         self.remade.add(fingerprint)
         return stored.name
 
+    def drop_older(self, plans: Sequence[Plan]) -> None:
+        """Remove what newer records of the same run have replaced: at the end, so that a series changes no file that git holds."""
+        kept = {path.stem for plan in plans if (path := self.find_kept(plan.fingerprint))}
+        runs = {get_run(name) for name in kept}
+        for other in self.folder.glob("ragar-*.parquet"):
+            if other.stem not in kept and get_run(other.stem) in runs:
+                other.unlink()
+
     def find_kept(self, fingerprint: str) -> Path | None:
         """Return the file of a record."""
         return next(self.folder.glob(f"ragar-*-{fingerprint}.parquet"), None)
@@ -78,7 +86,7 @@ class Records:
 
 
 def write_record(folder: Path, result: RunResult) -> None:
-    """Keep a result in place of older ones of the same run."""
+    """Keep a result."""
     rows: dict[tuple[str, Any], dict[str, Any]] = {}
     for method, columns in result.by_user.items():
         for metric, users in columns.items():
@@ -100,10 +108,6 @@ def write_record(folder: Path, result: RunResult) -> None:
         "metrics": {method: sorted(columns) for method, columns in result.by_user.items()},  # also those that no user has
     }
     write_table(folder / f"{result.experiment}.parquet", list(rows.values()), USERS, provenance=facts)
-    run = get_run(result.experiment)
-    for other in folder.glob("ragar-*.parquet"):
-        if other.stem != result.experiment and get_run(other.stem) == run:
-            other.unlink()
 
 
 def read_record(path: Path) -> RunResult:

@@ -63,11 +63,12 @@ def test_plans_with_one_fingerprint_share_a_record_and_others_have_none(records:
 
 
 def test_a_newer_run_replaces_the_older_of_its_name_alone(records: Records) -> None:
-    for name in ("k-1", "k-10", "default"):
-        write_record(records.folder, make(name))
+    for name in ("k-1", "k-10", "default", "random"):
+        write_record(records.folder, make(name, fingerprint={"random": "eeeeeeeeee"}.get(name, "0123456789")))
     write_record(records.folder, make("k-1", fingerprint="ffffffffff"))
+    records.drop_older([plan(Run("k-1"), "ffffffffff"), plan(Run("random"), "dddddddddd")])  # the latter is not finished
     names = sorted(path.name for path in records.folder.iterdir())
-    assert names == [f"ragar-{name}.parquet" for name in ("default-0123456789", "k-1-ffffffffff", "k-10-0123456789")]
+    assert names == [f"ragar-{name}.parquet" for name in ("default-0123456789", "k-1-ffffffffff", "k-10-0123456789", "random-eeeeeeeeee")]
 
 
 def test_a_damaged_record_says_what_to_do(records: Records) -> None:

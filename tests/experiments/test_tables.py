@@ -11,7 +11,7 @@ import pytest
 from experiments.catalogue import EXPERIMENTS, Experiment, get_experiment
 from experiments.names import STYLE
 from experiments.results import PARAMS_FILE, SCORES_FILE, SUMMARY_FILE, Cost, compare, read_result
-from experiments.runs import DEFAULT, TABLE1
+from experiments.runs import TABLE1
 from experiments.tables import CSV_COLUMNS, build_page, build_rows, list_csv_rows, read_csv_rows
 from pipeline.artifacts import write_table
 from pipeline.cost import keep_cost
