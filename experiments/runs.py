@@ -85,7 +85,7 @@ TUNED = (INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED)  # the baselines wh
 ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]", *(f"comparison.{method}=true" for method in TUNED))
 STRENGTH_POINTS = tuple(
     Point(str(steps), Run(f"strength-{steps}", (*ON_VALIDATION, *(f"{method}.num_steps={steps}" for method in TUNED))))
-    for steps in (10, 20, 40, 80, 160)
+    for steps in (10, 20, 40, 80)
 )
 TARGET_POINTS = (
     Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, "pmg.num_target_keywords=5"))),
