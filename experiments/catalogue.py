@@ -53,6 +53,7 @@ from experiments.runs import (
     KEPT_POINTS,
     KEYWORD_POINTS,
     LAST_POINTS,
+    LONGEST,
     NO_RANK_POINTS,
     R_POINTS,
     REWARD_POINTS,
@@ -199,7 +200,10 @@ EXPERIMENTS = (
         "How long TI and PMG train, given the whole history or the retrieved items alone, and what it costs beside RAGAR. RAGAR's own figures are "
         "in its favour here: its checkpoint was chosen on some of these users.",
         (
-            *(Group(title, STRENGTH_POINTS, "steps", (method,)) for method, title in zip(TUNED, TUNED_TITLES, strict=True)),
+            *(
+                Group(title, (*STRENGTH_POINTS, *([LONGEST] if method in (PMG, PMG_RETRIEVED) else [])), "steps", (method,))
+                for method, title in zip(TUNED, TUNED_TITLES, strict=True)
+            ),
             Group("target keywords of PMG", TARGET_POINTS, methods=(PMG, PMG_RETRIEVED), is_plotted=False),
             Group("beside them", (Point("RAGAR", TARGET_POINTS[0].run),), methods=(MAIN,), is_plotted=False),
         ),

@@ -21,6 +21,12 @@ CSV_COLUMNS = (
 Cells = Mapping[tuple[str, str], Cell]  # by method and metric, as `compare_methods` returns them
 MARKS = {"better": "▲", "worse": "▼", "": ""}
 LATEX_MARKS = {"better": r"$^{\blacktriangle}$", "worse": r"$^{\blacktriangledown}$", "": ""}
+SHARED = {  # stages that no method has to itself
+    "captioning": "the items' captions (every method but SD)",
+    "embedding": "their vectors (the same)",
+    "keywords": "their keywords (SD + keywords, SD + retrieved, RAGAR)",
+    "ranker": "the ranker (RAGAR)",
+}
 SHORT_GROUPS = {"personalisation": "pers.", "semantic alignment": "sem."}
 
 
@@ -46,7 +52,7 @@ def build_page(experiment: Experiment, result: RunResult, cells: Cells) -> str:
     ]
     lines += [f"| {describe_row(method)} | {' | '.join(format_cell(cells.get((method, name))) for name in metrics)} |" for method in methods]
     lines += ["", *build_methods(methods), *build_differences(cells, methods, metrics)]
-    lines += [*build_assignment(methods, result), *build_costs(methods, result.costs), *build_own_checks(result.trainings)]
+    lines += [*build_assignment(methods, result), *build_costs(methods, result.costs, result.stage_seconds), *build_own_checks(result.trainings)]
     runs = ", ".join(f"`{name}`" for name in result.experiment.split(", "))
     lines += ["## Runs" if result.seeds else "## Run", "", runs, "", *build_legend_lines(metrics.values())]
     return "\n".join(lines) + "\n"
@@ -130,7 +136,7 @@ def format_p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def build_costs(methods: Sequence[str], costs: Mapping[str, Cost]) -> list[str]:
+def build_costs(methods: Sequence[str], costs: Mapping[str, Cost], seconds: Mapping[str, float]) -> list[str]:
     """Return the table of costs; empty if the run recorded none."""
     known = [method for method in methods if method in costs and method not in BOUNDS]
     if not known:
@@ -144,9 +150,15 @@ def build_costs(methods: Sequence[str], costs: Mapping[str, Cost]) -> list[str]:
         lines.append(f"| {get_title(method)} | {training} | {image} | {memory} | {cost.machine} |")
     note = (
         "Training is that of the method's own stages, for all users together; an image is the median over images, every candidate of a choice "
-        "included; memory is the process's peak in training or drawing."
+        "included; memory is the process's peak in training or drawing. Seconds are the clock's, and other work on the machine counts."
     )
-    return [*lines, "", note, ""]
+    return [*lines, "", note, *build_shared(seconds), ""]
+
+
+def build_shared(seconds: Mapping[str, float]) -> list[str]:
+    """Say what the stages take that are in no method's row, as far as the run or the one that it took them from was made here."""
+    told = [f"{title} {seconds[stage]:.1f} s" for stage, title in SHARED.items() if stage in seconds]
+    return ["", f"Once for all users, and in no row: {', '.join(told)}."] if told else []
 
 
 def build_own_checks(trainings: Mapping[str, dict[str, Any]]) -> list[str]:

@@ -6,11 +6,12 @@ another seed as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from experiments.catalogue import Experiment
-from experiments.results import ByUser, RunResult
+from experiments.results import ByUser, Cost, RunResult
 
 Pooled = dict[str, dict[str, ByUser]]  # by method and metric
 
@@ -22,7 +23,7 @@ def pool_results(experiment: Experiment, results: Mapping[str, RunResult]) -> Ru
     by_user: Pooled = {}
     tests: dict[str, list[float]] = {}
     first: RunResult | None = None
-    costs = {}
+    costs: dict[str, list[Cost]] = {}
     for group in experiment.groups:
         for point in group.points:
             result = results.get(point.run.name)
@@ -34,11 +35,33 @@ def pool_results(experiment: Experiment, results: Mapping[str, RunResult]) -> Ru
                 if method in result.assignment_p:
                     tests.setdefault(f"{method}{group.suffix}", []).append(result.assignment_p[method])
                 if method in result.costs:
-                    costs.setdefault(f"{method}{group.suffix}", result.costs[method])
+                    costs.setdefault(f"{method}{group.suffix}", []).append(result.costs[method])
     assert first is not None, "somebody has looked whether a run is finished"
     seeds = tuple(sorted({result.seed for result in results.values()}))
     names = ", ".join(dict.fromkeys(result.experiment for result in results.values()))
-    return replace(first, experiment=names, by_user=by_user, costs=costs, trainings={}, seeds=seeds, tests=tests)
+    pooled = {method: pool_costs(known) for method, known in costs.items()}
+    seconds = pool_seconds([result.stage_seconds for result in results.values()])
+    return replace(first, experiment=names, by_user=by_user, costs=pooled, trainings={}, seeds=seeds, tests=tests, stage_seconds=seconds)
+
+
+def pool_costs(costs: Sequence[Cost]) -> Cost:
+    """Return what a method costs by the median over the runs that measured it: the clock also counts what else the machine was doing."""
+    return replace(
+        costs[0],
+        training_seconds=find_median([cost.training_seconds for cost in costs]),
+        seconds_per_image=find_median([cost.seconds_per_image for cost in costs]),
+        peak_memory_mb=find_median([cost.peak_memory_mb for cost in costs]),
+    )
+
+
+def pool_seconds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return every stage's median over the runs of which it is known."""
+    return {stage: statistics.median(run[stage] for run in runs if stage in run) for stage in sorted({stage for run in runs for stage in run})}
+
+
+def find_median(values: Sequence[float | None]) -> float | None:
+    """Return the median of what is known."""
+    return statistics.median(known) if (known := [value for value in values if value is not None]) else None
 
 
 def add_users(columns: dict[str, ByUser], result: RunResult, method: str) -> None:

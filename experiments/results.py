@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.names import DISTANCE, DISTANCE_PERSONAL, DISTANCE_SEMANTIC
-from experiments.series import get_log
+from experiments.seconds import read_stage_seconds
 from experiments.store import Fetch
 from pipeline.artifacts import read_table
 from pipeline.cost import find_cost
@@ -76,7 +75,7 @@ class RunResult:
     seeds: tuple[int, ...] = ()  # of the runs that were pooled; then users are (seed, user)
     tests: dict[str, list[float]] = field(default_factory=dict)  # the same p-values of pooled runs, one a seed
     held_out_share: float | None = None  # of the test users' truths, those that no model was trained on (StyleMoji)
-    stage_seconds: dict[str, float] = field(default_factory=dict)  # how long the stages took that the run computed itself
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # by the clock, of the stages that were computed on this machine
 
     def get_metric(self, name: str) -> Metric:
         """Return what a column means; ValueError if the evaluation does not know it."""
@@ -130,7 +129,7 @@ def read_result(experiment: str, fetch: Fetch) -> RunResult:
         },
         trainings={method: read_own_metrics(method, fetch) for method in OWN_METRICS if method in summary["methods"]},
         held_out_share=read_held_out_share(fetch) if dataset == STYLEMOJI else None,
-        stage_seconds=read_stage_seconds(experiment),
+        stage_seconds=read_stage_seconds(experiment, fetch),
     )
 
 
@@ -147,17 +146,6 @@ def compute_held_out_share(cases: Sequence[dict[str, Any]], labels: Sequence[dic
     if not truths:
         return None
     return sum(is_held_out(truth.rsplit("-", 1)[0], style_of[truth]) for truth in truths) / len(truths)
-
-
-def read_stage_seconds(experiment: str) -> dict[str, float]:
-    """Return how long a run's stages took, from its log: DVC's outputs hold no times, and what came from the cache has none."""
-    log = get_log(experiment)
-    return find_seconds(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else {}
-
-
-def find_seconds(log: str) -> dict[str, float]:
-    """Return the seconds in every stage's last closing line, e.g. `ranker: 9500 rows in, ..., 41.2 s`."""
-    return {stage: float(seconds) for stage, seconds in re.findall(r"^([a-z@_]+): \d+ rows in, .*, ([0-9.]+) s$", log, flags=re.MULTILINE)}
 
 
 def read_cost(method: str, fetch: Fetch) -> Cost:

@@ -82,14 +82,20 @@ CHOICES = (  # one parameter each, for which no experiment of the paper asks
 CHOICE_POINTS = tuple(Point(choice, Run(f"choice-{choice.split('.')[1].split('=')[0].replace('_', '-')}", (choice,))) for choice in CHOICES)
 TUNED_TITLES = ("TI", "TI + retrieved", "PMG", "PMG + retrieved")
 TUNED = (INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED)  # the baselines whose steps are chosen
-ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]", *(f"comparison.{method}=true" for method in TUNED))
-STRENGTH_POINTS = tuple(
-    Point(str(steps), Run(f"strength-{steps}", (*ON_VALIDATION, *(f"{method}.num_steps={steps}" for method in TUNED))))
-    for steps in (10, 20, 40, 80)
-)
+ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]")
+
+
+def _train(steps: int, methods: tuple[str, ...]) -> Point:
+    chosen = (*(f"comparison.{method}=true" for method in methods), *(f"{method}.num_steps={steps}" for method in methods))
+    return Point(str(steps), Run(f"strength-{steps}", (*ON_VALIDATION, *chosen)))
+
+
+STRENGTH_POINTS = tuple(_train(steps, TUNED) for steps in (10, 20, 40, 80))
+LONGEST = _train(160, (PMG, PMG_RETRIEVED))  # TI costs several times what RAGAR does at half of it
+ALL_TUNED = tuple(f"comparison.{method}=true" for method in TUNED)
 TARGET_POINTS = (
-    Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, "pmg.num_target_keywords=5"))),
-    Point("without", Run("strength-no-target", (*ON_VALIDATION, "pmg.num_target_keywords=0"))),
+    Point("with the target's own keywords", Run("strength-target", (*ON_VALIDATION, *ALL_TUNED, "pmg.num_target_keywords=5"))),
+    Point("without", Run("strength-no-target", (*ON_VALIDATION, *ALL_TUNED, "pmg.num_target_keywords=0"))),
 )
 SEEDS = (0, 1, 2, 3, 4)
 

@@ -19,6 +19,7 @@ from experiments.runs import (
     GRAPH_POINTS,
     K_POINTS,
     KEYWORD_POINTS,
+    LONGEST,
     R_POINTS,
     REWARD_POINTS,
     STRATEGY_POINTS,
@@ -83,6 +84,9 @@ def test_the_baselines_steps_are_swept_on_validation_users_alone_around_the_defa
     assert steps == [[int(point.label)] * len(TUNED) for point in STRENGTH_POINTS]
     assert sum(params == composed[len(STRENGTH_POINTS)] for params in composed[: len(STRENGTH_POINTS)]) == 1  # the default's steps are one of them
     assert all(all(params["comparison"][method] for method in (*TUNED, "ragar")) for params in composed)
+    longest = compose(LONGEST.run)
+    assert [longest[method]["num_steps"] for method in ("pmg", "pmg_retrieved")] == [160, 160]
+    assert not longest["comparison"]["ti"]
 
 
 def test_the_literal_method_is_the_config_group_of_that_name() -> None:

@@ -32,9 +32,8 @@ from experiments.claim_rules import (
     compute_gain,
 )
 from experiments.names import STYLE
-from experiments.results import RunResult, compute_held_out_share, find_seconds, read_stage_seconds
+from experiments.results import RunResult, compute_held_out_share
 from experiments.runs import DEFAULT, SEED_POINTS
-from experiments.series import get_log
 from pipeline.data.openmoji import is_held_out
 from pipeline.json_files import read_json
 from pipeline.metrics.definitions import define_metrics
@@ -203,20 +202,6 @@ def test_evidence_joins_results_truths_and_times() -> None:
     assert evidence.held_out_share == 0.5
     assert evidence.seconds == {"ranker": {0: 40.0, 1: 41.0, 3: 43.0, 4: 44.0}, "reflection": {}}
     assert evidence.results is results
-
-
-def test_seconds_come_from_the_runs_log() -> None:
-    assert read_stage_seconds("ragar-default-0000000000") == {}
-    log = get_log("ragar-default-0000000000")
-    log.parent.mkdir(parents=True)
-    log.write_text("reflection: 250 rows in, 250 computed, 0 reused, 0 rejected, 180.4 s\n")
-    assert read_stage_seconds("ragar-default-0000000000") == {"reflection": 180.4}
-
-
-def test_the_last_closing_line_of_the_stage_tells_its_seconds() -> None:
-    log = "ranker: 9500 rows in, 9500 computed, 0 reused, 0 rejected, 41.2 s\nranker_check: 1 rows in, 1 computed, 7.0 s\n"
-    assert find_seconds(log) == {"ranker": 41.2, "ranker_check": 7.0}
-    assert find_seconds(log + "ranker: 9500 rows in, 9500 computed, 0 reused, 0 rejected, 38.0 s\n")["ranker"] == 38.0
 
 
 def test_only_test_users_with_a_known_truth_count_as_held_out() -> None:

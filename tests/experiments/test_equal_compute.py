@@ -53,6 +53,13 @@ def test_what_goes_user_by_user_is_scaled_to_the_tested_users_and_the_rest_is_no
     assert read_line(lines, "PMG + retrieved, 20 steps") == ["–", "–", "–", "–"]
 
 
+def test_ragars_keywords_and_ranker_count(results: dict[str, RunResult]) -> None:
+    known = {name: replace(result, stage_seconds={"ranker": 50.0, "keywords": 10.0, "embedding": 99.0}) for name, result in results.items()}
+    lines = build_compute(STRENGTH.groups, build_rows(STRENGTH, known), known)
+    assert read_line(lines, "RAGAR") == ["200.0", "0.100", "220.0", "1.00"]
+    assert read_line(lines, "TI, 20 steps") == ["80.0", "0.100", "100.0", "0.45"]
+
+
 def test_the_most_steps_at_no_more_than_ragars_compute_are_named(results: dict[str, RunResult]) -> None:
     lines = build_compute(STRENGTH.groups, build_rows(STRENGTH, results), results)
     assert [line for line in lines if line.startswith("- ")] == [

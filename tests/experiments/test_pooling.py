@@ -11,7 +11,7 @@ from experiments.comparison import compare_methods
 from experiments.comparison_page import build_page
 from experiments.names import MAIN, STYLE
 from experiments.pooling import pool_results
-from experiments.results import RunResult
+from experiments.results import Cost, RunResult
 from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS
 from pipeline.metrics.intervals import compute_mean_interval, compute_nested_interval
 from tests.experiments.made import make_result
@@ -52,6 +52,19 @@ def test_a_difference_that_is_the_same_in_every_seed_has_a_narrow_interval() -> 
     cell = cells[f"{MAIN}_words", STYLE]
     assert cell.difference.low == pytest.approx(0.2, abs=1e-6)
     assert cell.verdict == "better"
+
+
+def test_costs_are_the_medians_of_the_seeds_that_measured_them() -> None:
+    cost = Cost(is_trained=True, training_seconds=10.0, seconds_per_image=0.1, peak_memory_mb=None, machine="1 thread")
+    trainings = (10.0, None, 4000.0, 12.0, 11.0)  # the machine stood still in one of them, and one took its training from the cache
+    results = make_results()
+    for seconds, point in zip(trainings, ARTIST_POINTS, strict=True):
+        costs, stages = {MAIN: replace(cost, training_seconds=seconds)}, {"ranker": seconds} if seconds else {}
+        results[point.run.name] = replace(results[point.run.name], costs=costs, stage_seconds=stages)
+    pooled = pool_results(ARTISTS, results)
+    assert pooled.costs == {MAIN: replace(cost, training_seconds=11.5)}
+    assert pooled.stage_seconds == {"ranker": 11.5}
+    assert "Once for all users, and in no row: the ranker (RAGAR) 11.5 s." in build_page(ARTISTS, pooled, compare_methods(ARTISTS, pooled))
 
 
 def test_one_seed_gives_the_bootstrap_over_users_and_few_users_none() -> None:

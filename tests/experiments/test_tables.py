@@ -121,6 +121,7 @@ def test_scores_are_averaged_by_user_and_the_evaluations_own_bootstrap_is_used(t
         write_bytes(tmp_path / path, path.encode())
         keep_cost(tmp_path / path, {"peak_memory_mb": 7.0, "device": "cpu", "num_threads": 2, **facts})
     write_json(tmp_path / SUMMARY_FILE, summary)
+    write_bytes(tmp_path / "dvc.lock", b"stages: {}")
     result = read_result("ragar-x-0000000000", lambda path: tmp_path / path)
     assert result.get_users("ragar", STYLE) == {"a": 0.5, "b": 1.0}
     assert result.get_users("ragar", "distance_truth") == {"a": 5.0, "b": 20.0}
