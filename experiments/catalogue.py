@@ -154,7 +154,8 @@ EXPERIMENTS = (
     Experiment(
         "fig5",
         "Figure 5: retrieved items, perturbations, and the parts left out",
-        "k retrieved items, r perturbations per step, no retrieval (k = 0, keywords from the whole history), no rank reward (alpha = 0).",
+        "k retrieved items, r perturbations per step (at the last step; the default keeps the best on validation users), no retrieval "
+        "(k = 0, keywords from the whole history), no rank reward (alpha = 0).",
         (
             Group("retrieved items", K_POINTS, axis="k"),
             Group("perturbations", R_POINTS, axis="r"),

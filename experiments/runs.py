@@ -7,8 +7,8 @@ Readings where the paper is silent:
 1. "Without retrieval" is k = 0: no P^ret, and keywords from the whole history, as eq. 6 prints (see `pipeline/keywords/preference.py`).
 2. r = 1 subtracts the unperturbed image's reward (`center`): the mean over one perturbation would leave no signal.
 3. "Without rank reward" is alpha = 0; r = 0 drops the same loss and stands on the axis of r as a check.
-4. The readings of the reward and of its baseline are compared at the last step: by validation the step before any training is kept
-   where a reading only does harm.
+4. The numbers of perturbations and the readings of the reward and of its baseline are compared at the last step: by validation the step before
+   any training is kept where training only does harm, and then all of them draw the same images.
 5. What reflection adds is measured over five seeds of everything, with more users than the default has, so that 100 validation cases choose the
    step that is kept; the sweeps of r and of the readings have one seed, and no claim is made on them.
 6. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
@@ -42,12 +42,16 @@ DEFAULT = Run("default")
 TABLE1 = Run("table1", ("comparison=table1",))
 
 
-def _sweep(name: str, parameter: str, values: tuple[object, ...], extra: dict[object, tuple[str, ...]] | None = None) -> tuple[Point, ...]:
-    return tuple(Point(str(value), Run(f"{name}-{value}", (f"{parameter}={value}", *(extra or {}).get(value, ())))) for value in values)
+def _sweep(name: str, parameter: str, values: tuple[object, ...]) -> tuple[Point, ...]:
+    return tuple(Point(str(value), Run(f"{name}-{value}", (f"{parameter}={value}",))) for value in values)
 
 
+LAST = ("reflection.keep=last", "reflection.patience=0")  # all steps are made, and what the last one left is kept
 K_POINTS = _sweep("k", "retrieval.k", (0, 1, 3, 5, 7, 10, 19))
-R_POINTS = _sweep("r", "reflection.num_perturbations", (0, 1, 3, 5, 7), {1: ("reflection.baseline=center",)})
+R_POINTS = tuple(
+    Point(str(r), Run(f"r-{r}", (f"reflection.num_perturbations={r}", *(["reflection.baseline=center"] if r == 1 else []), *LAST)))
+    for r in (0, 1, 3, 5, 7)
+)
 KEYWORD_POINTS = _sweep("keywords", "preference.keywords_from", ("retrieved", "weighted", "all"))
 GLOBAL_POINTS = _sweep("global", "preference.global_from", ("all", "weighted"))
 TEXT_POINTS = _sweep("text", "embedding.semantic_text", ("text+category", "text"))
@@ -57,7 +61,6 @@ STRATEGY_POINTS = (
     Point("Exp-Ret", Run("exp-ret", ("retrieval.strategy=exp-ret",))),
     Point("Random", Run("random", ("retrieval.strategy=random",))),
 )
-LAST = ("reflection.keep=last", "reflection.patience=0")  # all steps are made, and what the last one left is kept
 REWARD_POINTS = (
     Point("(A) hinge_cost", Run("reward-a", ("reflection.reward=hinge_cost", *LAST))),
     Point("(B) swapped", Run("reward-b", ("reflection.reward=swapped", *LAST))),

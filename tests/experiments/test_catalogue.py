@@ -63,7 +63,7 @@ def test_an_override_sets_the_value_that_it_names(run: Run) -> None:
         assert found == yaml.safe_load(value), override
 
 
-SWEEPS = (K_POINTS, R_POINTS, STRATEGY_POINTS, TEXT_POINTS, KEYWORD_POINTS, GLOBAL_POINTS, GRAPH_POINTS)
+SWEEPS = (K_POINTS, STRATEGY_POINTS, TEXT_POINTS, KEYWORD_POINTS, GLOBAL_POINTS, GRAPH_POINTS)
 
 
 @pytest.mark.parametrize("points", SWEEPS, ids=lambda points: points[0].run.name)
@@ -71,10 +71,12 @@ def test_the_default_is_one_point_of_every_sweep(points: tuple) -> None:
     assert sum(compose(point.run) == compose(DEFAULT) for point in points) == 1
 
 
-def test_rewards_and_baselines_are_compared_at_the_last_step_and_share_the_default_reading() -> None:
-    composed = [compose(point.run) for point in (*REWARD_POINTS, *BASELINE_POINTS)]
+def test_perturbations_rewards_and_baselines_are_compared_at_the_last_step_and_share_the_default_reading() -> None:
+    composed = [compose(point.run) for point in (*REWARD_POINTS, *BASELINE_POINTS, *R_POINTS)]
     assert {params["reflection"]["keep"] for params in composed} == {"last"}
-    assert composed[0] == composed[3] == {**compose(DEFAULT), "reflection": {**compose(DEFAULT)["reflection"], "keep": "last", "patience": 0}}
+    assert [params["reflection"]["num_perturbations"] for params in composed[-len(R_POINTS) :]] == [0, 1, 3, 5, 7]
+    reflection = {**compose(DEFAULT)["reflection"], "keep": "last", "patience": 0}
+    assert composed[0] == composed[3] == composed[7] == {**compose(DEFAULT), "reflection": reflection}
 
 
 def test_the_baselines_steps_are_swept_on_validation_users_alone_around_the_default() -> None:
