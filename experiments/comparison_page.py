@@ -68,12 +68,12 @@ def build_assignment(methods: Sequence[str], result: RunResult) -> list[str]:
     known = [method for method in methods if result.tests.get(method)]
     if not known:
         return []
-    lines = ["## Whose image is whose", "", "| | p, a seed each |", "|---|---|"]
+    lines = ["## Whose image is whose", "", "| | p, one per seed |", "|---|---|"]
     lines += [f"| {describe_row(method)} | {', '.join(map(format_p, result.tests[method]))} |" for method in known]
     return [
         *lines,
         "",
-        "Permutation test: how likely it were that so many images are by the artist whom their user likes, if all were handed out at random.",
+        "Permutation test: how likely it would be that so many images are by the artist whom their user likes, if all were handed out at random.",
         "",
     ]
 
