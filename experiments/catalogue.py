@@ -56,6 +56,7 @@ from experiments.runs import (
     LONGEST,
     NO_RANK_POINTS,
     R_POINTS,
+    REFLECTION_CHOICE_POINTS,
     REWARD_POINTS,
     SEED_POINTS,
     STRATEGY_POINTS,
@@ -191,8 +192,12 @@ EXPERIMENTS = (
     Experiment(
         "choices",
         "Choices: one parameter changed at a time",
-        "What the paper leaves open and no figure of it asks for; the row `default` has none of the changes.",
-        (Group("choices", (Point("default", DEFAULT), *CHOICE_POINTS)),),
+        "What the paper leaves open and no figure of it asks for; the row `default` has none of the changes. What only reflection reads is shown at "
+        "its last step: where validation keeps the step before any training, it changes no image.",
+        (
+            Group("choices", (Point("default", DEFAULT), *CHOICE_POINTS)),
+            Group("reflection, at its last step", REFLECTION_CHOICE_POINTS),
+        ),
         (STYLE, CONCEPT_TOP5, DISTANCE, "cpis", "cis", DELTA_R, DELTA_R_CHECK),
     ),
     Experiment(

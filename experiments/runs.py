@@ -7,8 +7,8 @@ Readings where the paper is silent:
 1. "Without retrieval" is k = 0: no P^ret, and keywords from the whole history, as eq. 6 prints (see `pipeline/keywords/preference.py`).
 2. r = 1 subtracts the unperturbed image's reward (`center`): the mean over one perturbation would leave no signal.
 3. "Without rank reward" is alpha = 0; r = 0 drops the same loss and stands on the axis of r as a check.
-4. The numbers of perturbations and the readings of the reward and of its baseline are compared at the last step: by validation the step before
-   any training is kept where training only does harm, and then all of them draw the same images.
+4. The numbers of perturbations, the readings of the reward and of its baseline, and reflection's rate, margin and sigma are compared at the last
+   step: by validation the step before any training is kept where training only does harm, and then all of them draw the same images.
 5. What reflection adds is measured over five seeds of everything, with more users than the default has, so that 100 validation cases choose the
    step that is kept; the sweeps of r and of the readings have one seed, and no claim is made on them.
 6. The baselines' step counts are to be chosen on validation users, at no more compute than RAGAR's: `strength` says what each count is worth and
@@ -77,12 +77,17 @@ CHOICES = (  # one parameter each, for which no experiment of the paper asks
     "calibrator.fusion=residual_add",
     "ranker.negatives=all",
     "ranker.include_reference=true",
-    "reflection.learning_rate=0.00001",
-    "reflection.margin=0.0",
-    "reflection.sigma=0.03",
     "evaluation.history=retrieved",
 )
-CHOICE_POINTS = tuple(Point(choice, Run(f"choice-{choice.split('.')[1].split('=')[0].replace('_', '-')}", (choice,))) for choice in CHOICES)
+REFLECTION_CHOICES = ("reflection.learning_rate=0.00001", "reflection.margin=0.0", "reflection.sigma=0.03")
+
+
+def _choose(choice: str, *further: str) -> Point:
+    return Point(choice, Run(f"choice-{choice.split('.')[1].split('=')[0].replace('_', '-')}", (choice, *further)))
+
+
+CHOICE_POINTS = tuple(_choose(choice) for choice in CHOICES)
+REFLECTION_CHOICE_POINTS = (Point("default", R_POINTS[2].run), *(_choose(choice, *LAST) for choice in REFLECTION_CHOICES))
 TUNED_TITLES = ("TI", "TI + retrieved", "PMG", "PMG + retrieved")
 TUNED = (INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED)  # the baselines whose steps are chosen
 ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]")
