@@ -5,9 +5,12 @@ them trained on: the best that a method could know of a user. Beside it: the sam
 and on the autoencoder's reconstructions, which bound what a drawing model can reach. OpenMoji's drawings are left out, for the
 classic stickers are nearly the same.
 Also saves `looks.png`: eight things, each real and drawn by every artist's look, for all artists.
+With `--trained` as many pairs that were trained on take the place of the held-out ones: what is missing there was never learnt, what is missing
+beyond that does not carry over to new pairs.
 """
 
 import argparse
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -16,13 +19,13 @@ from torch import Tensor
 from embedded.artist_drawings import load_artist_drawings
 from embedded.check_artists import STICKERS_FAMILY
 from embedded.drawing_model import DrawingModel, UnetConfig, draw_images, load_shipped
-from embedded.examples import UNSEEN_FAMILY, load_examples
-from embedded.prompts import load_look_bank
+from embedded.examples import UNSEEN_FAMILY, Examples, load_examples
+from embedded.prompts import LookBank, load_look_bank
 from embedded.stickers import DEFAULT_UNIVERSE
 from embedded.summaries import summarise
 from embedded.texts import encode_texts
 from embedded.train_judge import measure_pairs
-from embedded.train_unet import HeldOut, load_held_out
+from embedded.train_unet import Asked, ask
 from embedded.train_vae import load_vae
 from embedded.training import ROOT
 from pipeline.data.artmoji import FAMILIES
@@ -35,11 +38,11 @@ STEPS, BATCH, NUM_THINGS = 20, 64, 8
 
 
 @torch.no_grad()
-def draw_rows(model: DrawingModel, vae: torch.nn.Module, held: HeldOut, rows: Tensor, *, words_scale: float, look_scale: float | None) -> Tensor:
-    """Draw held-out pairs by name and look; without a scale of the look by name alone."""
+def draw_rows(model: DrawingModel, vae: torch.nn.Module, asked: Asked, rows: Tensor, *, words_scale: float, look_scale: float | None) -> Tensor:
+    """Draw pairs by name and look; without a scale of the look by name alone."""
     empty, parts = encode_texts([""])[0].float(), []
     for batch in rows.split(BATCH):
-        states, look = held.select(batch, model)
+        states, look = asked.select(batch, model)
         tokens = None if look_scale is None else look
         seed = int(batch[0])
         parts.append(draw_images(model, vae, states, tokens, empty, words_scale=words_scale, look_scale=look_scale or 0.0, steps=STEPS, seed=seed))
@@ -59,20 +62,20 @@ def grade(images: Tensor, pairs: Tensor, judge: str = "artist_judge", num_things
     return {"hand": hand, "thing_top1": ranks == 0, "thing_top5": ranks < 5}
 
 
-def save_sheet(model: DrawingModel, vae: torch.nn.Module, held: HeldOut, words_scale: float, look_scale: float) -> None:
+def save_sheet(model: DrawingModel, vae: torch.nn.Module, bank: LookBank, words_scale: float, look_scale: float) -> None:
     """Save a line of real drawings and a line of drawn ones for every artist."""
     drawings = load_artist_drawings()
     things = torch.linspace(0, len(drawings.names) - 1, NUM_THINGS).long()
     states = encode_texts([drawings.names[thing] for thing in things])[0].float()
     empty, lines = encode_texts([""])[0].float(), []
     for family, name in enumerate(FAMILIES):
-        members = held.bank.members[len(STYLES) + family] if name != UNSEEN_FAMILY else None
+        members = bank.members[len(STYLES) + family] if name != UNSEEN_FAMILY else None
         lines.append(drawings.images[things, family])
         if members is None:  # nobody trained on it: a line of its own is left blank
             lines.append(torch.full_like(lines[-1], 255))
             continue
         items = members[torch.randperm(len(members), generator=torch.Generator().manual_seed(family))[:5]].expand(NUM_THINGS, 5)
-        look = model.write_look(held.bank, items, torch.full(items.shape, 0.2))
+        look = model.write_look(bank, items, torch.full(items.shape, 0.2))
         lines.append(draw_images(model, vae, states, look, empty, words_scale=words_scale, look_scale=look_scale, steps=STEPS, seed=1))
     sheet = torch.cat([torch.cat(list(line), dim=2) for line in lines], dim=1)
     Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(SHEET_PATH)
@@ -84,30 +87,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--words-scale", type=float, default=3.0)
     parser.add_argument("--look-scale", type=float, nargs="+", default=[3.0], help="several are compared; the first one is that of the sheet")
+    parser.add_argument("--trained", action="store_true", help="pairs that were trained on")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     trained, vae = load_examples(held_out=False), load_vae().eval()
     bank = load_look_bank(trained, "trained")
-    held = load_held_out(vae, trained, bank)
+    held = load_examples(held_out=True)
+    asked = ask(vae, choose_trained(trained, len(held)) if arguments.trained else held, trained, bank)
     model = DrawingModel(UnetConfig(), vae.config.latent_channels, bank.visual.shape[1]).eval()
     load_shipped(model)
-    examples = held.examples
+    examples = asked.examples
     rows = torch.arange(examples.num_stickers, len(examples))
     rows = rows[examples.looks[rows] != len(STYLES) + FAMILIES.index(STICKERS_FAMILY)]
     first_thing = int(trained.things[trained.num_stickers :].min())
     pairs = torch.stack([examples.things[rows] - first_thing, examples.looks[rows] - len(STYLES)], dim=1)
-    save_sheet(model, vae, held, arguments.words_scale, arguments.look_scale[0])
-    stickers = torch.arange(examples.num_stickers)
-    drawn = draw_rows(model, vae, held, stickers, words_scale=arguments.words_scale, look_scale=None)
-    sticker_pairs = torch.stack([examples.things[stickers], examples.looks[stickers]], dim=1)
-    show("stickers by their words", grade(drawn, sticker_pairs, "judge", DEFAULT_UNIVERSE))
-    asked = {"real": examples.images[rows], "reconstructed": reconstruct(vae, held.latents[rows])}
-    asked["by name"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=None)
+    if not arguments.trained:
+        save_sheet(model, vae, bank, arguments.words_scale, arguments.look_scale[0])
+        stickers = torch.arange(examples.num_stickers)
+        drawn = draw_rows(model, vae, asked, stickers, words_scale=arguments.words_scale, look_scale=None)
+        sticker_pairs = torch.stack([examples.things[stickers], examples.looks[stickers]], dim=1)
+        show("stickers by their words", grade(drawn, sticker_pairs, "judge", DEFAULT_UNIVERSE))
+    drawings = {"real": examples.images[rows], "reconstructed": reconstruct(vae, asked.latents[rows])}
+    drawings["by name"] = draw_rows(model, vae, asked, rows, words_scale=arguments.words_scale, look_scale=None)
     for scale in arguments.look_scale:
-        asked[f"by name and look, {scale}"] = draw_rows(model, vae, held, rows, words_scale=arguments.words_scale, look_scale=scale)
-    for name, images in asked.items():
+        drawings[f"by name and look, {scale}"] = draw_rows(model, vae, asked, rows, words_scale=arguments.words_scale, look_scale=scale)
+    for name, images in drawings.items():
         show(name, grade(images, pairs))
+
+
+def choose_trained(trained: Examples, count: int) -> Examples:
+    """Choose as many drawings as that, at random, of those that were trained on."""
+    first = trained.num_stickers
+    rows = first + torch.randperm(len(trained) - first, generator=torch.Generator().manual_seed(11))[:count]
+    return replace(trained, images=trained.images[rows], looks=trained.looks[rows], things=trained.things[rows], num_stickers=0)
 
 
 def show(name: str, grades: dict[str, Tensor]) -> None:

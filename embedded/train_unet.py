@@ -54,8 +54,8 @@ def build_pools(examples: Examples, config: UnetConfig) -> tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Held-out pairs, the pictures that show their looks (all of pairs that were trained on), and what their things are called."""
+class Asked:
+    """Pairs to draw, the pictures that show their looks (all of pairs that were trained on), and what their things are called."""
 
     examples: Examples
     latents: Tensor
@@ -69,20 +69,20 @@ class HeldOut:
         return self.states[rows], model.write_look(self.bank, items, torch.full(items.shape, 1 / items.shape[1]))
 
 
-def load_held_out(vae: AutoencoderKL, trained: Examples, bank: LookBank) -> HeldOut:
-    """Load the held-out pairs, with five pictures of other things in the look of each."""
-    held, generator = load_examples(held_out=True), torch.Generator().manual_seed(3)
-    items = torch.zeros((len(held), 5), dtype=torch.long)
-    for row in range(len(held)):
-        own = bank.members[held.looks[row]]
-        own = own[trained.things[own] != held.things[row]]
+def ask(vae: AutoencoderKL, examples: Examples, trained: Examples, bank: LookBank) -> Asked:
+    """Ask for pairs, with five trained pictures of other things in the look of each."""
+    generator = torch.Generator().manual_seed(3)
+    items = torch.zeros((len(examples), 5), dtype=torch.long)
+    for row in range(len(examples)):
+        own = bank.members[examples.looks[row]]
+        own = own[trained.things[own] != examples.things[row]]
         items[row] = own[torch.randperm(len(own), generator=generator)[:5]]
-    states = encode_texts([describe_example(held, row) for row in range(len(held))])[0].float()
-    return HeldOut(held, encode_latents(vae, held.images), states, items, bank)
+    states = encode_texts([describe_example(examples, row) for row in range(len(examples))])[0].float()
+    return Asked(examples, encode_latents(vae, examples.images), states, items, bank)
 
 
 @torch.no_grad()
-def measure_held_out(model: DrawingModel, held: HeldOut, config: UnetConfig) -> dict[str, float]:
+def measure_held_out(model: DrawingModel, held: Asked, config: UnetConfig) -> dict[str, float]:
     """Mean squared error of the predicted velocity on held-out pairs: stickers by their words, drawings by their names, both also with a look."""
     count = held.examples.num_stickers
     figures = {}
@@ -98,7 +98,7 @@ def measure_held_out(model: DrawingModel, held: HeldOut, config: UnetConfig) -> 
     return figures
 
 
-def save_contact_sheets(model: DrawingModel, vae: AutoencoderKL, held: HeldOut) -> None:
+def save_contact_sheets(model: DrawingModel, vae: AutoencoderKL, held: Asked) -> None:
     """Save held-out stickers above what the model draws of their words, and held-out drawings above what it draws of name and look."""
     empty = encode_texts([""])[0].float()
     count = held.examples.num_stickers
@@ -120,7 +120,7 @@ def main() -> None:
     config = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=arguments.loop)
     examples, vae = load_examples(held_out=False), load_vae().eval()
     words, looks = load_text_bank(examples, seed=config.loop.seed), load_look_bank(examples, "trained")
-    held = load_held_out(vae, examples, looks)
+    held = ask(vae, load_examples(held_out=True), examples, looks)
     visual_dim, channels = looks.visual.shape[1], vae.config.latent_channels
     model = DrawingModel(config, channels, visual_dim)
     model.unet.set_attn_processor(AttnProcessor())  # fused attention spends half of a step in its backward pass here
