@@ -87,7 +87,8 @@ def _choose(choice: str, *further: str) -> Point:
 
 
 CHOICE_POINTS = tuple(_choose(choice) for choice in CHOICES)
-REFLECTION_CHOICE_POINTS = (Point("default", R_POINTS[2].run), *(_choose(choice, *LAST) for choice in REFLECTION_CHOICES))
+DEFAULT_AT_LAST = R_POINTS[2].run  # r = 3 is the default
+REFLECTION_CHOICE_POINTS = (Point("default", DEFAULT_AT_LAST), *(_choose(choice, *LAST) for choice in REFLECTION_CHOICES))
 TUNED_TITLES = ("TI", "TI + retrieved", "PMG", "PMG + retrieved")
 TUNED = (INVERSION, INVERSION_RETRIEVED, PMG, PMG_RETRIEVED)  # the baselines whose steps are chosen
 ON_VALIDATION = ("evaluation.split=val", "generation.splits=[val]")
