@@ -20,11 +20,14 @@ from experiments.runs import Run
 from pipeline.code import hash_stages
 from pipeline.compose import compose_params
 from pipeline.fingerprint import compute_fingerprint, dump_canonical
+from pipeline.models.folders import PREFIX, find_recipe
+from pipeline.models.look_pair import ITS_MODEL, SHIPPED_MAP
 from pipeline.yaml_files import read_yaml_mapping
 
 TARGET = "evaluation"  # the stage whose outputs are read
 CODE = "code"  # the stage that hashes the code of all others: it reads whole folders, of which only the needed stages' part counts
 HASH_LENGTH = 10  # hex digits in an experiment's name
+WEIGHTS = "embedded/weights/"
 SKIPPED = {"__pycache__", ".work", ".venv"}  # as .dvcignore
 
 
@@ -111,7 +114,19 @@ def identify_run(params: dict[str, Any], inputs: Inputs) -> str:
         code["dataset"] = code["dataset"].get(params["dataset"]["name"])  # another data set's adapter does not count
     if isinstance(code.get("generation"), dict):
         code["generation"] = {method: value for method, value in code["generation"].items() if params["comparison"][method]}
-    return compute_fingerprint(relevant, inputs.needed, code, inputs.digests)[:HASH_LENGTH]
+    return compute_fingerprint(relevant, inputs.needed, code, leave_out_unused(inputs.digests, params))[:HASH_LENGTH]
+
+
+def leave_out_unused(digests: dict[str, str], params: dict[str, Any]) -> dict[str, str]:
+    """Leave out the shipped weights that the run's models do not read: a drawing model that is trained anew renames no run that another one draws."""
+    if "models" not in params:
+        return digests
+    texts = [text for text in list_texts(params["models"]) if text.startswith(PREFIX)]
+    if params["models"].get("diffusion") in {*texts} - {ITS_MODEL}:
+        texts = [text for text in texts if text != SHIPPED_MAP]  # named everywhere, and refused beside another shipped drawing model
+    names = {text.removeprefix(PREFIX) for text in texts}
+    read = names | {find_recipe(name).other for name in names}
+    return {path: digest for path, digest in digests.items() if not path.startswith(WEIGHTS) or path.removeprefix(WEIGHTS).split("/")[0] in read}
 
 
 def read_inputs(root: Path, code: dict[str, Any] | None = None) -> Inputs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import Plan, has_changes, list_copies, list_unique, plan_runs, read_inputs, select_stages
+from experiments.plan import Plan, has_changes, leave_out_unused, list_copies, list_unique, plan_runs, read_inputs, select_stages
 from experiments.runs import DEFAULT, Run
 
 CONFIG = """\
@@ -96,6 +96,25 @@ def test_a_changed_input_changes_the_fingerprint_and_its_undoing_restores_it(roo
     assert fingerprint(root) != before
     (root / path).write_text(text)
     assert fingerprint(root) == before
+
+
+WEIGHTS = {f"embedded/weights/{name}/model.safetensors": "w" for name in ("diffusion", "artist_diffusion", "look", "glide", "judge")}
+
+
+@pytest.mark.parametrize(
+    ("models", "read"),
+    [
+        ({"diffusion": "embedded/diffusion", "look": "embedded/look", "judge": {"toy": "embedded/judge"}}, {"diffusion", "judge"}),
+        ({"diffusion": "embedded/artist_diffusion", "look": "embedded/look"}, {"artist_diffusion", "look"}),
+        ({"diffusion": "embedded/artist_diffusion", "look": "looks/mine"}, {"artist_diffusion"}),
+        ({"diffusion": "someone/stable-diffusion", "look": "embedded/look"}, {"look"}),
+        ({"diffusion": "embedded/artist_diffusion", "look": None, "lavit": "embedded/lavit"}, {"artist_diffusion", "diffusion"}),  # LaVIT's U-Net
+    ],
+)
+def test_only_the_shipped_weights_that_a_runs_models_read_count(models: dict[str, object], read: set[str]) -> None:
+    left = leave_out_unused(WEIGHTS | {"data/raw": "r"}, {"seed": 0, "models": models})
+    assert {Path(path).parts[2] for path in left if path != "data/raw"} == read
+    assert "data/raw" in left
 
 
 def test_what_comes_after_the_scores_and_the_runtime_do_not_count(root: Path) -> None:
