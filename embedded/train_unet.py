@@ -6,6 +6,7 @@ a cosine schedule, whose last step is nearly pure noise: with latents this small
 prompt. Steps of little noise are weighted down as in min-SNR (Hang et al. 2023). Latents, token states and picture vectors are computed once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from embedded.drawing_model import DrawingModel, UnetConfig, build_noiser, draw_images, encode_latents, export_model, load_shipped
 from embedded.examples import Examples, describe_example, load_examples
-from embedded.prompts import NO_LOOK_SHARE, PLAIN_SHARE, LookBank, draw_look_items, draw_words, load_look_bank, load_text_bank
+from embedded.prompts import NO_LOOK_SHARE, PLAIN_SHARE, LookBank, TextBank, draw_look_items, draw_words, load_look_bank, load_text_bank
 from embedded.stickers import DEFAULT_UNIVERSE
 from embedded.texts import encode_texts
 from embedded.train_vae import load_vae
@@ -112,45 +113,80 @@ def save_contact_sheets(model: DrawingModel, vae: AutoencoderKL, held: Asked) ->
         Image.fromarray(sheet).save(TRAIN_DIR / "unet" / f"held_out_{name}.png")
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """All that a step is drawn from, where the training computes."""
+
+    examples: Examples
+    words: TextBank
+    looks: LookBank
+    latents: Tensor
+    pools: list[Tensor]  # numbers of the stickers, and of the drawings
+    noiser: DDPMScheduler
+
+    def choose(self, pool: int, count: int, generator: torch.Generator) -> Tensor:
+        """Draw numbers of examples from a pool."""
+        numbers = self.pools[pool]
+        return numbers[torch.randint(len(numbers), (count,), generator=generator, device=numbers.device)]
+
+    def compute_loss(self, model: DrawingModel, config: UnetConfig, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Draw a batch with its conditions and give the model's error."""
+        num_drawings = round(config.drawing_share * config.batch_size)
+        chosen = torch.cat([self.choose(0, config.batch_size - num_drawings, generator), self.choose(1, num_drawings, generator)])
+        with_look = torch.rand((), generator=generator, device=DEVICE).item() >= PLAIN_SHARE
+        states = draw_words(self.words, self.examples, chosen, generator, with_look=with_look)
+        if with_look:
+            tokens = model.write_look(self.looks, *draw_look_items(self.looks, self.examples, chosen, generator))
+            dropped = torch.rand(len(chosen), generator=generator, device=DEVICE) < NO_LOOK_SHARE
+            states = torch.cat([states, model.drop_look(tokens, dropped)], dim=1)
+        return compute_unet_loss(model.unet, self.latents[chosen], states, self.noiser, config.max_snr, generator)
+
+
+def load_lessons(vae: AutoencoderKL, config: UnetConfig) -> Lessons:
+    """Load the trained pairs, their latents, and the conditions that they are drawn with."""
+    examples = load_examples(held_out=False)
+    words, looks = load_text_bank(examples, seed=config.loop.seed), load_look_bank(examples, "trained")
+    latents, pools = encode_latents(vae, examples.images), list(build_pools(examples, config))
+    return Lessons(*(move_tensors(part) for part in (replace(examples, images=examples.images[:0]), words, looks, latents, pools)), build_noiser())
+
+
 def main() -> None:
     """Train, resume or finish."""
     base = UnetConfig()
     arguments = parse_arguments(__doc__, base.loop)
     torch.manual_seed(0)
     config = replace(base, batch_size=arguments.batch_size or base.batch_size, loop=arguments.loop)
-    examples, vae = load_examples(held_out=False), load_vae().eval()
-    words, looks = load_text_bank(examples, seed=config.loop.seed), load_look_bank(examples, "trained")
-    held = ask(vae, load_examples(held_out=True), examples, looks)
-    visual_dim, channels = looks.visual.shape[1], vae.config.latent_channels
+    vae = load_vae().eval()
+    lessons = load_lessons(vae, config)
+    visual_dim, channels = lessons.looks.visual.shape[1], vae.config.latent_channels
     model = DrawingModel(config, channels, visual_dim)
     model.unet.set_attn_processor(AttnProcessor())  # fused attention spends half of a step in its backward pass here
-    fit_prediction(model.look, looks.visual, looks.text, ridge=config.ridge)
+    fit_prediction(model.look, lessons.looks.visual.cpu(), lessons.looks.text.cpu(), ridge=config.ridge)
     if arguments.from_shipped:
         load_shipped(model)
-    latents = encode_latents(vae, examples.images).to(DEVICE)
-    noiser, pools = build_noiser(), [pool.to(DEVICE) for pool in build_pools(examples, config)]
-    examples, words, looks = (move_tensors(part) for part in (replace(examples, images=examples.images[:0]), words, looks))
-    num_drawings = round(config.drawing_share * config.batch_size)
+    train_drawing_model("unet", model, vae, config, lambda generator: lessons.compute_loss(model, config, generator), goes_on=arguments.from_shipped)
 
-    def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        counts = (config.batch_size - num_drawings, num_drawings)
-        chosen = torch.cat(
-            [pool[torch.randint(len(pool), (count,), generator=generator, device=DEVICE)] for pool, count in zip(pools, counts, strict=True)]
-        )
-        with_look = torch.rand((), generator=generator, device=DEVICE).item() >= PLAIN_SHARE
-        states = draw_words(words, examples, chosen, generator, with_look=with_look)
-        if with_look:
-            tokens = model.write_look(looks, *draw_look_items(looks, examples, chosen, generator))
-            dropped = torch.rand(len(chosen), generator=generator, device=DEVICE) < NO_LOOK_SHARE
-            states = torch.cat([states, model.drop_look(tokens, dropped)], dim=1)
-        return compute_unet_loss(model.unet, latents[chosen], states, noiser, config.max_snr, generator)
+
+def train_drawing_model(
+    name: str,
+    model: DrawingModel,
+    vae: AutoencoderKL,
+    config: UnetConfig,
+    compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, Tensor]]],
+    *,
+    goes_on: bool,
+    measure: Callable[[DrawingModel, Asked], dict[str, float]] | None = None,
+) -> None:
+    """Train, resume or finish under the name of a recipe; every checkpoint is shipped and measured on held-out pairs, also as `measure` does it."""
+    trained = load_examples(held_out=False)
+    held = ask(vae, load_examples(held_out=True), trained, load_look_bank(trained, "trained"))
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
-        measured = export_model(state, config, channels, visual_dim)
+        measured = export_model(state, config, vae.config.latent_channels, held.bank.visual.shape[1])
         save_contact_sheets(measured, vae, held)
-        return measure_held_out(measured, held, config)
+        return measure_held_out(measured, held, config) | (measure(measured, held) if measure else {})
 
-    train_module("unet", model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=arguments.from_shipped)
+    train_module(name, model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
 if __name__ == "__main__":
