@@ -4,8 +4,9 @@ Run as `python -m embedded.train_hands` after `train_unet` and `readers`; it goe
 for its hand: most of it is spent on where things are, and a model can keep it low with a hand of its own. So every step also draws some trained
 pairs as the pipeline draws, by a name and the look of other pictures with guidance to both, up to a step that is drawn at random, and takes
 that step's estimate of the finished picture. `embedded.readers` say of it whose hand it shows and which thing it is; their cross-entropies go
-back through that one estimate alone, as in ReFL (Xu et al. 2023, ImageReward). Without the thing's reader things are lost within minutes
-(embedded/README.md). The recipe's own loss is kept beside it, for stickers, for words that come without a look, and for what no reader asks.
+back through that one estimate alone, as in ReFL (Xu et al. 2023, ImageReward). Without the thing's reader things are lost within minutes; without
+`embedded.critic`, who says how real it looks, the readers come to be pleased by mottled surfaces (embedded/README.md). The recipe's own loss is
+kept beside them, for stickers, for words that come without a look, and for what nobody asks.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,51 +14,66 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from embedded.check_looks import draw_rows
+from embedded.check_looks import draw_rows, reconstruct
+from embedded.critic import Critic, load_eyes, see
 from embedded.drawing_model import DrawingModel, UnetConfig, build_sampler, load_shipped
 from embedded.prompts import draw_look_items, draw_texts
 from embedded.readers import Reader, load_reader, name_classes
-from embedded.stickers import scale_images
+from embedded.stickers import IMAGE_SIZE, scale_images
 from embedded.texts import encode_texts
 from embedded.train_unet import Asked, Lessons, load_lessons, train_drawing_model
 from embedded.train_vae import load_vae
 from embedded.training import DEVICE, LoopConfig, parse_arguments
+from pipeline.models.backbone import Backbone
 
 NUM_MEASURED = 192  # held-out drawings that every checkpoint is asked for
+CRITIC_SHARE = 0.1  # of the critic's own loss: AdamW makes nothing of it, and so the critic's gradient leaves the model's unclipped
 
 
 @dataclass(frozen=True)
 class HandsRecipe:
-    """How drawings are made to be read."""
+    """How drawings are made, and how much each voice counts."""
 
     batch_size: int = 24
     steps: int = 8  # of the sampler, which stops before one of them but the first
     words_scale: float = 3.0
-    look_scales: tuple[float, float] = (2.0, 6.0)  # one is drawn for every batch
-    hand_weight: float = 0.2  # of the cross-entropy, beside the drawing model's own loss
+    look_scales: tuple[float, float] = (2.0, 5.0)  # one is drawn for every batch
+    own_weight: float = 3.0  # of the drawing model's own loss
+    hand_weight: float = 0.2  # of the readers' cross-entropies
     thing_weight: float = 0.2
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1500, peak_rate=2e-4, warmup_steps=20, ema_decay=0.99, checkpoint_seconds=600))
+    real_weight: float = 0.2  # of the critic's mean score
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1600, peak_rate=2e-4, warmup_steps=20, ema_decay=0.99, checkpoint_seconds=600))
+
+
+class Studio(nn.Module):
+    """What is trained: who draws, and who finds drawings unreal."""
+
+    def __init__(self, drawing: DrawingModel, critic: Critic) -> None:
+        super().__init__()
+        self.drawing, self.critic = drawing, critic
 
 
 @dataclass(frozen=True)
 class Exam:
-    """What the drawings are read by."""
+    """Pairs to draw, and those that look at the drawings."""
 
     recipe: HandsRecipe
-    readers: dict[str, Reader]
-    classes: dict[str, Tensor]  # of every example
+    lessons: Lessons
+    vae: AutoencoderKL
+    readers: dict[str, Reader]  # of the hand and the thing
+    classes: dict[str, Tensor]  # of every example, as the readers number them
+    eyes: Backbone  # the critic's
+    real: Tensor  # uint8 drawings to train on, through the autoencoder, in the order of their pool
     empty: Tensor  # token states (32, 384) of no words
 
-    def compute_loss(self, model: DrawingModel, vae: AutoencoderKL, lessons: Lessons, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Draw trained pairs to a random step, and give the weighted cross-entropies of what the readers say of its estimate."""
+    def compute_loss(self, studio: Studio, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Draw trained pairs and give what readers and critic say of them, as the weights count it, with the critic's own loss."""
         recipe = self.recipe
-        chosen = lessons.choose(1, recipe.batch_size, generator)
-        states = draw_texts(lessons.words.names, lessons.examples.things[chosen], generator)
-        look = model.write_look(lessons.looks, *draw_look_items(lessons.looks, lessons.examples, chosen, generator))
-        images = self.draw_estimate(model, vae, lessons, states, look, generator)
+        chosen = self.lessons.choose(1, recipe.batch_size, generator)
+        images = self.draw_estimates(studio.drawing, chosen, generator)
         loss, figures = torch.zeros((), device=images.device), {}
         for kind, weight in (("hand", recipe.hand_weight), ("thing", recipe.thing_weight)):
             with torch.autocast(images.device.type, torch.bfloat16):
@@ -65,12 +81,18 @@ class Exam:
             answers = self.classes[kind][chosen]
             loss = loss + weight * functional.cross_entropy(logits, answers)
             figures[f"{kind}_right"] = (logits.detach().argmax(1) == answers).float().mean()
-        return loss, figures
+        families, places = self.classes["hand"], torch.randint(len(self.real), (recipe.batch_size,), generator=generator, device=DEVICE)
+        drawn, real = see(self.eyes, images, generator), see(self.eyes, scale_images(self.real[places]), generator)
+        score = studio.critic.score_frozen(drawn, families[chosen])
+        told_apart = studio.critic.compute_loss(real, families[self.lessons.pools[1][places]], drawn, families[chosen])
+        figures |= {"realness": score.detach(), "critic": told_apart.detach()}
+        return loss - recipe.real_weight * score + CRITIC_SHARE * told_apart, figures
 
-    def draw_estimate(
-        self, model: DrawingModel, vae: AutoencoderKL, lessons: Lessons, states: Tensor, look: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        """Give images (B, 3, 64, 64) near [-1, 1] whose gradient reaches the model through the last step alone."""
+    def draw_estimates(self, model: DrawingModel, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw examples to a random step; its estimates are images (B, 3, 64, 64) near [-1, 1], whose gradient comes through that step alone."""
+        lessons = self.lessons
+        states = draw_texts(lessons.words.names, lessons.examples.things[chosen], generator)
+        look = model.write_look(lessons.looks, *draw_look_items(lessons.looks, lessons.examples, chosen, generator))
         no_look = model.look.no_look_MD.expand_as(look)
         parts = ((self.empty.expand_as(states), no_look), (states, no_look), (states, look))
         condition = torch.cat([torch.cat(part, dim=1) for part in parts])
@@ -84,16 +106,16 @@ class Exam:
 
         sampler = build_sampler()
         sampler.set_timesteps(self.recipe.steps)
-        latents = torch.randn((len(states), *lessons.latents.shape[1:]), generator=generator, device=DEVICE)
+        latents = torch.randn((len(chosen), *lessons.latents.shape[1:]), generator=generator, device=DEVICE)
         stop = int(torch.randint(1, self.recipe.steps, (), generator=generator, device=DEVICE))
         with torch.no_grad():
             for step in sampler.timesteps[:stop]:
                 latents = sampler.step(predict(latents, step), step, latents).prev_sample
         step = sampler.timesteps[stop]
         kept = lessons.noiser.alphas_cumprod[step]
-        estimate = kept.sqrt() * latents - (1 - kept).sqrt() * predict(latents, step)
-        with torch.autocast(estimate.device.type, torch.bfloat16):
-            images = vae.decode(estimate / vae.config.scaling_factor).sample
+        estimates = kept.sqrt() * latents - (1 - kept).sqrt() * predict(latents, step)
+        with torch.autocast(estimates.device.type, torch.bfloat16):
+            images = self.vae.decode(estimates / self.vae.config.scaling_factor).sample
         return images.float().clamp(-1.2, 1.2)  # what leaves the range is cut off when it is drawn; a little beyond still has a gradient
 
 
@@ -115,23 +137,33 @@ def main() -> None:
     config = replace(base, loop=arguments.loop)
     recipe = replace(recipe, batch_size=arguments.batch_size or recipe.batch_size)
     vae = load_vae().eval().requires_grad_(False)
-    lessons = load_lessons(vae, config)
+    lessons, eyes = load_lessons(vae, config), load_eyes()
     model = DrawingModel(config, vae.config.latent_channels, lessons.looks.visual.shape[1])
     model.unet.set_attn_processor(AttnProcessor())
     load_shipped(model)
+    blank = torch.zeros((1, 3, IMAGE_SIZE, IMAGE_SIZE), device=DEVICE)
+    studio = Studio(model, Critic([layer.shape[1] for layer in see(eyes, blank, torch.Generator(DEVICE))]))
     kinds = ("hand", "thing")
-    classes = {kind: name_classes(lessons.examples, kind) for kind in kinds}
-    exam = Exam(recipe, {kind: load_reader(kind).to(DEVICE) for kind in kinds}, classes, encode_texts([""])[0].float().to(DEVICE))
-    drawer = load_vae().eval().requires_grad_(False).to(DEVICE)  # checkpoints are measured on the CPU, with the other one
+    exam = Exam(
+        recipe=recipe,
+        lessons=lessons,
+        vae=load_vae().eval().requires_grad_(False).to(DEVICE),  # checkpoints are measured on the CPU, with the other one
+        readers={kind: load_reader(kind).to(DEVICE) for kind in kinds},
+        classes={kind: name_classes(lessons.examples, kind) for kind in kinds},
+        eyes=eyes,
+        real=reconstruct(vae, lessons.latents[lessons.pools[1]].cpu()).to(DEVICE),
+        empty=encode_texts([""])[0].float().to(DEVICE),
+    )
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         own, figures = lessons.compute_loss(model, config, generator)
-        asked, answers = exam.compute_loss(model, drawer, lessons, generator)
-        return own + asked, figures | answers
+        asked, answers = exam.compute_loss(studio, generator)
+        return recipe.own_weight * own + asked, figures | answers
 
-    train_drawing_model(
-        "hands", model, vae, config, compute_loss, goes_on=True, measure=lambda measured, held: measure_read(measured, vae, held, exam)
-    )
+    def measure(measured: DrawingModel, held: Asked) -> dict[str, float]:
+        return measure_read(measured, vae, held, exam)
+
+    train_drawing_model("hands", studio, vae, config, compute_loss, goes_on=True, part="drawing.", measure=measure)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedded.drawing_model import DrawingModel, UnetConfig, build_noiser, draw_images, encode_latents, export_model, load_shipped
 from embedded.examples import Examples, describe_example, load_examples
@@ -169,24 +169,29 @@ def main() -> None:
 
 def train_drawing_model(
     name: str,
-    model: DrawingModel,
+    module: nn.Module,
     vae: AutoencoderKL,
     config: UnetConfig,
     compute_loss: Callable[[torch.Generator], tuple[Tensor, dict[str, Tensor]]],
     *,
     goes_on: bool,
+    part: str = "",
     measure: Callable[[DrawingModel, Asked], dict[str, float]] | None = None,
 ) -> None:
-    """Train, resume or finish under the name of a recipe; every checkpoint is shipped and measured on held-out pairs, also as `measure` does it."""
+    """Train, resume or finish under the name of a recipe; every checkpoint is shipped and measured on held-out pairs, also as `measure` does it.
+
+    The drawing model is the module, or that `part` of it whose weights' names begin so.
+    """
     trained = load_examples(held_out=False)
     held = ask(vae, load_examples(held_out=True), trained, load_look_bank(trained, "trained"))
 
     def on_checkpoint(state: dict[str, Tensor]) -> dict[str, float]:
-        measured = export_model(state, config, vae.config.latent_channels, held.bank.visual.shape[1])
+        own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
+        measured = export_model(own, config, vae.config.latent_channels, held.bank.visual.shape[1])
         save_contact_sheets(measured, vae, held)
         return measure_held_out(measured, held, config) | (measure(measured, held) if measure else {})
 
-    train_module(name, model, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
+    train_module(name, module, config.loop, compute_loss=compute_loss, on_checkpoint=on_checkpoint, goes_on=goes_on)
 
 
 if __name__ == "__main__":
