@@ -221,6 +221,8 @@ embedded: setup  ## train the small models again, in order (hours on a CPU; resu
 	$(PY) -m embedded.train_judge
 	$(PY) -m embedded.train_judge --artists
 	$(PY) -m embedded.train_unet
+	$(PY) -m embedded.readers
+	$(PY) -m embedded.train_hands
 	$(PY) -m embedded.train_glide
 	$(PY) -m embedded.train_lavit
 

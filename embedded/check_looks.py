@@ -2,7 +2,8 @@
 
 Every held-out drawing is drawn from its thing's name and the look tokens of five pictures of other things by the same artist, all of
 them trained on: the best that a method could know of a user. Beside it: the same without a look, and the judge on the real drawings
-and on the autoencoder's reconstructions, which bound what a drawing model can reach. OpenMoji's drawings are left out, for the
+and on the autoencoder's reconstructions, which bound what a drawing model can reach. The distance (the metrics' own, by another network than any that
+a recipe asks) to the real drawing tells a drawing that pleases the judge by what nobody would draw. OpenMoji's drawings are left out, for the
 classic stickers are nearly the same.
 Also saves `looks.png`: eight things, each real and drawn by every artist's look, for all artists.
 With `--trained` as many pairs that were trained on take the place of the held-out ones: what is missing there was never learnt, what is missing
@@ -32,6 +33,7 @@ from pipeline.data.artmoji import FAMILIES
 from pipeline.data.openmoji import STYLES
 from pipeline.models.folders import resolve_model
 from pipeline.models.judge import load_judge
+from pipeline.models.perceptual import load_perceptual
 
 SHEET_PATH = ROOT / "embedded" / "looks.png"
 STEPS, BATCH, NUM_THINGS = 20, 64, 8
@@ -60,6 +62,13 @@ def grade(images: Tensor, pairs: Tensor, judge: str = "artist_judge", num_things
     """Ask a judge: artist (or style) right, thing first, thing among the first five, of the first `num_things`."""
     hand, ranks = measure_pairs(load_judge(resolve_model(f"embedded/{judge}")).network, images, pairs, num_concepts=num_things)
     return {"hand": hand, "thing_top1": ranks == 0, "thing_top5": ranks < 5}
+
+
+def measure_distances(images: Tensor, real: Tensor) -> Tensor:
+    """Give 100 times the perceptual distance of each drawing to the real one."""
+    perceptual = load_perceptual("embedded/perceptual")
+    features = [perceptual.compute_features(part.permute(0, 2, 3, 1).numpy()) for part in (images, real)]
+    return 100 * perceptual.compute_distances(*features)
 
 
 def save_sheet(model: DrawingModel, vae: torch.nn.Module, bank: LookBank, words_scale: float, look_scale: float) -> None:
@@ -113,7 +122,7 @@ def main() -> None:
     for scale in arguments.look_scale:
         drawings[f"by name and look, {scale}"] = draw_rows(model, vae, asked, rows, words_scale=arguments.words_scale, look_scale=scale)
     for name, images in drawings.items():
-        show(name, grade(images, pairs))
+        show(name, grade(images, pairs) | {"distance": measure_distances(images, examples.images[rows])})
 
 
 def choose_trained(trained: Examples, count: int) -> Examples:
