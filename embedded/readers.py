@@ -1,8 +1,9 @@
 """The readers: two small networks that say whose hand a drawing shows and which thing, for `train_hands` to ask.
 
-Run as `python -m embedded.readers` after `train_unet` (half an hour on one core for each; `--only-thing` and `--only-hand` train one). They are no
-judges: no figure comes from them. They share neither weights nor shape nor seed with the artists' judge, and have seen none of the held-out pairs,
-so that what pleases them still has to convince it. Group normalisation and smooth activations, for their gradients are what is asked of them.
+Run as `python -m embedded.readers` after `train_unet` (on one core a quarter of an hour for the hand, twenty minutes for the thing; `--only-hand`
+and `--only-thing` train one). They are no judges: no figure comes from them. They share neither weights nor shape nor seed with the artists' judge,
+and have seen none of the held-out pairs, so that what pleases them still has to convince it.
+Group normalisation and smooth activations, for their gradients are what is asked of them.
 The hand is read from mean and deviation of every stage, which say how something is drawn and not where; the thing from the last stage alone.
 Half of what they see went through the autoencoder. The thing's reader has seen drawings of the drawing model's own, too: it has to know the
 things in every hand that the model comes through on its way.
@@ -26,7 +27,7 @@ from embedded.texts import encode_texts
 from embedded.train_clip import augment_images
 from embedded.train_judge import soften_images
 from embedded.train_vae import load_vae
-from embedded.training import DRAWING_DIR, TRAIN_DIR, LoopConfig, parse_arguments, train_module, write_atomically
+from embedded.training import DEVICE, DRAWING_DIR, TRAIN_DIR, LoopConfig, parse_arguments, train_module, write_atomically
 from pipeline.data.artmoji import FAMILIES
 from pipeline.data.openmoji import STYLES
 
@@ -93,8 +94,11 @@ def name_weights(kind: str) -> Path:
 
 def load_reader(kind: str) -> Reader:
     """Load a trained reader; FileNotFoundError if it was not trained here."""
+    path = name_weights(kind)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: `python -m embedded.readers --only-{kind}` trains this reader, which is not shipped.")
     reader = build_reader(kind)
-    reader.load_state_dict(torch.load(name_weights(kind), weights_only=True))
+    reader.load_state_dict(torch.load(path, weights_only=True))
     return reader.eval().requires_grad_(False)
 
 
@@ -139,12 +143,12 @@ def train_reader(kind: str, loop: LoopConfig) -> None:
     if kind == "thing":
         lessons, rows = draw_lessons(trained, vae)
         images, classes = torch.cat([images, lessons]), torch.cat([classes, name_classes(trained, kind)[rows]])
-    reader = build_reader(kind)
+    images, classes, reader = images.to(DEVICE), classes.to(DEVICE), build_reader(kind)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        rows = torch.randint(len(images), (BATCH,), generator=generator)
+        rows = torch.randint(len(images), (BATCH,), generator=generator, device=DEVICE)
         augmented = flip_images(augment_images(scale_images(images[rows]), generator), generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             logits = reader.train()(soften_images(augmented, SOFT_SHARE, generator)).float()
         right = (logits.argmax(1) == classes[rows]).float().mean()
         return functional.cross_entropy(logits, classes[rows], label_smoothing=SMOOTHING), {"right": right}

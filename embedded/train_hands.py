@@ -5,7 +5,7 @@ for its hand: most of it is spent on where things are, and a model can keep it l
 pairs as the pipeline draws, by a name and the look of other pictures with guidance to both, up to a step that is drawn at random, and takes
 that step's estimate of the finished picture. `embedded.readers` say of it whose hand it shows and which thing it is; their cross-entropies go
 back through that one estimate alone, as in ReFL (Xu et al. 2023, ImageReward). Without the thing's reader things are lost within minutes; without
-`embedded.critic`, who says how real it looks, the readers come to be pleased by mottled surfaces (embedded/README.md). The recipe's own loss is
+`embedded.critic`, who says how real it looks, the readers come to be pleased by mottled surfaces. The recipe's own loss is
 kept beside them, for stickers, for words that come without a look, and for what nobody asks.
 """
 
