@@ -43,6 +43,7 @@ FEWER_STEPS = (  # the data are tested, not the drawing
     "dataset.image_size=64",
     "comparison=default",
     "sd.lora_rank=0",
+    "glide.tuning.num_steps=0",
 )
 SIZES = {text.partition("=")[0]: text for text in (*SMALL, *FEWER_STEPS)}  # of one name the last one
 OF_STYLEMOJI = ("dataset", "dataset.num_concepts")
