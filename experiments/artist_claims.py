@@ -31,7 +31,7 @@ from experiments.names import (
     TITLES,
     TRUTH,
 )
-from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS, Point
+from experiments.runs import ARTIST_BEFORE_POINTS, ARTIST_POINTS, ARTIST_WORD_POINTS, Point
 
 MIN_CHOICE, MIN_CHOICE_GAIN = 0.75, 0.15  # of matched pairs; over the same method without look tokens
 MIN_ORACLE = 0.50  # artist accuracy
@@ -105,6 +105,12 @@ def list_artist_claims() -> Iterator[Claim]:
         "RAGAR's artist accuracy is above that without look tokens",
         lambda e: check_gain_over_seeds(pair(e, MAIN, MAIN, ARTIST_WORD_POINTS), STYLE),
     )
+    for name, metric, figure in (("choice", CHOICE, "its share of matched pairs"), ("style", STYLE, "its artist accuracy")):
+        yield claim(
+            f"reflection-{name}",
+            f"reflection training raises {figure}",
+            lambda e, metric=metric: check_gain_over_seeds(pair(e, MAIN, MAIN, ARTIST_BEFORE_POINTS), metric),
+        )
     for method in RIVALS:
         yield claim(
             f"style-{method}",

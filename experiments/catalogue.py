@@ -41,6 +41,7 @@ from experiments.names import (
     TRUTH,
 )
 from experiments.runs import (
+    ARTIST_BEFORE_POINTS,
     ARTIST_POINTS,
     ARTIST_WORD_POINTS,
     BASELINE_POINTS,
@@ -124,7 +125,11 @@ EXPERIMENTS = (
         "Real drawings by nine artist teams, whom no text names. Matched pairs of users share all words and differ in the artists alone: "
         "what reads words scores 50%. The rows of the truths, as they are and through the autoencoder, are what the judge is right about; the oracle "
         "is given pictures by the artist of the truth.",
-        (Group("look tokens", ARTIST_POINTS), Group("words alone", ARTIST_WORD_POINTS, methods=(MAIN,), suffix="_words")),
+        (
+            Group("look tokens", ARTIST_POINTS),
+            Group("words alone", ARTIST_WORD_POINTS, methods=(MAIN,), suffix="_words"),
+            Group("before reflection", ARTIST_BEFORE_POINTS, methods=(MAIN,), suffix="_before"),
+        ),
         ("pair_choice_judge", STYLE, "nearest_truth_judge", CONCEPT_TOP5, DISTANCE, DELTA_R_CHECK),
         methods=(
             ORIGINAL,
@@ -137,6 +142,7 @@ EXPERIMENTS = (
             PMG,
             PMG_RETRIEVED,
             f"{MAIN}_words",
+            f"{MAIN}_before",
             MAIN,
             ORACLE,
             RECONSTRUCTION,

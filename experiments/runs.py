@@ -128,5 +128,6 @@ ARTIST_POINTS = _repeat(
     "preference.visual_tokens=4",
 )
 ARTIST_WORD_POINTS = _repeat("artists-words", "dataset=artmoji", "models=artists", "preference.visual_tokens=0")
+ARTIST_BEFORE_POINTS = _repeat("artists-unreflected", "dataset=artmoji", "models=artists", "preference.visual_tokens=4", "reflection.num_steps=0")
 WITHOUT_RETRIEVAL = K_POINTS[0].run
 WITHOUT_RANK = Run("alpha-0", ("reflection.alpha=0.0",))

@@ -67,6 +67,8 @@ def good(run: str, method: str, metric: str) -> float:
         return 0.7
     if run.startswith("artists-words"):
         return 0.6
+    if run.startswith("artists-unreflected"):
+        return 0.7
     return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "alpha-0": 0.8}.get(run, 0.95 if run == DEFAULT.name and metric == STYLE else 0.9)
 
 

@@ -12,7 +12,7 @@ from experiments.comparison_page import build_page
 from experiments.names import MAIN, STYLE
 from experiments.pooling import pool_results
 from experiments.results import Cost, RunResult
-from experiments.runs import ARTIST_POINTS, ARTIST_WORD_POINTS
+from experiments.runs import ARTIST_BEFORE_POINTS, ARTIST_POINTS, ARTIST_WORD_POINTS
 from pipeline.metrics.intervals import compute_mean_interval, compute_nested_interval
 from tests.experiments.made import make_result
 
@@ -24,7 +24,7 @@ def quality(run: str, method: str, metric: str) -> float:
 
 
 def make_results(*, seeds: int = 5) -> dict[str, RunResult]:
-    runs = [point.run for point in (*ARTIST_POINTS[:seeds], *ARTIST_WORD_POINTS[:seeds])]
+    runs = [point.run for point in (*ARTIST_POINTS[:seeds], *ARTIST_WORD_POINTS[:seeds], *ARTIST_BEFORE_POINTS[:seeds])]
     return {run.name: replace(make_result(run, quality, num_users=20), assignment_p={MAIN: 0.01}) for run in runs}
 
 
