@@ -137,7 +137,7 @@ def test_all_experiments_share_one_default_run(project: Project) -> None:
     assert project.run().exit_code == 0
     assert project.executed.count("default") == 1
     assert not set(project.executed) & set(SAME_AS_DEFAULT)
-    assert len(project.executed) == len(set(project.executed)) == 80
+    assert len(project.executed) == len(set(project.executed)) == 85
     assert len(project.read_outputs()) == 3 * len(EXPERIMENTS)
 
 
