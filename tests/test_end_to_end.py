@@ -18,7 +18,7 @@ from tests.small_project import SmallProject, list_ran
 pytestmark = pytest.mark.slow
 
 MAP_STAGES = ("captioning", "embedding", "keywords")
-DROPPED = ("-S", "comparison.ti_retrieved=false", "-S", "comparison.pmg_retrieved=false")  # k changes them too, and half the time would be theirs
+DROPPED = ("-S", "comparison.ti_retrieved=false", "-S", "comparison.pmg_retrieved=false")  # trained for long, and k changes them too
 
 
 @pytest.fixture(scope="module")
