@@ -43,7 +43,7 @@ RIVALS = (TEXT_ONLY, KEYWORD_ONLY, RETRIEVED, IMAGE_PROMPT, INVERSION, PMG, PMG_
 
 
 def list_artist_claims() -> Iterator[Claim]:
-    """The judge, matched pairs, the oracle, artist accuracy beside every other method, and the concept."""
+    """The judge, matched pairs, the oracle, what reflection adds, artist accuracy beside every other method, and the concept."""
 
     def draw(evidence: Evidence, method: str, points: tuple[Point, ...] = ARTIST_POINTS) -> list[Drawn]:
         return [evidence.get(point.run, method) for point in points]

@@ -63,12 +63,10 @@ def good(run: str, method: str, metric: str) -> float:
     if method != MAIN:
         given = {RETRIEVED: 0.4, INVERSION_RETRIEVED: 0.31, PMG_RETRIEVED: 0.34, IMAGE_PROMPT: 0.45, ORACLE: 0.93, RECONSTRUCTION: 0.95}
         return {ORIGINAL: 0.1, TEXT_ONLY: 0.2, KEYWORD_ONLY: 0.3, INVERSION: 0.3, PMG: 0.35, GLOBAL: 0.5, TRUTH: 1.0, **given}[method]
-    if run.startswith("unreflected"):
+    if "unreflected" in run:
         return 0.7
     if run.startswith("artists-words"):
         return 0.6
-    if run.startswith("artists-unreflected"):
-        return 0.7
     return {**K_QUALITY, "exp-ret": 0.6, "random": 0.4, "alpha-0": 0.8}.get(run, 0.95 if run == DEFAULT.name and metric == STYLE else 0.9)
 
 
